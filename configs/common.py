@@ -1,0 +1,120 @@
+"""Every shared field, with its default and its meaning. Configs start from `get_config()` and add what is theirs.
+
+Any field can be set on the command line: `--config.batch_size=16`, `--config.networks.generator.dropout=0.0`,
+`--config.canvas_size="(144, 192)"`. An unknown field is an error.
+"""
+
+from ml_collections import ConfigDict
+
+from gan_seg_jax.errors import unknown
+
+
+def get_config() -> ConfigDict:
+    """Return the defaults: `scenes` at 96 x 128."""
+    config = ConfigDict()
+
+    # What is trained.
+    config.method = "supervised"  # a name in gan_seg_jax.methods.METHODS
+    config.seed = 0  # the only source of randomness: initial weights, data order, augmentation, dropout
+    config.steps = 1500  # training steps; one batch (or `rounds` batches) each
+    # ((length, updates), ...): in each phase, which groups of roles move, in this order. Lengths are relative and are
+    # scaled to add up to `steps`.
+    config.phases = ((1, (("segmenter",),)),)
+    config.rounds = 1  # batches a step; all but the last group of `updates` run once on each (critic steps)
+    config.share_forward = False  # keep outputs of networks that have moved since, on purpose (stale, cheaper)
+    config.penalty_every = 0  # gradient penalties are due every so many steps; 0 never, 1 always
+    config.batch_size = 8  # images a batch, over all devices
+    config.dtype = "float32"  # of computation: float32 or bfloat16; weights, statistics and losses stay float32
+
+    # Data.
+    config.dataset = "scenes"  # scenes | folder | camvid | facades | dsb2018 | isbi_em | tfds:NAME
+    config.data_dir = ""  # folder of the set; for scenes the cache ("" is the user's cache folder)
+    config.scenes = ConfigDict({"size": (96, 128), "counts": (1200, 150, 200), "seed": 0})  # drawn once, then cached
+    config.num_classes = 0  # 0: from the data set
+    config.class_names = ()  # (): from the data set
+    config.class_colors = ()  # (): from the data set; RGB, for pictures
+    # How an image gets onto the canvas: "fit" scales it down or up until it just fits (aspect kept, rest is padding);
+    # "none" keeps its scale and cuts out or pads (evaluation then needs a canvas as large as the largest image).
+    config.resize = "fit"
+    config.canvas_size = (96, 128)  # height and width of what the host sends to the devices
+    config.crop_size = (96, 128)  # height and width of what the networks train on, cut out on the device
+    config.num_workers = 0  # processes that decode images; 0 uses threads of this one
+    config.augment = ConfigDict(
+        {
+            "flip_horizontal": True,
+            "flip_vertical": False,
+            "transpose": False,  # with both flips: the eight symmetries of the square; needs a square crop
+            "scale": (1.0, 1.0),  # zoom range, drawn log-uniformly
+            "brightness": 0.0,  # strengths of colour jitter; 0 is off
+            "contrast": 0.0,
+            "saturation": 0.0,
+        }
+    )
+
+    # Networks and optimizers by role; filled by each config. `init.ROLE` starts a role from the best checkpoint of
+    # another run (a role that moves in no phase is frozen and needs one; "random" says that random weights are meant).
+    config.networks = ConfigDict()
+    config.optimizers = ConfigDict()
+    config.init = ConfigDict()
+    config.ema_decay = 0.0  # of the running average of weights used for evaluation (networks with `ema`); 0 is off
+    config.losses = ConfigDict({"label_smoothing": 0.0})
+
+    # The run.
+    config.eval_every = 500  # steps between validations; the best checkpoint is chosen by them
+    config.checkpoint_every = 500  # steps between checkpoints (validations make one too)
+    config.keep_checkpoints = 2  # of the newest checkpoints, besides the best
+    config.log_every = 50  # steps between lines of metrics.jsonl
+    config.samples_every = 500  # steps between sample panels; 0 is none but the last
+    config.max_bad_steps = 20  # steps in a row without finite losses and gradients that end training (exit code 3)
+    config.tensorboard = True  # write TensorBoard events
+    config.baselines = ("kmeans", "majority")  # scored beside the run at its end; () is none
+    return config
+
+
+def adam(**overrides) -> ConfigDict:
+    """Return the fields of an optimizer: Adam with beta1 0.5, the habit of GANs."""
+    fields = {
+        "name": "adam",  # adam | sgd
+        "learning_rate": 2e-4,
+        "schedule": "constant",  # constant | poly | cosine | linear
+        "warmup_steps": 0,
+        "beta1": 0.5,  # momentum for sgd
+        "beta2": 0.999,
+        "weight_decay": 0.0,  # decoupled; not on biases and norms
+        "clip_norm": 0.0,  # of the role's whole gradient; 0 is off
+    }
+    return ConfigDict({**fields, **overrides})
+
+
+def unet(**overrides) -> ConfigDict:
+    """Return the fields of a U-Net."""
+    fields = {"name": "unet", "channels": (32, 64, 128, 256), "ema": True}
+    return ConfigDict({**fields, **overrides})
+
+
+def patchgan(**overrides) -> ConfigDict:
+    """Return the fields of a PatchGAN discriminator."""
+    fields = {"name": "patchgan", "channels": 32, "layers": 3, "norm": "batch", "ema": False}
+    return ConfigDict({**fields, **overrides})
+
+
+def words(arg: str | None, known: tuple[str, ...]) -> set[str]:
+    """Return the comma-separated words behind the colon of `--config=FILE:WORD,WORD`.
+
+    Raises:
+        InputError: a word is not known; the nearest one is given.
+    """
+    found = {word for word in (arg or "").split(",") if word}
+    for word in sorted(found - set(known)):
+        raise unknown("word behind the config's colon:", word, known)
+    return found
+
+
+def shrink(config: ConfigDict) -> None:
+    """Make any config end within a minute on two cores: the `smoke` form."""
+    config.steps = 24
+    config.eval_every = config.checkpoint_every = config.samples_every = 12
+    config.log_every = 4
+    config.batch_size = 4
+    config.scenes.size, config.scenes.counts = (48, 64), (24, 8, 8)
+    config.canvas_size = config.crop_size = (48, 64)

@@ -1,0 +1,87 @@
+"""What every command shares: flags, exit codes, and errors as sentences.
+
+Exit codes: 0 done (also `--help`), 2 bad input, 3 training diverged, 75 interrupted and saved; 1 is a fault of ours.
+absl alone exits with 1 on `--help` and on unknown flags, and prints a traceback for a misspelt field.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from absl import flags
+
+from gan_seg_jax import parallel
+from gan_seg_jax.errors import DivergedError, InputError, PreemptedError
+
+
+def run(main: Callable[[], None], usage: str) -> NoReturn:
+    """Parse the flags, call `main` and end the process with the contract's exit code.
+
+    Args:
+        main: the command; reads its flags' values.
+        usage: what `--help` prints above the flags.
+    """
+    sys.exit(_run(main, usage))
+
+
+def _run(main: Callable[[], None], usage: str) -> int:
+    if {"--help", "-h", "-help", "--helpfull"} & set(sys.argv[1:]):
+        print(f"{usage.strip()}\n\nFlags:\n{flags.FLAGS.module_help(sys.argv[0])}")
+        return 0
+    try:
+        _parse(sys.argv)
+        # Libraries log what no user can act on; a run has its own messages.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        parallel.initialize()
+        main()
+    except (InputError, DivergedError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except PreemptedError as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+    except BrokenPipeError:  # `command | head`: not an error; nothing more can be printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parse(argv: list[str]) -> None:
+    """Parse all flags; turn whatever absl and ml_collections raise into one sentence.
+
+    Raises:
+        InputError: a flag, a config field or its value is wrong, or the config file cannot be read.
+    """
+    try:
+        rest = flags.FLAGS(argv)[1:]
+    except InputError:
+        raise
+    except AttributeError as error:  # ml_collections: 'name'\nDid you mean "other" instead of "name"?
+        name, _, hint = str(error.args[0]).replace("\\n", "\n").replace("\\'", "'").strip("\"'\n ").partition("\n")
+        name = name.strip("\"' ")
+        raise InputError(f"Unknown config field {name!r}. {hint or 'See configs/common.py for all of them.'}") from error
+    except flags.Error as error:
+        raise InputError(f"{_one_line(error)} See --help.") from error
+    except Exception as error:  # a config file is Python: it may raise anything
+        raise InputError(_one_line(error)) from error
+    if rest:
+        raise InputError(f"Unexpected argument {rest[0]!r}; flags are written --name=value. See --help.")
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message of an error as one line that ends in a full stop."""
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    return text if text.endswith((".", "?")) else text + "."
+
+
+def required(name: str) -> str:
+    """Return the value of a flag.
+
+    Raises:
+        InputError: it was not given.
+    """
+    value = getattr(flags.FLAGS, name)
+    if not value:
+        raise InputError(f"--{name} is missing. See --help.")
+    return value

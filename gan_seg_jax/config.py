@@ -1,0 +1,132 @@
+"""What every command does with a config: check, hash, write, read and compare it.
+
+A config is a locked `ml_collections.ConfigDict`; its fields are explained in `configs/common.py`.
+"""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gan_seg_jax.errors import InputError
+
+POSITIVE = (
+    "steps", "batch_size", "rounds", "keep_checkpoints", "log_every", "eval_every", "checkpoint_every", "max_bad_steps",
+)  # fmt: skip
+NOT_NEGATIVE = ("seed", "num_workers", "penalty_every", "samples_every", "num_classes")
+SIZES = ("canvas_size", "crop_size")
+MAY_CHANGE_ON_RESUME = (
+    "steps", "phases", "log_every", "eval_every", "checkpoint_every", "samples_every", "keep_checkpoints",
+    "num_workers", "data_dir", "tensorboard",
+)  # fmt: skip
+DTYPES = ("float32", "bfloat16")
+
+
+def check(config: ConfigDict) -> None:
+    """Check the values that the types cannot.
+
+    Raises:
+        InputError: a value is out of its range; the message names field, value and range.
+    """
+    for name in POSITIVE:
+        _expect(config[name] > 0, name, config[name], "a positive whole number")
+    for name in NOT_NEGATIVE:
+        _expect(config[name] >= 0, name, config[name], "zero or a positive whole number")
+    _expect(config.seed < 2**32, "seed", config.seed, "less than 2**32")
+    for name in SIZES:
+        size = config[name]
+        ok = len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+        _expect(ok, name, size, "(height, width) in pixels, both positive whole numbers")
+    _expect(0.0 <= config.ema_decay < 1.0, "ema_decay", config.ema_decay, "at least 0 and less than 1")
+    _expect(config.dtype in DTYPES, "dtype", config.dtype, f"one of {', '.join(DTYPES)}")
+    _expect(config.resize in ("fit", "none"), "resize", config.resize, "'fit' or 'none'")
+    low, high = config.augment.scale
+    _expect(0 < low <= high, "augment.scale", config.augment.scale, "(low, high) with 0 < low <= high")
+    if config.augment.transpose:
+        _expect(config.crop_size[0] == config.crop_size[1], "crop_size", config.crop_size, "square with augment.transpose")
+    for role, optimizer in config.optimizers.items():
+        rate = optimizer.learning_rate
+        _expect(math.isfinite(rate) and rate > 0, f"optimizers.{role}.learning_rate", rate, "a positive number")
+    _check_phases(config)
+
+
+def _check_phases(config: ConfigDict) -> None:
+    """Check that phases are ((length, ((role, ...), ...)), ...) over roles that have an optimizer."""
+    shape = '((length, (("role", ...), ...)), ...), such as ((1, (("discriminator",), ("generator",))),)'
+    _expect(len(config.phases) > 0, "phases", config.phases, shape)
+    for phase in config.phases:
+        ok = len(phase) == 2 and isinstance(phase[0], (int, float)) and phase[0] > 0 and len(phase[1]) > 0
+        ok = ok and all(isinstance(group, (tuple, list)) and len(group) > 0 for group in phase[1])
+        _expect(ok, "phases", config.phases, shape)
+        for group in phase[1]:
+            for role in group:
+                _expect(role in config.networks, "phases", role, f"roles of config.networks ({', '.join(config.networks)})")
+                _expect(role in config.optimizers, "phases", role, f"roles of config.optimizers ({', '.join(config.optimizers)})")
+
+
+def _expect(ok: bool, field: str, found: Any, expected: str) -> None:
+    if not ok:
+        raise InputError(f"config.{field} is {found!r}; expected {expected}.")
+
+
+def phase_ends(config: ConfigDict) -> list[tuple[int, tuple[tuple[str, ...], ...]]]:
+    """Return (step at which the phase ends, its updates) for each phase; the last ends at `config.steps`.
+
+    Phase lengths are relative: they are scaled so that they add up to `config.steps`, so that one field makes any
+    schedule shorter or longer.
+    """
+    total, ends, done = sum(length for length, _ in config.phases), [], 0.0
+    for length, updates in config.phases:
+        done += length
+        ends.append((round(config.steps * done / total), tuple(tuple(group) for group in updates)))
+    return ends
+
+
+def updates_of(config: ConfigDict, role: str) -> int:
+    """Return how often `role` is updated in the whole run: the horizon of its learning-rate schedule."""
+    count, start = 0, 0
+    for end, updates in phase_ends(config):
+        each = sum((role in group) * (config.rounds if number < len(updates) - 1 else 1) for number, group in enumerate(updates))
+        count, start = count + (end - start) * each, end
+    return count
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """Return the config as plain JSON values (tuples become lists)."""
+    return json.loads(config.to_json_best_effort())
+
+
+def from_json(values: dict[str, Any]) -> ConfigDict:
+    """Return the locked config that `to_json` wrote (lists become tuples)."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        return tuple(plain(inner) for inner in value) if isinstance(value, list) else value
+
+    return ConfigDict(plain(values)).lock()
+
+
+def digest(config: ConfigDict) -> str:
+    """Return the SHA-256 of the config's fields, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Return (field, old value, new value) wherever two configs in JSON form differ in what a resumed run must keep.
+
+    A field that one side lacks is shown as "(absent)".
+    """
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        field = prefix + name
+        if field in MAY_CHANGE_ON_RESUME:
+            continue
+        a, b = old.get(name, "(absent)"), new.get(name, "(absent)")
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, field + ".")
+        elif a != b:
+            found.append((field, a, b))
+    return found

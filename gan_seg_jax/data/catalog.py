@@ -1,0 +1,164 @@
+"""What a data set is, and the facts of those with a published protocol.
+
+Facts only: names, colours and protocols. The pixels are never part of the project; `folder` reads them where they lie.
+"""
+
+import dataclasses
+from typing import Protocol, TypedDict
+
+import numpy as np
+
+IGNORE = 255
+"""Label of pixels that neither training nor scoring looks at (void, unlabelled, padding)."""
+
+MAX_CLASSES = 255
+"""Class ids are 0..254 in 8-bit masks, 255 being `IGNORE`."""
+
+
+class Example(TypedDict):
+    """One example: `image` uint8 [h, w, 3] RGB, `label` uint8 [h, w] of class ids with 255 = ignore, `id` its name."""
+
+    image: np.ndarray
+    label: np.ndarray
+    id: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a data set means, whatever the files it is read from.
+
+    Attributes:
+        name: Its name, as in `config.dataset`.
+        class_names: A name for each class id 0..k-1, all different.
+        class_colors: An RGB colour, 0..255, for each class id, for pictures only.
+        protocol: One sentence on the published protocol: splits, size, void, metric, which class is the foreground.
+        size: (height, width) at which published scores are taken; None where the images differ in size.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    class_colors: tuple[tuple[int, int, int], ...]
+    protocol: str = ""
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        if not 1 <= len(self.class_names) <= MAX_CLASSES:
+            raise ValueError(
+                f"{self.name}: {len(self.class_names)} classes; expected 1 to {MAX_CLASSES} (255 is ignore)."
+            )
+        if len(self.class_names) != len(self.class_colors):
+            raise ValueError(
+                f"{self.name}: {len(self.class_names)} class names, {len(self.class_colors)} colours; expected as many."
+            )
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"{self.name}: class names must differ, found {self.class_names}.")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes k; the ignore label is not one of them."""
+        return len(self.class_names)
+
+
+class Split(Protocol):
+    """Random access to one split; picklable and cheap to pickle, since worker processes get a copy."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The data set's facts."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The split's name: "train", "val", "test" or "unlabelled"."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        ...
+
+    def __getitem__(self, index: int) -> Example:
+        """Return example `index`, 0 <= index < len(self)."""
+        ...
+
+    def sizes(self) -> np.ndarray:
+        """Return (height, width) of each label, int32 [n, 2], without decoding pixels where possible."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set: its facts and its splits.
+
+    Attributes:
+        info: The facts.
+        splits: Always "train" and "val"; "test" and "unlabelled" (labels all 255) only where they exist.
+    """
+
+    info: DatasetInfo
+    splits: dict[str, Split]
+
+
+def _describe(name: str, classes: dict[str, tuple[int, int, int]], **facts) -> DatasetInfo:
+    return DatasetInfo(name, tuple(classes), tuple(classes.values()), **facts)
+
+
+CATALOG: dict[str, DatasetInfo] = {
+    # Brostow et al., PRL 2009; 11 classes and split of SegNet (Badrinarayanan et al., TPAMI 2017).
+    "camvid": _describe(
+        "camvid",
+        {
+            "sky": (128, 128, 128),
+            "building": (128, 0, 0),
+            "pole": (192, 192, 128),
+            "road": (128, 64, 128),
+            "pavement": (60, 40, 222),
+            "tree": (128, 128, 0),
+            "sign_symbol": (192, 128, 128),
+            "fence": (64, 64, 128),
+            "car": (64, 0, 128),
+            "pedestrian": (64, 64, 0),
+            "bicyclist": (0, 128, 192),
+        },
+        protocol="SegNet split 367/101/233 at 360x480, trained on train alone; mean IoU over 11 classes from one "
+        "confusion matrix over the test split, void (255) dropped.",
+        size=(360, 480),
+    ),
+    # Tylecek and Sara, GCPR 2013; split of pix2pix (Isola et al., CVPR 2017).
+    "facades": _describe(
+        "facades",
+        {
+            "background": (0, 0, 170),
+            "facade": (0, 0, 255),
+            "window": (0, 85, 255),
+            "door": (0, 170, 255),
+            "cornice": (0, 255, 255),
+            "sill": (85, 255, 170),
+            "balcony": (170, 255, 85),
+            "blind": (255, 255, 0),
+            "deco": (255, 170, 0),
+            "molding": (255, 85, 0),
+            "pillar": (255, 0, 0),
+            "shop": (170, 0, 0),
+        },
+        protocol="pix2pix split 400/100/106 at 256x256, 12 classes without void; no photo-to-labels score is published "
+        "on this split, mean IoU from one confusion matrix is reported.",
+        size=(256, 256),
+    ),
+    # Caicedo et al., Nature Methods 2019; BBBC038v1.
+    "dsb2018": _describe(
+        "dsb2018",
+        {"background": (0, 0, 0), "nucleus": (255, 255, 255)},
+        protocol="Nuclei, the foreground, against background; train 586 and val 78 by a rule on the ids, test = the 65 "
+        "images of the official stage 1 test, at their own sizes without void; IoU of the nuclei is the usual score.",
+    ),
+    # Cardona et al., PLoS Biology 2010; Arganda-Carreras et al., Frontiers in Neuroanatomy 2015.
+    "isbi_em": _describe(
+        "isbi_em",
+        {"cell_interior": (0, 0, 0), "membrane": (255, 255, 255)},
+        protocol="Membrane is class 1 and the foreground here, whereas many papers take the interior; the official "
+        "test labels are not public, so the 30 labelled sections at 512x512 are split 20/5/5 by depth, without void; "
+        "Dice or IoU.",
+        size=(512, 512),
+    ),
+}
+"""Facts of the sets that `config.dataset` knows by name; `scenes` brings its own."""

@@ -1,0 +1,216 @@
+"""From a data set to batches on the host: grain decodes, this module says what is read where.
+
+Order and host draws are functions of (seed, position) alone, where position counts the examples of the run. So a
+resumed run continues by position, and any number of processes or workers yields the same global batches.
+"""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from gan_seg_jax.data.catalog import CATALOG, IGNORE, Dataset, Split
+from gan_seg_jax.data.folder import open_folder
+from gan_seg_jax.data.scenes import open_scenes
+from gan_seg_jax.data.tfds_reader import open_tfds
+from gan_seg_jax.errors import InputError, unknown
+
+THREADS = 2  # that decode, where there are no worker processes
+PREFETCH = 4  # batches ahead
+STREAM_SPLITS = {"labelled": "train", "unlabelled": "unlabelled"}
+
+
+def open_dataset(config: ConfigDict) -> Dataset:
+    """Open the data set that the config names; `scenes` is drawn at the first use.
+
+    Raises:
+        InputError: unknown name, or the set cannot be used as it is.
+    """
+    name, folder = config.dataset, config.data_dir
+    if name == "scenes":
+        size, counts = tuple(config.scenes.size), tuple(config.scenes.counts)
+        return open_scenes(folder, size=size, counts=counts, seed=config.scenes.seed)
+    if name.startswith("tfds:"):
+        return open_tfds(name.removeprefix("tfds:"), folder)
+    if name != "folder" and name not in CATALOG:
+        raise unknown("data set", name, ["scenes", "folder", "tfds:NAME", *CATALOG])
+    if not folder:
+        raise InputError(f"config.dataset is {name!r}, so config.data_dir must name its folder: --config.data_dir=FOLDER.")
+    return open_folder(folder, info=CATALOG.get(name), name=name)
+
+
+def resolve_classes(config: ConfigDict, dataset: Dataset) -> None:
+    """Fill `num_classes`, `class_names` and `class_colors` from the data set.
+
+    Raises:
+        InputError: the config names other classes than the data set has.
+    """
+    info = dataset.info
+    names, colors = tuple(info.class_names), tuple(tuple(color) for color in info.class_colors)
+    for field, found in (("num_classes", info.num_classes), ("class_names", names), ("class_colors", colors)):
+        if field != "class_colors" and config[field] not in (0, (), found):
+            raise InputError(f"config.{field} is {config[field]!r}, but {info.name} has {found!r}; leave it out.")
+        config[field] = found
+
+
+def fit_to_canvas(
+    image: np.ndarray, label: np.ndarray, canvas_size: tuple[int, int], *, resize: str, rng: np.random.Generator | None
+) -> dict[str, np.ndarray]:
+    """Put an image and its label into the top left of a canvas.
+
+    Args:
+        image: uint8 [h, w, 3].
+        label: uint8 [h, w].
+        canvas_size: (H, W) of the canvas.
+        resize: "fit" scales until the image just fits (bilinear with anti-aliasing; the label by nearest); "none"
+            keeps the scale and cuts out a window where the image is larger.
+        rng: draws the window's place; None takes the centre.
+
+    Returns:
+        image uint8 [H, W, 3] (padding 0), label uint8 [H, W] (padding 255), content int32 [2], the part that is used.
+    """
+    size = np.array(image.shape[:2])
+    if resize == "fit":
+        scale = min(canvas_size[0] / size[0], canvas_size[1] / size[1])
+        target = tuple(int(n) for n in np.clip(np.round(size * scale), 1, canvas_size))
+        if target != image.shape[:2]:
+            image = np.asarray(Image.fromarray(image).resize(target[::-1], Image.Resampling.BILINEAR))
+            label = np.asarray(Image.fromarray(label).resize(target[::-1], Image.Resampling.NEAREST))
+    else:
+        room = np.maximum(size - canvas_size, 0)
+        top, left = room // 2 if rng is None else rng.integers(room + 1)
+        window = (slice(top, top + canvas_size[0]), slice(left, left + canvas_size[1]))
+        image, label = image[window], label[window]
+    content = image.shape[:2]
+    canvas = np.zeros((*canvas_size, 3), np.uint8)
+    canvas[: content[0], : content[1]] = image
+    padded = np.full(canvas_size, IGNORE, np.uint8)
+    padded[: content[0], : content[1]] = label
+    return {"image": canvas, "label": padded, "content": np.array(content, np.int32)}
+
+
+def _stack(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainBatches:
+    """Callable that reads this process's rows of one global training batch; picklable for worker processes."""
+
+    split: Split
+    config: dict[str, Any]
+    stream: str
+    process: tuple[int, int]  # number of this process, how many there are
+
+    def __call__(self, number: int, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the streams' arrays for global batch `number`, whose examples are `indices`."""
+        slices = np.asarray(indices).reshape(self.config["rounds"], self.config["batch_size"])
+        per_process = self.config["batch_size"] // self.process[1]
+        first = self.process[0] * per_process
+        rows = []
+        for slot in range(self.config["rounds"]):
+            examples = []
+            for row in range(first, first + per_process):
+                position = number * slices.size + slot * self.config["batch_size"] + row
+                examples.append(self._read(int(slices[slot, row]), position))
+            rows.append(_stack(examples))
+        return _stack(rows) if self.config["rounds"] > 1 else rows[0]
+
+    def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
+        example = self.split[index]
+        rng = np.random.default_rng((self.config["seed"], position))
+        arrays = fit_to_canvas(
+            example["image"], example["label"], self.config["canvas_size"], resize=self.config["resize"], rng=rng
+        )
+        return {**arrays, "valid": np.bool_(True), "id": np.int32(index)}
+
+
+def train_batches(
+    dataset: Dataset, config: ConfigDict, streams: tuple[str, ...], *, start: int = 0, process: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, dict[str, np.ndarray]]]:
+    """Yield this process's part of every global training batch, without end, from batch `start` on.
+
+    Args:
+        dataset: the data.
+        config: batch_size, rounds, seed, canvas_size, resize, num_workers.
+        streams: names of the streams a batch holds.
+        start: number of the first batch: the position of the data.
+        process: (number of this process, number of processes).
+
+    Yields:
+        stream -> image uint8 [b, H, W, 3], label uint8 [b, H, W], content int32 [b, 2], valid bool [b], id int32 [b]; all
+        with a leading axis of slices if `config.rounds` is more than 1.
+
+    Raises:
+        InputError: the data set lacks a split that a stream needs, or a file cannot be read any more.
+    """
+    plain = {name: config[name] for name in ("batch_size", "rounds", "seed", "canvas_size", "resize")}
+    iterators = {}
+    for order, stream in enumerate(streams):
+        split = dataset.splits.get(STREAM_SPLITS[stream])
+        if split is None or len(split) == 0:
+            raise InputError(f"The method reads {stream} images, but {dataset.info.name} has none.")
+        batches = (
+            grain.MapDataset.range(len(split))
+            .shuffle(seed=(config.seed + order) % 2**32)
+            .repeat()
+            .batch(config.batch_size * config.rounds)
+            .map_with_index(_TrainBatches(split, plain, stream, process))
+        )
+        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCH)
+        read = batches[start:].to_iter_dataset(options)
+        if config.num_workers > 0:
+            read = read.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.num_workers))
+        iterators[stream] = iter(read)
+    while True:
+        yield {stream: next(iterator) for stream, iterator in iterators.items()}
+
+
+def eval_canvas(split: Split, config: ConfigDict) -> tuple[int, int]:
+    """Return the canvas for evaluation: `canvas_size`, or, where images keep their scale, one that holds the largest."""
+    if config.resize == "fit":
+        return config.canvas_size
+    return tuple(int(-(-n // 32) * 32) for n in split.sizes().max(axis=0))
+
+
+def eval_batches(
+    split: Split, config: ConfigDict, *, process: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield this process's part of every batch of a split, in order, once; the last one is padded.
+
+    Yields:
+        The arrays of `train_batches` for one stream (canvas of `eval_canvas`), with `label` uint8 [b, Hl, Wl] at its own size
+        in a canvas of the split's largest, `size` int32 [b, 2] (height and width of that label), and `valid` False where a row
+        only fills up the batch.
+    """
+    canvas, label_canvas = eval_canvas(split, config), tuple(int(n) for n in split.sizes().max(axis=0))
+    per_process = config.batch_size // process[1]
+    count = -(-len(split) // config.batch_size)
+
+    def read(number: int) -> dict[str, np.ndarray]:
+        first = number * config.batch_size + process[0] * per_process
+        return _stack([eval_example(split, row, canvas, label_canvas, config.resize) for row in range(first, first + per_process)])
+
+    yield from _ahead(grain.MapDataset.range(count).map(read))
+
+
+def _ahead(batches: grain.MapDataset) -> Iterator[Any]:
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCH)))
+
+
+def eval_example(split: Split, row: int, canvas, label_canvas, resize: str) -> dict[str, np.ndarray]:
+    """Read one example of a split for evaluation; rows behind the end repeat the last one as not valid."""
+    index = min(row, len(split) - 1)
+    example = split[index]
+    image, label = example["image"], example["label"]
+    arrays = fit_to_canvas(image, label, canvas, resize=resize, rng=None)
+    own = np.full(label_canvas, IGNORE, np.uint8)
+    own[: label.shape[0], : label.shape[1]] = label
+    size = np.array(label.shape, np.int32)
+    return {**arrays, "label": own, "size": size, "valid": np.bool_(row < len(split)), "id": np.int32(index)}

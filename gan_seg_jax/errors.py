@@ -1,0 +1,35 @@
+"""What can end a command, each with its exit code.
+
+Every command turns these into one clear sentence on stderr (`commands.run`), without a traceback.
+"""
+
+import difflib
+
+
+class InputError(Exception):
+    """Bad input: a config, a file or a folder that cannot be used as it is.
+
+    The message names the thing, what was found, what was expected and what to do, in one or two sentences.
+    """
+
+    exit_code = 2
+
+
+class DivergedError(Exception):
+    """Training diverged: too many steps in a row had losses or gradients that are not finite."""
+
+    exit_code = 3
+
+
+class PreemptedError(Exception):
+    """Interrupted by a signal after everything was saved; the same command continues."""
+
+    exit_code = 75
+
+
+def unknown(kind: str, name: str, choices) -> InputError:
+    """Return the error for a name that is not among `choices`, with the nearest one suggested."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return InputError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices)}.")

@@ -1,0 +1,174 @@
+"""Score a segmentation over a whole split: networks on all devices, and anything else that labels images.
+
+    python -m gan_seg_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=best|latest|STEP] [--data_dir=..]
+
+Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits. One
+confusion matrix holds the split; from it come all scores but the boundary F1, whose counts are pooled likewise.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from gan_seg_jax import commands, metrics, parallel
+from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference import Run, load_run, make_predictor
+from gan_seg_jax.state import AdversarialState
+from gan_seg_jax.writer import per_class_table, scores_table
+
+
+class Tally:
+    """Counts of a split, and the scores that follow from them."""
+
+    def __init__(self, num_classes: int):
+        """Start from nothing, for class ids 0..num_classes-1."""
+        self.confusion = np.zeros((num_classes, num_classes), np.int64)
+        self.boundary = np.zeros((num_classes, 4), np.int64)
+
+    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Count one image: label uint8 [h, w] with 255 = ignore, prediction uint8 [h, w] of class ids."""
+        k = len(self.confusion)
+        known = label < k
+        cells = label[known].astype(np.int64) * k + prediction[known]
+        self.confusion += np.bincount(cells, minlength=k * k).reshape(k, k)
+        self.add_boundaries(label, prediction)
+
+    def add_boundaries(self, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Count the boundaries of one image only, where its confusion matrix is counted elsewhere."""
+        self.boundary += metrics.boundary_counts(label, prediction, num_classes=len(self.confusion))
+
+    def scores(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the contract's scores, over all processes."""
+        confusion, boundary = parallel.sum_over_processes((self.confusion, self.boundary))
+        return {**metrics.scores(confusion, class_names), "boundary_f1": metrics.boundary_f1(boundary)}
+
+
+class Evaluator:
+    """Scores a state on one split; compiled once."""
+
+    def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh):
+        """Prepare to score `split` with the batch size of the config on all devices of the mesh."""
+        self._config, self._split, self._mesh = config, split, mesh
+        predict = make_predictor(method, config)
+
+        def step(state, stream):
+            prediction, _ = predict(state, stream, stream["label"].shape[1:])
+            label = jnp.where(stream["valid"][:, None, None], stream["label"], IGNORE).astype(jnp.int32)
+            counts = metrics.confusion_matrix(label, prediction.astype(jnp.int32), num_classes=config.num_classes)
+            return counts, prediction
+
+        whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+        self._step = jax.jit(step, in_shardings=(whole, sharded), out_shardings=(whole, sharded))
+
+    def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Return the scores of a state over the whole split.
+
+        Args:
+            state: the state; averaged weights are used where there are any.
+            poll: called between batches; may raise to stop.
+        """
+        tally = Tally(self._config.num_classes)
+        for batch, counts, prediction in self._predictions(state):
+            poll()
+            for row in np.flatnonzero(batch["valid"]):
+                height, width = batch["size"][row]
+                window = (row, slice(0, height), slice(0, width))
+                tally.add_boundaries(batch["label"][window], prediction[window])
+            if parallel.is_first_process():  # the matrix is already that of the global batch
+                tally.confusion += np.asarray(counts)
+        return tally.scores(self._config.class_names)
+
+    def _predictions(self, state) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+        """Yield host batches with what the devices made of them, one batch behind, so that both work at once."""
+        process = (jax.process_index(), jax.process_count())
+        pending = None
+        for batch in pipeline.eval_batches(self._split, self._config, process=process):
+            counts, prediction = self._step(state, parallel.place(batch, parallel.batch_sharding(self._mesh)))
+            if pending is not None:
+                yield pending[0], pending[1], local_rows(pending[2])
+            pending = (batch, counts, prediction)
+        if pending is not None:
+            yield pending[0], pending[1], local_rows(pending[2])
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """Return this process's rows of an array that is sharded by its first axis."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+def score_labelling(
+    predict: Callable[[np.ndarray], np.ndarray], split: Split, class_names: Sequence[str], *, poll: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Score any function from an image uint8 [h, w, 3] to class ids uint8 [h, w], such as a classical baseline."""
+    tally = Tally(len(class_names))
+    for index in range(jax.process_index(), len(split), jax.process_count()):
+        poll()
+        example = split[index]
+        tally.add(example["label"], predict(example["image"]))
+    return tally.scores(class_names)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON in one step: a reader sees the old file or the new one.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    temporary = path.with_suffix(".partial")
+    try:
+        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def evaluate_run(run: Run, split_name: str) -> dict[str, Any]:
+    """Return the scores of a run on a split of its data set.
+
+    Raises:
+        InputError: the data set has no such split, or other classes than the run.
+    """
+    config = run.config
+    dataset = pipeline.open_dataset(config)
+    pipeline.resolve_classes(config, dataset)
+    if split_name not in dataset.splits:
+        raise InputError(f"{dataset.info.name} has no split {split_name!r}; it has: {', '.join(dataset.splits)}.")
+    mesh = parallel.make_mesh()
+    config.batch_size = -(-config.batch_size // mesh.size) * mesh.size
+    return Evaluator(run.method, config, dataset.splits[split_name], mesh)(parallel.place(run.state, parallel.replicated(mesh)))
+
+
+def main() -> None:
+    """Run the command."""
+    values = flags.FLAGS
+    workdir = Path(commands.required("workdir"))
+    run = load_run(workdir, values.checkpoint)
+    if values.data_dir is not None:
+        run.config.data_dir = values.data_dir
+    scores = evaluate_run(run, values.split)
+    name = f"step {run.step}, {values.split}"
+    if parallel.is_first_process():
+        print(scores_table([(name, scores)]))
+        print("\n" + per_class_table(run.config.class_names, [(name, scores)]))
+        write_json(workdir / f"evaluation-{values.split}.json", {"step": run.step, "split": values.split, **scores})
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of the run.")
+    flags.DEFINE_string("split", "test", "Which split to score.")
+    flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set, where it is not the one of the training.")
+    commands.run(main, __doc__)

@@ -1,0 +1,38 @@
+"""Train, validate, test.
+
+    python -m gan_seg_jax.main --config=configs/cgan_seg.py[:WORDS] [--workdir=DIR] [--config.FIELD=VALUE ...]
+
+The same command on the same workdir resumes; a finished run prints its scores again.
+"""
+
+import re
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from gan_seg_jax import commands
+from gan_seg_jax.config import check, digest
+from gan_seg_jax.errors import InputError
+
+
+def main() -> None:
+    """Run the command."""
+    if flags.FLAGS["config"].value is None:
+        raise InputError("--config is missing; for instance --config=configs/cgan_seg.py.")
+    path = Path(re.sub(r":[^/]*$", "", config_flags.get_config_filename(flags.FLAGS["config"])))
+    if not path.is_file():
+        known = ", ".join(sorted(str(file) for file in path.parent.glob("*_seg.py"))) or "none"
+        raise InputError(f"The config file {path} does not exist; in {path.parent}/ there are: {known}.")
+    from gan_seg_jax import train  # after the flags: a mistake is answered at once, without loading JAX
+
+    config = flags.FLAGS.config
+    check(config)
+    workdir = flags.FLAGS.workdir or Path("runs") / f"{path.stem}-{digest(config)[:8]}"
+    train.train_and_evaluate(config, Path(workdir))
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "Config file, with words for it behind a colon.", lock_config=True)
+    flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<config>-<hash of its fields>.")
+    commands.run(main, __doc__)

@@ -1,0 +1,89 @@
+"""A conditional GAN that segments: pix2pix from photograph to class map.
+
+Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
+The generator G maps an image x to class logits; the discriminator D sees the image with the one-hot truth y or with
+softmax(G(x)) and scores patches. Each descends
+
+    L_D = 1/2 [ loss(D(x, y), real) + loss(D(x, softmax G(x)), fake) ]
+    L_G = w_adv loss(D(x, softmax G(x)), real) + w_L1 mean|softmax G(x) - y| + w_CE CE(G(x), y)
+
+Differences from the paper: the map has a channel per class instead of three colours (L1 between palette colours is no
+distance between classes); a cross-entropy term may be added (w_CE, 0 in `configs/cgan_seg.py:paper`). Pixels without a
+label are zero in the real and in the fake map alike, so that they tell the discriminator nothing.
+"""
+
+import chex
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from gan_seg_jax.errors import unknown
+from gan_seg_jax.losses import adversarial, segmentation
+from gan_seg_jax.models import build_network
+from gan_seg_jax.state import LossOutput, Networks
+
+TASK = "segmentation"
+STREAMS = ("labelled",)
+
+
+def build(config: ConfigDict) -> dict[str, nn.Module]:
+    """Return generator and discriminator.
+
+    Raises:
+        InputError: `config.losses.adversarial` is unknown.
+    """
+    if config.losses.adversarial not in adversarial.ADVERSARIAL:
+        raise unknown("adversarial loss", config.losses.adversarial, adversarial.ADVERSARIAL)
+    networks = config.networks
+    return {
+        "generator": build_network(networks.generator, dtype=config.dtype, num_classes=config.num_classes),
+        "discriminator": build_network(networks.discriminator, dtype=config.dtype),
+    }
+
+
+def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[jax.Array, Networks]:
+    """Return the generator's class logits [b, h, w, k]."""
+    del rng, config
+    return nets.apply("generator", batch["labelled"]["image"])
+
+
+def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+    """Return the losses of both networks (module docstring)."""
+    del rng
+    image, label = batch["labelled"]["image"], batch["labelled"]["label"]
+    known = segmentation.known(label, config.num_classes)
+    real = segmentation.one_hot(label, config.num_classes)
+    fake = jax.nn.softmax(outputs) * known[..., None]
+    real_scores, nets = nets.apply("discriminator", image, real)
+    fake_scores, nets = nets.apply("discriminator", image, fake, update=False)
+
+    gan = adversarial.ADVERSARIAL[config.losses.adversarial]
+    l1 = segmentation.l1(fake, real, known)
+    adversarial_term = gan.generator(fake_scores)
+    generator = config.losses.adversarial_weight * adversarial_term + config.losses.l1_weight * l1
+    if config.losses.cross_entropy_weight > 0:
+        smoothing = config.losses.label_smoothing
+        cross_entropy = segmentation.cross_entropy(outputs, label, label_smoothing=smoothing)
+        generator += config.losses.cross_entropy_weight * cross_entropy
+    metrics = {
+        "l1": l1,
+        "adversarial": adversarial_term,
+        "discriminator_accuracy": adversarial.accuracy(real_scores, fake_scores),
+    }
+    return LossOutput({"discriminator": gan.discriminator(real_scores, fake_scores), "generator": generator}, nets, metrics)
+
+
+def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
+    """Return class logits [b, h, w, k]."""
+    return forward(nets, batch, rng, config)[0]
+
+
+def score_map(nets: Networks, image: jax.Array, mask: jax.Array) -> jax.Array:
+    """Return the discriminator's probability of "real" for each patch [b, h', w'], for pictures.
+
+    Args:
+        nets: a view in inference mode.
+        image: [b, h, w, 3] in [-1, 1].
+        mask: class probabilities [b, h, w, k].
+    """
+    return jax.nn.sigmoid(nets.apply("discriminator", image, mask)[0][..., 0])

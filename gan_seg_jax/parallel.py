@@ -1,0 +1,121 @@
+"""Devices: the mesh, the shardings, several hosts, and the one place that compiles a step.
+
+One `jax.jit` over a one-axis mesh `('data',)`: the state is replicated, the batch is sharded by its examples, and the
+compiler inserts the reductions, so that losses, gradients and batch statistics are those of the global batch.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gan_seg_jax.errors import InputError
+
+
+def initialize() -> None:
+    """Join the other processes of a run on several hosts; do nothing on a single one.
+
+    A Cloud TPU slice of several workers is recognised by itself. Elsewhere set JAX_COORDINATOR_ADDRESS=host:port,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID for every process.
+
+    Raises:
+        InputError: the variables are incomplete.
+    """
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        try:
+            count, number = int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                "JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers too."
+            ) from error
+        jax.distributed.initialize(num_processes=count, process_id=number)
+    elif "," in workers and os.environ.get("JAX_PLATFORMS", "tpu").startswith("tpu"):
+        jax.distributed.initialize()
+
+
+def make_mesh(devices: list[Any] | None = None) -> Mesh:
+    """Return the one-axis mesh `('data',)` over all (or the given) devices.
+
+    The axis is `Auto`: under the default, `Explicit`, Flax linen's Dropout raises a ShardingTypeError.
+    """
+    devices = jax.devices() if devices is None else devices
+    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raise InputError unless the batch can be split evenly over the devices."""
+    if batch_size % mesh.size:
+        near = max(mesh.size, round(batch_size / mesh.size) * mesh.size)
+        raise InputError(
+            f"config.batch_size is {batch_size}, which {mesh.size} devices cannot share evenly; "
+            f"use a multiple of {mesh.size}, such as {near}."
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of the state: a copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh, *, rounds: int = 1) -> NamedSharding:
+    """Return the sharding of a batch: examples over the devices; slices, where there are any, come first."""
+    return NamedSharding(mesh, PartitionSpec("data") if rounds == 1 else PartitionSpec(None, "data"))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Put each process's part of every leaf on its devices; return global arrays."""
+    return jax.tree.map(functools.partial(jax.make_array_from_process_local_data, sharding), tree)
+
+
+def compile_step(step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: int = 1) -> Any:
+    """Compile `step(state, batch) -> (state, metrics)` ahead of time for the mesh; the state's buffers are donated.
+
+    Args:
+        step: a pure function.
+        state: the state, or its shapes.
+        batch: a global batch, or its shapes.
+        mesh: where it will run; may be a topology without devices at hand.
+        rounds: slices in the batch.
+
+    Returns:
+        The compiled step, which refuses any other shapes: nothing recompiles silently.
+    """
+    whole = replicated(mesh)
+    jitted = jax.jit(
+        step, in_shardings=(whole, batch_sharding(mesh, rounds=rounds)), out_shardings=whole, donate_argnums=(0,)
+    )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, batch))
+    return jitted.lower(*shapes).compile()
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the one that writes files and prints."""
+    return jax.process_index() == 0
+
+
+def sum_over_processes(tree: Any) -> Any:
+    """Return the elementwise sum of each process's NumPy arrays, exact in int64."""
+    if jax.process_count() == 1:
+        return tree
+
+    def total(x):
+        # Two 32-bit halves: JAX is 32-bit by default and would truncate int64 on the way.
+        x = np.asarray(x, np.int64)
+        halves = np.stack([(x >> 31).astype(np.int32), (x & 0x7FFFFFFF).astype(np.int32)])
+        high, low = multihost_utils.process_allgather(halves).astype(np.int64).sum(axis=0)
+        return (high << 31) + low
+
+    return jax.tree.map(total, tree)
+
+
+def any_process(flag: bool) -> bool:
+    """Return whether the flag is set on any process; every process must call this at the same point."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

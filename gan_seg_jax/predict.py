@@ -1,0 +1,152 @@
+"""Label the images of a folder: masks, colours, overlays and confidence.
+
+    python -m gan_seg_jax.predict --workdir=DIR --input=FILE_OR_FOLDER --output=FOLDER [--checkpoint=best|latest|STEP]
+
+For each image, sub-folders kept: `masks/` (uint8 class ids, size of the input), `colors/`, `overlays/`, `confidence/`
+(uint8 = round(255 p) of the chosen class). A damaged image is reported and skipped.
+"""
+
+import collections
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from gan_seg_jax import commands, panels, parallel
+from gan_seg_jax.data import images, pipeline
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference import Run, load_run, make_predictor
+
+FOLDERS = ("masks", "colors", "overlays", "confidence")
+SMALLEST_BUCKET = 64
+
+
+def find_images(path: Path) -> list[tuple[Path, Path]]:
+    """Return (file, relative name of its outputs) of every image below `path`.
+
+    The ending becomes `.png`; where that makes two names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`).
+
+    Raises:
+        InputError: nothing there is an image.
+    """
+    if path.is_file():
+        return [(path, Path(path.stem + ".png"))]
+    if not path.is_dir():
+        raise InputError(f"--input is {path}, which does not exist; expected an image or a folder of images.")
+    names = sorted(
+        name.relative_to(path)
+        for name in path.rglob("*")
+        if name.suffix.lower() in images.ENDINGS and not any(part.startswith(".") for part in name.relative_to(path).parts)
+        and name.is_file()
+    )  # fmt: skip
+    if not names:
+        raise InputError(f"--input {path} holds no images ({', '.join(images.ENDINGS)}).")
+    uses = collections.Counter(name.with_suffix(".png") for name in names)
+    return [
+        (path / name, name.with_suffix(".png") if uses[name.with_suffix(".png")] == 1 else name.with_name(name.name + ".png"))
+        for name in names
+    ]
+
+
+def bucket(length: int) -> int:
+    """Return the smallest of 64, 91, 128, 181, 256, ... (steps of sqrt 2) that holds `length`: few shapes to compile."""
+    size = float(SMALLEST_BUCKET)
+    while round(size) < length:
+        size *= 2**0.5
+    return round(size)
+
+
+def predict_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple[Path, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (output name, image uint8 [h, w, 3], class ids uint8 [h, w], confidence float32 [h, w]) of each image.
+
+    Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
+    """
+    mesh = parallel.make_mesh()
+    batch_size = -(-run.config.batch_size // mesh.size) * mesh.size
+    predict = make_predictor(run.method, run.config)
+    whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+    compiled = {}
+    state = parallel.place(run.state, whole)
+    waiting: dict[tuple[int, int], list] = collections.defaultdict(list)
+
+    def label(out_size, group) -> Iterator:
+        if out_size not in compiled:
+            step = functools.partial(predict, out_size=out_size)
+            compiled[out_size] = jax.jit(step, in_shardings=(whole, sharded), out_shardings=sharded)
+        rows = [_canvas(image, run, out_size) for _, image in group]
+        rows += rows[-1:] * (batch_size - len(rows))
+        stream = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        chosen, confidence = jax.device_get(compiled[out_size](state, parallel.place(stream, sharded)))
+        for row, (name, image) in enumerate(group):
+            window = (row, slice(0, image.shape[0]), slice(0, image.shape[1]))
+            yield name, image, chosen[window], confidence[window]
+
+    for path, name in files:
+        try:
+            image = images.read_image(path)
+        except InputError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        out_size = (bucket(image.shape[0]), bucket(image.shape[1]))
+        waiting[out_size].append((name, image))
+        if len(waiting[out_size]) == batch_size:
+            yield from label(out_size, waiting.pop(out_size))
+    for out_size, group in waiting.items():
+        yield from label(out_size, group)
+
+
+def _canvas(image: np.ndarray, run: Run, out_size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return an image as the host delivers it; its label is never looked at."""
+    config = run.config
+    canvas_size = config.canvas_size if config.resize == "fit" else tuple(-(-n // 32) * 32 for n in out_size)
+    empty = np.zeros(image.shape[:2], np.uint8)
+    arrays = pipeline.fit_to_canvas(image, empty, canvas_size, resize=config.resize, rng=None)
+    return {**arrays, "size": np.array(image.shape[:2], np.int32), "valid": np.bool_(True), "id": np.int32(0)}
+
+
+def write(output: Path, name: Path, image: np.ndarray, mask: np.ndarray, confidence: np.ndarray, colors) -> None:
+    """Write the four pictures of one image.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    pictures = {
+        "masks": mask,
+        "colors": panels.colorize(mask, colors),
+        "overlays": panels.overlay(image, mask, colors),
+        "confidence": np.round(255.0 * confidence).astype(np.uint8),
+    }
+    for folder in FOLDERS:
+        path = output / folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pictures[folder]).save(path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def main() -> None:
+    """Run the command."""
+    source, output = Path(commands.required("input")), Path(commands.required("output"))
+    run = load_run(commands.required("workdir"), flags.FLAGS.checkpoint)
+    files = find_images(source)
+    written = 0
+    for name, image, mask, confidence in predict_images(run, files):
+        write(output, name, image, mask, confidence, run.config.class_colors)
+        written += 1
+    if written == 0:
+        raise InputError(f"None of the {len(files)} images of {source} could be read.")
+    print(f"{written} of {len(files)} images labelled: {output}/{{{','.join(FOLDERS)}}}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of the run.")
+    flags.DEFINE_string("input", None, "An image, or a folder of images (sub-folders too).")
+    flags.DEFINE_string("output", None, "Folder for the pictures.")
+    flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
+    commands.run(main, __doc__)

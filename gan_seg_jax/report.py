@@ -1,0 +1,127 @@
+"""What a run leaves for people: sample panels, final scores beside the baselines, the summary and the table."""
+
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_seg_jax import augment, panels
+from gan_seg_jax.baselines import BASELINES
+from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.catalog import Dataset, Split
+from gan_seg_jax.evaluate import Evaluator, score_labelling, write_json
+from gan_seg_jax.inference import make_predictor
+from gan_seg_jax.state import AdversarialState, inference_view, parameter_counts
+from gan_seg_jax.writer import Writer, per_class_table, scores_table
+
+SAMPLES = 4
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class SampleSheet:
+    """Draws a few images of a split, spread over it, with truth, prediction and error; compiled once.
+
+    A method with `score_map(nets, image, mask)` adds the discriminator's view of its prediction.
+    """
+
+    def __init__(self, method: Any, config: ConfigDict, split: Split):
+        """Read the images."""
+        self._config = config
+        rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
+        canvas, size = pipeline.eval_canvas(split, config), tuple(int(n) for n in split.sizes()[rows].max(axis=0))
+        examples = [pipeline.eval_example(split, row, canvas, size, config.resize) for row in rows]
+        self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+        self._images = np.zeros((len(rows), *size, 3), np.uint8)
+        for number, row in enumerate(rows):
+            image = split[row]["image"]
+            self._images[number, : image.shape[0], : image.shape[1]] = image
+        predict = make_predictor(method, config)
+
+        def step(state, stream):
+            prediction, _ = predict(state, stream, size)
+            if not hasattr(method, "score_map"):
+                return prediction, None
+            key = jax.random.key(0)
+            batch = augment.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
+            nets = inference_view(state, key)
+            mask = jax.nn.softmax(method.predict(nets, {"labelled": batch}, key, config))
+            return prediction, method.score_map(nets, batch["image"], mask)
+
+        self._step = jax.jit(step)
+
+    def __call__(self, state: AdversarialState) -> np.ndarray:
+        """Return the picture, uint8 [H, W, 3]."""
+        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
+        prediction, maps = jax.device_get(self._step(local, self._stream))
+        return panels.sample_panel(
+            self._images, self._stream["label"], prediction, class_colors=self._config.class_colors,
+            class_names=self._config.class_names, score_maps=maps,
+        )  # fmt: skip
+
+
+def final_scores(
+    evaluator: Evaluator, test_evaluator: Evaluator | None, state: AdversarialState, dataset: Dataset, config: ConfigDict,
+    poll: Callable[[], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Return {"val", "test", "baselines"}: scores of the state, and of each baseline on the split that is reported.
+
+    "test" is None where the data set has no test split; the baselines are then scored on val.
+    """
+    scores = {"val": evaluator(state, poll=poll), "test": None if test_evaluator is None else test_evaluator(state, poll=poll)}
+    split = dataset.splits["val" if test_evaluator is None else "test"]
+    scores["baselines"] = {}
+    for name in config.baselines:
+        module = BASELINES[name]
+        model = module.fit(dataset.splits["train"], num_classes=config.num_classes, seed=config.seed)
+        predict = functools.partial(module.predict, model)
+        scores["baselines"][name] = score_labelling(predict, split, config.class_names, poll=poll)
+    return scores
+
+
+def summarize(config: ConfigDict, scores: dict[str, Any], state: AdversarialState, progress: Any) -> dict[str, Any]:
+    """Return the contents of `summary.json`."""
+    rate = progress.images / progress.image_seconds if progress.image_seconds else None
+    return {
+        "method": config.method,
+        "dataset": config.dataset,
+        **scores,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "seconds": progress.seconds,
+        "compile_seconds": progress.compile_seconds,
+        "images_per_second": rate,
+        "parameters": parameter_counts(state),
+        "skipped_steps": int(state.skipped_steps),
+        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """Return the table of a finished run: its scores beside the baselines', and the IoU of each class."""
+    split = "val" if summary["test"] is None else "test"
+    note = "This data set has no test split: the scores are of val, by which the best step was chosen.\n" if split == "val" else ""
+    rows = [(summary["method"], summary[split]), *summary["baselines"].items()]
+    rate = summary["images_per_second"]
+    speed = "" if rate is None else f", {rate:.1f} images/s in training"
+    return (
+        f"{note}{summary['dataset']}, {split} split, checkpoint of step {summary['best_step']} "
+        f"({summary['seconds']:.0f} s in all{speed}):\n\n{scores_table(rows)}\n\n"
+        f"{per_class_table(list(summary[split]['iou_per_class']), rows)}"
+    )
+
+
+def write(workdir: Path, summary: dict[str, Any], writer: Writer) -> None:
+    """Write the summary, the curves and the test scores; print the table. The first process's work."""
+    split = "val" if summary["test"] is None else "test"
+    if split == "test":
+        values = {name: value for name, value in summary["test"].items() if name != "iou_per_class"}
+        writer.scalars(summary["best_step"], "test", values)
+    panels.plot_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+    writer.message("\n" + summary_text(summary) + f"\n\nEverything is in {workdir}.")
+    write_json(workdir / "summary.json", summary)

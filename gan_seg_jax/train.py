@@ -1,0 +1,302 @@
+"""The run: data, state, restore, compile, loop, scores.
+
+`train_and_evaluate` may be killed at any time and called again on the same folder: it continues with the same bits.
+"""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_seg_jax import augment, checkpoint, parallel, report, workdirs
+from gan_seg_jax import config as config_lib
+from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.catalog import Dataset
+from gan_seg_jax.errors import DivergedError, InputError, PreemptedError
+from gan_seg_jax.evaluate import Evaluator
+from gan_seg_jax.inference import example_batch
+from gan_seg_jax.methods import get_method
+from gan_seg_jax.optimizers import create_optimizers
+from gan_seg_jax.preemption import Preemption
+from gan_seg_jax.state import AdversarialState, create_state, init_variables
+from gan_seg_jax.train_step import train_step
+from gan_seg_jax.writer import Writer
+
+STEPS_IN_FLIGHT = 2  # dispatched ahead of the devices, so that neither side waits for the other
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a run remembers besides its state; stored with every checkpoint.
+
+    Attributes:
+        step: training steps done; also the position of the data: batches drawn.
+        best_step: step of the best validation so far, None before the first.
+        best_score: its score.
+        evaluated: step of the latest validation, 0 before the first.
+        seconds: wall time of all processes so far, compilation included.
+        compile_seconds: of it, compilation.
+        images: images trained on, and `image_seconds`: the time they took, without compilation, validation and saving.
+    """
+
+    step: int = 0
+    best_step: int | None = None
+    best_score: float | None = None
+    evaluated: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    images: int = 0
+    image_seconds: float = 0.0
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Train as the config says, keep the best checkpoint by validation, score the test split once with it.
+
+    Args:
+        config: the run's config; classes are filled in from the data set.
+        workdir: folder of the run, made if it is missing; an unfinished run in it is continued.
+
+    Returns:
+        The run's summary, as in `summary.json`.
+
+    Raises:
+        InputError: config, data or folder cannot be used as they are.
+        DivergedError: `max_bad_steps` steps in a row were not finite.
+        PreemptedError: a signal asked to end; everything is saved.
+    """
+    method = get_method(config.method)
+    mesh = parallel.make_mesh()
+    parallel.check_batch_size(config.batch_size, mesh)
+    augment.check_options(config.crop_size, config.augment)
+    with Preemption() as preemption, workdirs.lock(workdir):
+        dataset = pipeline.open_dataset(config)
+        with config.unlocked():
+            pipeline.resolve_classes(config, dataset)
+            workdirs.adopt_architectures(config)
+        summary = workdirs.claim(workdir, config)
+        if summary is not None:
+            print(f"{workdir} is finished.\n{report.summary_text(summary)}")
+            return summary
+        with _Run(config, method, dataset, mesh, workdir, preemption) as run:
+            run.train()
+            return run.finish()
+
+
+def initial_state(method: Any, config: ConfigDict) -> AdversarialState:
+    """Return the state before the first step, with roles that the config takes from other runs filled in.
+
+    Raises:
+        InputError: a role that moves in no phase has nothing to start from.
+    """
+    modules = method.build(config)
+    variables = dict(init_variables(method, modules, example_batch(method.STREAMS, config), config, config.seed))
+    optimizers = create_optimizers(config)
+    for role in modules:
+        source = config.init[role]
+        if source and source != "random":
+            stored = checkpoint.restore_networks(source, (role,))[role]
+            variables[role] = checkpoint.fill(variables[role], checkpoint.flatten(stored), origin=f"The {role} of {source}")
+        elif role not in optimizers and source != "random":
+            raise InputError(
+                f"{role} moves in no phase, so it needs weights: set config.init.{role} to the folder of a run (or to random)."
+            )
+    ema_roles = frozenset(role for role in optimizers if config.ema_decay > 0 and config.networks[role].ema)
+    return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=ema_roles)
+
+
+class _Run:
+    """One process's part of a run: what the loop needs at hand."""
+
+    def __init__(self, config, method, dataset: Dataset, mesh, workdir: Path, preemption: Preemption):
+        self.config, self.method, self.dataset, self.mesh = config, method, dataset, mesh
+        self.workdir, self.preemption = workdir, preemption
+        self.started = time.monotonic()
+        self.progress = Progress()
+        self.steps: dict[tuple, Callable] = {}  # compiled, by (updates, penalty)
+        self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line
+        self.bad_steps = 0
+        self.checkpoints = checkpoint.Checkpoints(workdir, keep=config.keep_checkpoints)
+        self.writer = Writer(
+            workdir, total_steps=config.steps, tensorboard=config.tensorboard, active=parallel.is_first_process()
+        )
+        self.state = self._restore(initial_state(method, config))
+        self.evaluator = Evaluator(method, config, dataset.splits["val"], mesh)
+        self.sheet = report.SampleSheet(method, config, dataset.splits["val"])
+        process = (jax.process_index(), jax.process_count())
+        self.batches = pipeline.train_batches(
+            dataset, config, method.STREAMS, start=self.progress.step, process=process
+        )
+
+    def __enter__(self) -> "_Run":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.checkpoints.close()
+        self.writer.close()
+
+    def _restore(self, state: AdversarialState) -> AdversarialState:
+        """Return the state to start from: the newest checkpoint's if there is one."""
+        found = self.checkpoints.load_latest()
+        if found is not None:
+            arrays, meta, problems = found
+            for problem in problems:
+                self.writer.message(f"{problem} Moved aside; an earlier one is used.")
+            state = checkpoint.fill(state, arrays, origin=f"The checkpoint in {self.workdir}")
+            names = [field.name for field in dataclasses.fields(Progress)]
+            self.progress = Progress(**{name: meta[name] for name in names})
+            self.bad_steps = int(state.bad_steps)
+            self.writer.rewind(self.progress.step)
+            self.writer.message(f"Continuing from step {self.progress.step} of {self.config.steps}.")
+        self.started -= self.progress.seconds
+        return parallel.place(state, parallel.replicated(self.mesh))
+
+    # The loop
+
+    def train(self) -> None:
+        """Take every step that is left."""
+        config, progress = self.config, self.progress
+        ends = config_lib.phase_ends(config)
+        clock = None  # when the current stretch of uninterrupted steps began
+        while True:
+            due = progress.step > 0 and (progress.step % config.eval_every == 0 or progress.step >= config.steps)
+            if due and progress.evaluated != progress.step:
+                clock = self._pause(clock)
+                self._validate()
+                self.save()
+            elif progress.step > 0 and progress.step % config.checkpoint_every == 0:
+                clock = self._pause(clock)
+                self.save()
+            if progress.step >= config.steps:
+                return
+            self._poll()
+            updates = next(updates for end, updates in ends if progress.step < end)
+            penalty = config.penalty_every > 0 and progress.step % config.penalty_every == 0
+            batch = parallel.place(next(self.batches), parallel.batch_sharding(self.mesh, rounds=config.rounds))
+            if (updates, penalty) not in self.steps:
+                clock = self._pause(clock)
+                self._compile(updates, penalty, batch)
+            if clock is None:
+                clock = (time.monotonic(), progress.step)
+            self.state, metrics = self.steps[updates, penalty](self.state, batch)
+            progress.step += 1
+            self.pending.append(metrics)
+            if len(self.pending) > STEPS_IN_FLIGHT:
+                jax.block_until_ready(self.pending[-1 - STEPS_IN_FLIGHT])
+            if progress.step % config.log_every == 0:
+                clock = self._pause(clock)
+
+    def _compile(self, updates, penalty: bool, batch) -> None:
+        """Compile the step for one phase."""
+        began = time.monotonic()
+        moving = " then ".join(" + ".join(group) for group in updates)
+        self.writer.message(f"Compiling the step ({moving}{', with penalties' if penalty else ''}) ...")
+        step = functools.partial(train_step, method=self.method, config=self.config, updates=updates, penalty=penalty)
+        self.steps[updates, penalty] = parallel.compile_step(step, self.state, batch, self.mesh, rounds=self.config.rounds)
+        self.progress.compile_seconds += time.monotonic() - began
+
+    def _pause(self, clock: tuple[float, int] | None) -> None:
+        """Wait for the devices, book the time of the stretch of steps, and write a line of metrics."""
+        values = jax.device_get(self.pending)
+        self.pending = []
+        if clock is not None:
+            began, first = clock
+            self.progress.images += (self.progress.step - first) * self.config.batch_size * self.config.rounds
+            self.progress.image_seconds += time.monotonic() - began
+        if values:
+            self._log(values)
+
+    def _log(self, values: list[dict[str, np.ndarray]]) -> None:
+        """Write the means of the metrics of the latest steps; stop if too many in a row were not finite."""
+        step = self.progress.step
+        for number, metrics in enumerate(values, start=step - len(values) + 1):
+            self.bad_steps = self.bad_steps + 1 if metrics["skipped"] else 0
+            if self.bad_steps >= self.config.max_bad_steps:
+                self.save()
+                raise DivergedError(_divergence(metrics, number, self.bad_steps, self.workdir))
+        names = dict.fromkeys(name for metrics in values for name in metrics if name != "skipped")
+        means = {}
+        for name in names:
+            finite = [float(metrics[name]) for metrics in values if name in metrics and math.isfinite(metrics[name])]
+            means[name] = sum(finite) / len(finite) if finite else None
+        rate = self.progress.images / self.progress.image_seconds if self.progress.image_seconds else None
+        skipped = sum(int(metrics["skipped"]) for metrics in values)
+        self.writer.scalars(step, "train", {**means, "skipped": skipped, "images_per_second": rate})
+        losses = {name: value for name, value in means.items() if name.startswith("loss/")}
+        self.writer.progress(step, images_per_second=rate, losses=losses)
+
+    def _validate(self) -> None:
+        """Score the validation split, note the best, draw samples."""
+        progress, config = self.progress, self.config
+        scores = self.evaluator(self.state, poll=self._poll if jax.process_count() == 1 else lambda: None)
+        progress.evaluated = progress.step
+        values = {name: value for name, value in scores.items() if name != "iou_per_class"}
+        self.writer.scalars(progress.step, "val", values)
+        score = scores["miou"]
+        if score is not None and (progress.best_score is None or score > progress.best_score):
+            progress.best_step, progress.best_score = progress.step, score
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
+        self.writer.message(f"step {progress.step} val: {shown}{' (best)' if progress.best_step == progress.step else ''}")
+        if config.samples_every and (progress.step % config.samples_every == 0 or progress.step >= config.steps):
+            if parallel.is_first_process():
+                self.writer.images(progress.step, "val", self.sheet(self.state))
+
+    def _poll(self) -> None:
+        """End the process, everything saved, if a signal asked for it."""
+        several = jax.process_count() > 1
+        if several and self.progress.step % self.config.log_every:
+            return  # processes agree at the steps of log lines only: agreeing costs a collective
+        if self.preemption.agreed() if several else self.preemption.requested:
+            self._pause(None)
+            self.save()
+            self.checkpoints.wait()
+            raise PreemptedError(
+                f"Interrupted at step {self.progress.step} of {self.config.steps}; saved. The same command continues."
+            )
+
+    def save(self) -> None:
+        """Start to save a checkpoint of the current step."""
+        self.progress.seconds = time.monotonic() - self.started
+        self.checkpoints.save(self.progress.step, self.state, dataclasses.asdict(self.progress))
+
+    def finish(self) -> dict[str, Any]:
+        """Score the best checkpoint on the test split and the baselines beside it; write the summary."""
+        progress = self.progress
+        self.checkpoints.wait()
+        if progress.best_step not in (None, progress.step):
+            arrays, _ = self.checkpoints.load(progress.best_step)
+            best = checkpoint.fill(self.state, arrays, origin=f"The checkpoint in {self.workdir}")
+            self.state = parallel.place(best, parallel.replicated(self.mesh))
+        test = self.dataset.splits.get("test")
+        test_evaluator = None if test is None else Evaluator(self.method, self.config, test, self.mesh)
+        scores = report.final_scores(
+            self.evaluator, test_evaluator, self.state, self.dataset, self.config, self._stop_unsaved
+        )
+        progress.seconds = time.monotonic() - self.started
+        summary = report.summarize(self.config, scores, self.state, progress)
+        if parallel.is_first_process():
+            if test is not None:
+                self.writer.images(progress.best_step, "test", report.SampleSheet(self.method, self.config, test)(self.state))
+            report.write(self.workdir, summary, self.writer)
+        return summary
+
+    def _stop_unsaved(self) -> None:
+        """End the process on a signal while the final scores are taken: training itself is saved already."""
+        if jax.process_count() == 1 and self.preemption.requested:
+            raise PreemptedError("Interrupted after training, before the final scores; the same command takes them.")
+
+
+def _divergence(metrics: dict[str, np.ndarray], step: int, count: int, workdir: Path) -> str:
+    """Return the sentence that says which step and loss diverged."""
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+    named = f"{bad[0]} was {metrics[bad[0]]}" if bad else "batch statistics were not finite"
+    return (
+        f"Training diverged: at step {step} {named}, the {count}th step in a row without finite losses and gradients. "
+        f"{workdir} holds the last good weights; lower a learning rate or a loss weight, or set clip_norm."
+    )

@@ -1,0 +1,167 @@
+"""One training step for every method: the only place with gradients.
+
+Its meaning is textbook: *groups in order, each on the current state*. What it saves is work: the acting networks run
+forward once and are differentiated once per distinct loss, as long as none of them has moved
+(`jax.vjp` of `forward`, pulled back by the cotangents that the losses give at its outputs).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gan_seg_jax import augment
+from gan_seg_jax.state import AdversarialState, Networks, NetworkState, fold_name, step_key
+
+Updates = tuple[tuple[str, ...], ...]
+
+
+def train_step(
+    state: AdversarialState, batch: Any, *, method: Any, config: Any, updates: Updates, penalty: bool = False
+) -> tuple[AdversarialState, dict[str, jax.Array]]:
+    """Update every group of roles in order.
+
+    A step is a transaction: if any loss, gradient or statistic of it is not finite, all networks stay bit-unchanged,
+    the step and the data advance and `skipped_steps` counts. With `config.rounds = n` the leaves of `batch` have a
+    leading axis of n slices; all but the last group run once per slice, on fresh outputs of `forward`.
+
+    Args:
+        state: the state.
+        batch: stream -> the host's arrays (`augment.prepare`).
+        method: the method (static).
+        config: the run's config (static).
+        updates: groups of roles: who moves, in which order (static).
+        penalty: whether lazy penalties are due in this step (static).
+
+    Returns:
+        The next state and metrics: `loss/ROLE`, `grad_norm/ROLE`, the method's own, and `skipped` (0 or 1).
+    """
+    key = step_key(state)
+    networks, metrics, finite = state.networks, {}, jnp.bool_(True)
+    for number in range(config.rounds):
+        last = number == config.rounds - 1
+        piece = batch if config.rounds == 1 else jax.tree.map(lambda x, n=number: x[n], batch)
+        view = Networks(
+            states=networks, rng=jax.random.fold_in(key, number), step=state.step,
+            moving=frozenset(role for group in updates for role in group), penalty=penalty,
+        )  # fmt: skip
+        networks, new, ok = _run_groups(view, piece, updates if last else updates[:-1], method, config)
+        metrics, finite = {**new, **metrics}, finite & ok
+    networks = {role: _average(new, state.networks[role], config.ema_decay) for role, new in networks.items()}
+    networks = _select(finite, networks, state.networks)
+    skipped = jnp.where(finite, 0, 1)
+    state = state.replace(
+        step=state.step + 1,
+        networks=networks,
+        skipped_steps=state.skipped_steps + skipped,
+        bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
+    )
+    return state, {**metrics, "skipped": skipped}
+
+
+def _run_groups(view: Networks, batch, groups: Updates, method, config):
+    """Run the groups on one batch; return the networks, the metrics and whether all was finite."""
+    start = networks = view.states
+    keep: dict[str, jax.Array] = {}  # accept of the roles that have been judged
+    metrics, finite, forward = {}, jnp.bool_(True), None
+    rng = {name: fold_name(view.rng, name) for name in ("augment", "forward", "losses")}
+    batch = {
+        name: augment.prepare(
+            stream, fold_name(rng["augment"], name), crop_size=config.crop_size, options=config.augment, train=True
+        )
+        for name, stream in batch.items()
+    }
+    for group in groups:
+        if forward is None:
+            forward = _forward(view.replace(states=networks, rng=rng["forward"]), batch, method, config)
+            acting = forward[2]
+            for role in sorted(acting.acted & view.moving & acting.collections.keys()):
+                new = networks[role].replace(collections=acting.collections[role])
+                networks = {**networks, role: _select(keep[role], new, start[role]) if role in keep else new}
+        outputs, through, acting = forward
+        nets = acting.replace(states=networks, rng=rng["losses"], params={}, calls=0)
+        losses, grads, out = _judge(nets, outputs, through, batch, group, method, config)
+        norms = {role: optax.global_norm(grads[role]) for role in group}
+        finite &= jnp.all(jnp.isfinite(jnp.stack([*losses.values(), *norms.values()])))
+        for role in group:
+            new = networks[role].apply_gradients(grads=grads[role])
+            if role not in acting.acted:
+                new = new.replace(collections=out.nets.collections.get(role, new.collections))
+            finite &= _all_finite(new.collections)
+            if role in out.accept:
+                keep[role] = out.accept[role] & keep.get(role, True)
+                new = _select(keep[role], new, start[role])
+            networks = {**networks, role: new}
+        reported = {f"loss/{role}": losses[role] for role in group} | {f"grad_norm/{role}": norms[role] for role in group}
+        metrics = {**out.metrics, **reported, **metrics}
+        if not config.share_forward and acting.acted & set(group):
+            forward = None  # an acting network has moved: its outputs are stale
+    return networks, metrics, finite
+
+
+def _forward(nets: Networks, batch, method, config):
+    """Run `method.forward` once; return its outputs, their pullback to the moving parameters, and the view."""
+
+    def act(params):
+        return method.forward(nets.replace(params=params), batch, nets.rng, config)
+
+    return jax.vjp(act, {role: nets.states[role].params for role in sorted(nets.moving)}, has_aux=True)
+
+
+def _judge(nets: Networks, outputs, through, batch, group, method, config):
+    """Return the group's losses and gradients, and the method's `LossOutput` (its losses aside).
+
+    Each distinct loss is pulled back once: directly to the group's parameters and to the outputs, and from there through
+    `forward` where a role of this loss acted in it.
+    """
+    shared: list[tuple[str, ...]] = []  # roles by distinct loss; set while tracing
+
+    def judge(params, outputs):
+        out = method.losses(nets.replace(params=params), outputs, batch, nets.rng, config)
+        distinct: dict[int, list[str]] = {}
+        for role in group:
+            distinct.setdefault(id(out.losses[role]), []).append(role)
+        shared[:] = [tuple(roles) for roles in distinct.values()]
+        return tuple(out.losses[roles[0]] for roles in shared), out._replace(losses={})
+
+    own = {role: nets.states[role].params for role in group}
+    values, pull, out = jax.vjp(judge, own, outputs, has_aux=True)
+    losses, grads = {}, {}
+    for number, roles in enumerate(shared):
+        direct, at_outputs = pull(tuple(jnp.full_like(v, i == number) for i, v in enumerate(values)))
+        acted = nets.acted & set(roles)
+        inner = through(at_outputs)[0] if acted else {}
+        for role in roles:
+            losses[role] = values[number]
+            grads[role] = jax.tree.map(jnp.add, direct[role], inner[role]) if role in acted else direct[role]
+    return losses, grads, out
+
+
+def _average(new: NetworkState, old: NetworkState, decay: float) -> NetworkState:
+    """Advance the running average by one step, if the network moved.
+
+    average <- d average + (1 - d) weights, d = min(decay, (1 + t) / (10 + t)) after t updates, so that the first
+    weights are soon forgotten.
+    """
+    if new.ema_params is None:
+        return new
+    d = jnp.minimum(decay, (1.0 + new.step) / (10.0 + new.step))
+
+    def blend(average, value):
+        return jnp.where(new.step == old.step, average, (d * average + (1.0 - d) * value).astype(average.dtype))
+
+    return new.replace(
+        ema_params=jax.tree.map(blend, old.ema_params, new.params),
+        ema_collections=jax.tree.map(blend, old.ema_collections, new.collections),
+    )
+
+
+def _select(condition: jax.Array, new: Any, old: Any) -> Any:
+    """Return `new` where the scalar condition holds, else `old`, leaf by leaf and bit by bit."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    """Return whether every number of the tree is finite."""
+    return jnp.all(jnp.stack([jnp.bool_(True), *(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree))]))

@@ -1,0 +1,85 @@
+"""The folder of a run: who may write to it, and whether it belongs to this config."""
+
+import contextlib
+import errno
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from gan_seg_jax import checkpoint, parallel
+from gan_seg_jax.config import differences, to_json
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.evaluate import write_json
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Hold the folder for this run; it is made if it is missing.
+
+    Raises:
+        InputError: it cannot be written, or another process trains in it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = open(workdir / f".lock-{jax.process_index()}", "w")
+    except OSError as error:
+        raise InputError(f"The workdir {workdir} cannot be written: {error.strerror}. Name another with --workdir.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise InputError(f"Another process is training in {workdir}; wait for it or name another --workdir.") from error
+            # A file system without locks: go on without one.
+        yield
+
+
+def adopt_architectures(config: ConfigDict) -> None:
+    """Give each role that starts from another run that run's architecture.
+
+    Raises:
+        InputError: the other run has no such role.
+    """
+    for role, source in config.init.items():
+        if source and source != "random":
+            networks = checkpoint.read_config(source).networks
+            if role not in networks:
+                raise InputError(f"config.init.{role} is {source}, which has no {role}; it has: {', '.join(networks)}.")
+            config.networks[role] = networks[role]
+
+
+def claim(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
+    """Write the config into a new folder, or check that the folder belongs to it.
+
+    Returns:
+        The summary, if the run in it is finished.
+
+    Raises:
+        InputError: the folder belongs to another config; field, old and new value are named.
+    """
+    values = to_json(config)
+    if (workdir / "config.json").exists():
+        found = differences(to_json(checkpoint.read_config(workdir)), values)
+        if found:
+            field, old, new = found[0]
+            more = f" ({len(found) - 1} more fields differ)" if len(found) > 1 else ""
+            raise InputError(
+                f"{workdir} belongs to another config: config.{field} was {old!r}, now {new!r}{more}. "
+                "Name another --workdir, or give the old value."
+            )
+    summary_file = workdir / "summary.json"
+    if summary_file.exists():
+        try:
+            summary = json.loads(summary_file.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{summary_file} cannot be read; remove it to take the final scores again.") from error
+        if summary["steps"] >= config.steps:
+            return summary
+    if parallel.is_first_process():
+        write_json(workdir / "config.json", values)
+    return None

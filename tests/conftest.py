@@ -1,0 +1,18 @@
+"""Four virtual CPU devices for every test, and what grain needs of absl."""
+
+import os
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import pytest
+from absl import flags
+
+flags.FLAGS.mark_as_parsed()  # grain reads absl flags
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parents[1]

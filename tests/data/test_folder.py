@@ -1,0 +1,494 @@
+"""Folder sets: the layout, the split of train, the check of every file, its cache, and the real sets."""
+
+import io
+import json
+import os
+import pathlib
+import pickle
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_seg_jax.data import catalog, checks, classes, folder, images
+from gan_seg_jax.errors import InputError
+
+REAL_DATA = pathlib.Path(os.environ.get("GAN_SEG_DATA", pathlib.Path(__file__).parents[2] / ".." / "shared" / "data"))
+CLASSES = "# id name R G B\n0 sky 10 20 30\n1 road 40 50 60  # grey\n\n2 traffic light 70 80 90\n"
+COLORS = ((10, 20, 30), (40, 50, 60), (70, 80, 90))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "gan_seg_jax" / "checks"
+
+
+def save(path: pathlib.Path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **options)
+
+
+def make_mask(seed: int, num_classes: int = 3, shape=(6, 8)) -> np.ndarray:
+    mask = np.random.default_rng(seed).integers(0, num_classes, shape, np.uint8)
+    mask[0, :num_classes] = range(num_classes)
+    return mask
+
+
+def make_split(root: pathlib.Path, split: str, names):
+    for seed, name in enumerate(names):
+        save(root / split / "images" / f"{name}.png", np.full((6, 8, 3), seed))
+        save(root / split / "masks" / f"{name}.png", make_mask(seed))
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "set"
+    for split in ("train", "val", "test"):
+        make_split(root, split, "abc")
+    (root / "classes.txt").write_text(CLASSES)
+    return root
+
+
+def message(root, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        folder.open_folder(root, **options)
+    return str(caught.value)
+
+
+def test_a_folder_is_read_as_laid_out(root):
+    dataset = folder.open_folder(str(root))
+    assert dataset.info.name == "folder"
+    assert dataset.info.class_names == ("sky", "road", "traffic light")
+    assert dataset.info.class_colors == COLORS
+    assert list(dataset.splits) == ["train", "val", "test"]
+    train = dataset.splits["train"]
+    assert (train.name, len(train), train.info) == ("train", 3, dataset.info)
+    example = train[1]
+    assert example["id"] == "b"
+    assert example["image"].dtype == example["label"].dtype == np.uint8
+    np.testing.assert_array_equal(example["image"], np.full((6, 8, 3), 1))
+    np.testing.assert_array_equal(example["label"], make_mask(1))
+    assert [item["id"] for item in train] == ["a", "b", "c"]
+    with pytest.raises(IndexError):
+        train[3]
+
+
+def test_a_split_can_be_sent_to_worker_processes(root):
+    train = folder.open_folder(root).splits["train"]
+    copy = pickle.loads(pickle.dumps(train))
+    assert len(copy) == 3
+    np.testing.assert_array_equal(copy[2]["label"], train[2]["label"])
+
+
+def test_sizes_are_those_of_the_labels(root):
+    save(root / "val" / "images" / "d.png", np.zeros((9, 4)))
+    save(root / "val" / "masks" / "d.png", np.zeros((9, 4)))
+    val = folder.open_folder(root).splits["val"]
+    sizes = val.sizes()
+    assert sizes.dtype == np.int32
+    np.testing.assert_array_equal(sizes, [example["label"].shape for example in val])
+
+
+def test_images_without_labels_are_all_ignore(root):
+    save(root / "unlabeled" / "images" / "u.jpg", np.zeros((5, 7, 3)))
+    split = folder.open_folder(root).splits["unlabelled"]
+    assert (len(split), split.name) == (1, "unlabelled")
+    np.testing.assert_array_equal(split[0]["label"], np.full((5, 7), 255))
+    np.testing.assert_array_equal(split.sizes(), [[5, 7]])
+
+
+def test_other_files_are_not_looked_at(root):
+    (root / "notes.md").write_text("x")
+    (root / "train" / "instances").mkdir()
+    (root / "train" / "images" / ".hidden.png").write_text("x")
+    (root / "train" / "images" / "._a.png").write_text("x")
+    (root / "train" / "images" / "Thumbs.db").write_text("x")
+    (root / "train" / "images" / "folder.png").mkdir()
+    (root / "train" / "images" / "around").symlink_to(root)
+    save(root / "train" / "masks" / "left over.png", np.full((2, 2), 99))
+    assert folder.open_folder(root).splits["train"].ids == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPG", "jpeg", "PNG"])
+def test_endings_of_images(root, ending):
+    (root / "train" / "images" / "a.png").rename(root / "train" / "images" / f"a.{ending}")
+    assert folder.open_folder(root).splits["train"][0]["id"] == "a"
+
+
+def test_links_to_files_and_folders_are_followed(root, tmp_path):
+    (root / "train").rename(tmp_path / "elsewhere")
+    (root / "train").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(root)
+    assert len(folder.open_folder(tmp_path / "link").splits["train"]) == 3
+
+
+def test_a_name_that_is_no_utf8_works_and_can_be_named(root):
+    for kind in ("images", "masks"):
+        source = root / "train" / kind / "a.png"
+        os.rename(source, os.fsencode(source.parent) + b"/\xff\xfe.png")
+    for _ in range(2):  # checked, then from the cache
+        train = folder.open_folder(root).splits["train"]
+        assert train[len(train) - 1]["label"].shape == (6, 8)
+        pickle.loads(pickle.dumps(train))
+    os.remove(os.fsencode(root / "train" / "masks") + b"/\xff\xfe.png")
+    text = message(root)
+    assert r"train/images/\xff\xfe.png: image without a mask" in text
+    text.encode()
+
+
+def test_a_mask_of_a_rotated_photograph_has_the_rotated_size(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(root / "train" / "images" / "d.jpg", np.zeros((8, 6, 3)), exif=exif)
+    save(root / "train" / "masks" / "d.png", np.zeros((6, 8)))
+    assert folder.open_folder(root).splits["train"][3]["image"].shape == (6, 8, 3)
+    save(root / "train" / "masks" / "d.png", np.zeros((8, 6)))
+    assert "train/masks/d.png (8 x 6, image 6 x 8): mask on its side" in message(root)
+
+
+# Without val: a tenth of train.
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, 1), (3, 1), (19, 1), (20, 2), (57, 5)])
+def test_without_val_a_tenth_of_train_validates(tmp_path, count, expected):
+    names = [f"{number:03}" for number in range(count)]
+    make_split(tmp_path / "set", "train", names)
+    (tmp_path / "set" / "classes.txt").write_text(CLASSES)
+    splits = folder.open_folder(tmp_path / "set").splits
+    assert list(splits) == ["train", "val"]
+    assert len(splits["val"]) == expected
+    assert sorted(splits["train"].ids + splits["val"].ids) == names
+    assert splits["train"].ids == tuple(sorted(splits["train"].ids))
+    assert splits["val"][0]["label"].shape == (6, 8)
+
+
+def test_the_choice_of_val_depends_on_the_ids_alone(tmp_path):
+    chosen = []
+    for name in ("one", "two"):
+        make_split(tmp_path / name, "train", [f"{number:03}" for number in range(30)])
+        (tmp_path / name / "classes.txt").write_text(CLASSES)
+        chosen.append(folder.open_folder(tmp_path / name).splits["val"].ids)
+    assert chosen[0] == chosen[1] == ("000", "010", "023")
+
+
+def test_a_single_image_cannot_be_split(tmp_path):
+    make_split(tmp_path / "set", "train", "a")
+    (tmp_path / "set" / "classes.txt").write_text(CLASSES)
+    assert "single image in train/images" in message(tmp_path / "set")
+
+
+# classes.txt
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "found no class"),
+        ("# nothing\n", "found no class"),
+        ("0 only 0 0 0\n", "at least two classes"),
+        ("1 a 0 0 0\n2 b 0 0 0\n", "found ids 1, 2.*without gaps"),
+        ("0 a 0 0 0\n2 b 0 0 0\n", "found ids 0, 2"),
+        ("0 a 0 0 0\n1 b 0 0\n", "line 2 .'1 b 0 0'.*`id name R G B`"),
+        ("0 a 0 0 0\n1 0 0 0\n", "line 2"),
+        ("0 a 0 0 0\nx b 0 0 0\n", "line 2"),
+        ("0 a 0 0 0\n-1 b 0 0 0\n", "line 2"),
+        ("0 a 0 0 0\n256 b 0 0 0\n", "line 2"),
+        ("0 a 0 0 0\n1 b 0 0 256\n", "line 2"),
+        ("0 a 0 0 0\n1 b 0 0 1.5\n", "line 2"),
+        ("0 a 0 0 0\n0 b 0 0 0\n", "line 2.*twice"),
+        ("0 a 0 0 0\n1 a 0 0 0\n", "line 2.*twice"),
+        ("0,a,0,0,0\n", "line 1"),
+    ],
+)
+def test_bad_classes_are_named_with_their_line(root, text, words):
+    (root / "classes.txt").write_text(text)
+    with pytest.raises(InputError, match=f"classes.txt.*{words}"):
+        folder.open_folder(root)
+
+
+def test_classes_may_come_from_other_systems_and_in_any_order(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_bytes(b"\xef\xbb\xbf255 void 0 0 0\r\n1\tb  3 2 1\r\n\r\n0 a 0 0 0 # x\r\n")
+    info, ignore_is_named = classes.read_classes(path)
+    assert (info.class_names, info.class_colors, ignore_is_named) == (("a", "b"), ((0, 0, 0), (3, 2, 1)), True)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe0\0", None], ids=["not text", "folder"])
+def test_classes_that_cannot_be_read(root, content):
+    (root / "classes.txt").unlink()
+    if content is None:
+        (root / "classes.txt").mkdir()
+    else:
+        (root / "classes.txt").write_bytes(content)
+    assert "classes.txt" in message(root)
+
+
+def test_a_known_set_brings_its_classes_and_is_told_apart(root):
+    info = catalog.DatasetInfo("known", ("sky", "road", "traffic light"), COLORS)
+    assert folder.open_folder(root, info=info).info is info
+    (root / "classes.txt").unlink()
+    assert folder.open_folder(root, info=info).info is info
+    (root / "classes.txt").write_text("0 a 0 0 0\n1 b 1 1 1\n2 c 2 2 2\n")
+    assert "names a, b, c, but known has the classes sky, road" in message(root, info=info)
+
+
+# Folders that cannot be used.
+
+
+def test_missing_empty_and_no_folders(root, tmp_path):
+    assert "data_dir is empty" in message("")
+    assert "does not exist" in message(tmp_path / "nowhere")
+    assert "is not a folder" in message(root / "classes.txt")
+    (tmp_path / "new").mkdir()
+    assert "is empty" in message(tmp_path / "new")
+    assert "no folder train/images (it has images, masks)" in message(root / "train")
+    (tmp_path / "loop").symlink_to("loop")
+    assert "is not a folder" in message(tmp_path / "loop")
+    (root / "classes.txt").unlink()
+    assert "classes.txt does not exist; write it: a line `id name R G B`" in message(root)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test", "unlabeled"])
+def test_a_split_without_images(root, split):
+    for file in (root / split / "images").glob("*"):
+        file.unlink()
+    (root / split / "images").mkdir(exist_ok=True, parents=True)
+    assert f"{split}/images holds no image" in message(root)
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_a_split_without_a_folder(root, kind):
+    (root / "val" / kind).rename(root / "val" / "other")
+    assert f"val/{kind} cannot be listed" in message(root)
+
+
+def test_two_files_of_one_id(root):
+    save(root / "train" / "images" / "a.jpg", np.zeros((6, 8, 3)))
+    assert "train/images holds a.jpg and a.png, which have the same id" in message(root)
+
+
+def test_a_loop_of_links_is_named(root):
+    (root / "train" / "images" / "d.png").symlink_to("d.png")
+    save(root / "train" / "masks" / "d.png", make_mask(0))
+    assert "train/images/d.png: is damaged" in message(root)
+
+
+def test_files_and_folders_without_permission(root):
+    (root / "train" / "images" / "a.png").chmod(0)
+    if os.access(root / "train" / "images" / "a.png", os.R_OK):
+        pytest.skip("this user (root) may read every file")
+    assert "train/images/a.png: may not be read" in message(root)
+    (root / "train" / "images").chmod(0)
+    assert "cannot be listed" in message(root)
+    (root / "train" / "images").chmod(0o700)
+
+
+# Files that cannot be used: all are counted, the first are named.
+
+
+def test_images_without_masks_are_named_and_counted(root):
+    make_split(root, "train", [f"n{number}" for number in range(7)])
+    for number in range(7):
+        (root / "train" / "masks" / f"n{number}.png").unlink()
+    text = message(root)
+    assert f"{root}: 7 problems in 25 files." in text
+    assert "train/images/n0.png, train/images/n1.png" in text
+    assert "n4.png and 2 more: image without a mask; add masks/ID.png" in text
+    assert "n5" not in text
+
+
+def test_a_jpeg_mask_does_not_count_as_a_mask(root):
+    (root / "val" / "masks" / "b.png").rename(root / "val" / "masks" / "b.jpg")
+    assert "val/images/b.png: image without a mask" in message(root)
+
+
+def test_different_problems_are_told_at_once(root):
+    save(root / "train" / "masks" / "a.png", np.zeros((5, 8)))
+    save(root / "val" / "masks" / "a.png", np.full((6, 8), 7))
+    (root / "test" / "images" / "a.png").write_bytes(b"")
+    text = message(root)
+    assert "3 problems in 18 files" in text
+    assert "train/masks/a.png (5 x 8, image 6 x 8): mask of another size than its image" in text
+    assert "val/masks/a.png (value 7): values outside the 3 classes (0 to 2, 255 = ignore)" in text
+    assert "test/images/a.png: is empty" in text
+
+
+def write_png(pixels) -> bytes:
+    with io.BytesIO() as buffer:
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (write_png(np.zeros((6, 8, 3), np.uint8)), "colour image (RGB); a mask must be"),
+        (write_png(np.zeros((6, 8, 4), np.uint8)), "alpha"),
+        (write_png(np.zeros((6, 8), np.uint16)), "16 bits"),
+        (write_png(np.zeros((6, 8), np.uint8))[:-20], "cut short"),
+        (b"x", "expected a PNG"),
+    ],
+    ids=["RGB", "RGBA", "16 bits", "truncated", "text"],
+)
+def test_masks_of_other_kinds_are_named(root, content, words):
+    (root / "test" / "masks" / "c.png").write_bytes(content)
+    text = message(root)
+    assert "test/masks/c.png: " in text
+    assert words in text
+
+
+def masks_everywhere(root, change):
+    for seed, path in enumerate(sorted(root.glob("*/masks/*.png"))):
+        save(path, change(make_mask(seed)))
+
+
+GREYS = np.array(Image.fromarray(np.array([COLORS], np.uint8)).convert("L"))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda mask: (mask > 0) * 255, "values 0, 255.*0/255 masks; write the id"),
+        (lambda mask: np.full_like(mask, 255), "value 255, and 255 means ignore"),
+        (lambda mask: GREYS[mask], "colour-coded masks that were saved as grey"),
+        (lambda mask: mask + 1, "count from 1; subtract 1"),
+        (lambda mask: np.where(mask == 0, mask, 3), "count from 1; subtract 1 and write 255"),
+        (lambda mask: np.linspace(0, 255, mask.size).reshape(mask.shape), "0/255 masks that were resized"),
+        (lambda mask: mask * 40, r"\(values 40, 80\).*Usual causes"),
+    ],
+    ids=["0/255", "all ignore", "grey colours", "from 1", "one class more", "smooth", "anything"],
+)
+def test_values_outside_the_classes_come_with_the_usual_cause(root, change, words):
+    masks_everywhere(root, change)
+    with pytest.raises(InputError, match=f"train/masks/a.png.*{words}"):
+        folder.open_folder(root)
+
+
+def test_ignore_alone_is_believed_where_it_is_named_outside_train(root):
+    for path in (root / "val" / "masks").glob("*.png"):
+        save(path, np.where(make_mask(0) == 0, 0, 255))
+    assert "val/masks/a.png" in message(root)
+    (root / "classes.txt").write_text(CLASSES + "255 void 0 0 0\n")
+    assert len(folder.open_folder(root).splits["val"]) == 3
+
+
+def test_masks_with_ignore_or_a_single_class_are_sound(root):
+    save(root / "train" / "masks" / "a.png", np.full((6, 8), 255))
+    save(root / "train" / "masks" / "b.png", np.zeros((6, 8)))
+    assert np.all(folder.open_folder(root).splits["train"][0]["label"] == 255)
+
+
+def test_palettes_count_by_index_unless_their_colours_say_otherwise(root):
+    def save_palette(colors):
+        mask = Image.fromarray(make_mask(0))
+        mask.putpalette([value for color in colors for value in color])
+        mask.save(root / "train" / "masks" / "a.png")
+
+    save_palette(COLORS)
+    np.testing.assert_array_equal(folder.open_folder(root).splits["train"][0]["label"], make_mask(0))
+    save_palette([(128, 0, 0), (0, 128, 0), (0, 0, 128)])
+    np.testing.assert_array_equal(folder.open_folder(root).splits["train"][0]["label"], make_mask(0))
+    save_palette([COLORS[1], COLORS[0], COLORS[2]])
+    assert "train/masks/a.png: palette mask in which the indices stand for other classes" in message(root)
+
+
+# The cache of the check.
+
+
+def count_reads(monkeypatch) -> list[str]:
+    reads = []
+    read_image, inspect_mask = images.read_image, images.inspect_mask
+    monkeypatch.setattr(images, "read_image", lambda path: (reads.append(path), read_image(path))[1])
+    monkeypatch.setattr(images, "inspect_mask", lambda path: (reads.append(path), inspect_mask(path))[1])
+    return reads
+
+
+def test_only_new_changed_and_unsound_files_are_read_again(root, monkeypatch, cache):
+    reads = count_reads(monkeypatch)
+    folder.open_folder(root)
+    assert len(reads) == 18
+    reads.clear()
+    sizes = folder.open_folder(root).splits["val"].sizes()
+    assert not reads
+    np.testing.assert_array_equal(sizes, [[6, 8]] * 3)
+    save(root / "train" / "masks" / "b.png", np.full((6, 8), 9))
+    for _ in range(2):
+        assert "(value 9)" in message(root)
+    assert reads == [str(root / "train" / "masks" / "b.png")]
+    reads.clear()
+    (root / "val" / "images" / "a.png").write_bytes(b"x")
+    for _ in range(2):
+        assert "val/images/a.png" in message(root)
+    assert reads == [str(root / "val" / "images" / "a.png")] * 2
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_other_classes_are_compared_with_what_is_remembered(root):
+    folder.open_folder(root)
+    (root / "classes.txt").write_text("0 a 0 0 0\n1 b 1 1 1\n")
+    text = message(root)
+    assert "train/masks/a.png (value 2)" in text
+    assert "values outside the 2 classes" in text
+
+
+@pytest.mark.parametrize("damage", ["text", "list", "schema", "entry"])
+def test_a_damaged_cache_is_not_used(root, cache, damage):
+    folder.open_folder(root)
+    (path,) = cache.iterdir()
+    content = json.loads(path.read_text())
+    content["schema"] += damage == "schema"
+    content["files"]["train/images/a.png"] = content["files"]["train/images/a.png"][: 2 if damage == "entry" else None]
+    path.write_text({"text": "{", "list": "[1]"}.get(damage, json.dumps(content)))
+    assert len(folder.open_folder(root).splits["train"]) == 3
+    assert json.loads(path.read_text())["schema"] == checks._SCHEMA
+
+
+def test_without_a_place_for_the_cache_it_works(root, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert len(folder.open_folder(root).splits["train"]) == 3
+
+
+# Later.
+
+
+def test_a_file_that_goes_or_changes_later_is_named(root):
+    train = folder.open_folder(root).splits["train"]
+    (root / "train" / "images" / "a.png").unlink()
+    (root / "train" / "masks" / "b.png").write_bytes(b"")
+    save(root / "train" / "masks" / "c.png", np.full((6, 8), 3))
+    for index, words in enumerate(
+        ["images/a.png: does not exist", "masks/b.png: is empty", "masks/c.png: has changed"]
+    ):
+        with pytest.raises(InputError, match=words):
+            train[index]
+
+
+# Real sets.
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("camvid", {"train": 367, "val": 101, "test": 233}),
+        ("facades", {"train": 400, "val": 100, "test": 106}),
+        ("dsb2018", {"train": 586, "val": 78, "test": 65}),
+        ("isbi_em", {"train": 20, "val": 5, "test": 5, "unlabelled": 30}),
+    ],
+)
+def test_real_sets(name, counts):
+    if not (REAL_DATA / name).is_dir():
+        pytest.skip(f"{name} is not in {REAL_DATA} (GAN_SEG_DATA names the folder of the real sets)")
+    dataset = folder.open_folder(REAL_DATA / name, info=catalog.CATALOG[name])
+    start = time.process_time()  # of this process: the machine may be busy
+    again = folder.open_folder(REAL_DATA / name)
+    assert time.process_time() - start < 0.3
+    assert {split: len(files) for split, files in again.splits.items()} == counts
+    assert again.info.class_names == dataset.info.class_names
+    for split in dataset.splits.values():
+        for index in (0, len(split) // 2, len(split) - 1):
+            example = split[index]
+            assert example["image"].shape[:2] == example["label"].shape == tuple(split.sizes()[index])
+            assert set(np.unique(example["label"])) <= {*range(dataset.info.num_classes), 255}

@@ -1,0 +1,132 @@
+"""Adversarial losses: known answers, extreme scores, masked patches, then jit and gradients."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_seg_jax.losses import adversarial
+from gan_seg_jax.losses.adversarial import ADVERSARIAL
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+# The papers' equations, without care for overflow.
+_DISCRIMINATOR = {
+    "minimax": lambda r, f: -0.5 * (np.log(_sigmoid(r)).mean() + np.log(1 - _sigmoid(f)).mean()),
+    "non_saturating": lambda r, f: -0.5 * (np.log(_sigmoid(r)).mean() + np.log(1 - _sigmoid(f)).mean()),
+    "least_squares": lambda r, f: 0.5 * ((r - 1) ** 2).mean() + 0.5 * (f**2).mean(),
+    "hinge": lambda r, f: 0.5 * (np.maximum(0, 1 - r).mean() + np.maximum(0, 1 + f).mean()),
+}
+_GENERATOR = {
+    "minimax": lambda f: np.log(1 - _sigmoid(f)).mean(),
+    "non_saturating": lambda f: -np.log(_sigmoid(f)).mean(),
+    "least_squares": lambda f: 0.5 * ((f - 1) ** 2).mean(),
+    "hinge": lambda f: -f.mean(),
+}
+_AT_ZERO = {  # scores of a discriminator that cannot tell: (discriminator, generator)
+    "minimax": (np.log(2), -np.log(2)),
+    "non_saturating": (np.log(2), np.log(2)),
+    "least_squares": (0.5, 0.5),
+    "hinge": (1.0, 0.0),
+}
+
+
+def _scores(seed, shape=(2, 4, 3, 1)):
+    rng = np.random.default_rng(seed)
+    return (2 * rng.normal(size=(2, *shape))).astype(np.float32)
+
+
+def test_every_loss_has_a_reference():
+    assert set(ADVERSARIAL) == set(_DISCRIMINATOR) == set(_GENERATOR) == set(_AT_ZERO)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_equals_the_equations(name):
+    real, fake = _scores(0)
+    loss = ADVERSARIAL[name]
+    np.testing.assert_allclose(loss.discriminator(real, fake), _DISCRIMINATOR[name](real, fake), rtol=1e-5)
+    np.testing.assert_allclose(loss.generator(fake), _GENERATOR[name](fake), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_at_zero_scores(name):
+    zero = jnp.zeros((2, 3, 3, 1))
+    found = ADVERSARIAL[name].discriminator(zero, zero), ADVERSARIAL[name].generator(zero)
+    np.testing.assert_allclose(found, _AT_ZERO[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_extreme_scores_stay_finite(name):
+    real, fake = jnp.array([1e4, -1e4]), jnp.array([-1e4, 1e4])
+    loss = ADVERSARIAL[name]
+    values = (
+        jax.value_and_grad(loss.discriminator, argnums=(0, 1))(real, fake),
+        jax.value_and_grad(loss.generator)(fake),
+    )
+    chex.assert_tree_all_finite(values)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_players_pull_fake_scores_apart(name):
+    real, fake = _sigmoid(_scores(1))  # between the two targets of least squares
+    loss = ADVERSARIAL[name]
+    by_discriminator = jax.grad(loss.discriminator, argnums=1)(real, fake)
+    by_generator = jax.grad(loss.generator)(fake)
+    assert np.all(by_discriminator > 0)
+    assert np.all(by_generator < 0)
+
+
+def test_saturating_gradient_vanishes_where_the_discriminator_wins():
+    fake = jnp.full((4,), -10.0)
+    assert np.abs(jax.grad(ADVERSARIAL["minimax"].generator)(fake)).max() < 1e-4
+    np.testing.assert_allclose(jax.grad(ADVERSARIAL["non_saturating"].generator)(fake), -0.25, rtol=1e-3)
+    np.testing.assert_allclose(jax.grad(ADVERSARIAL["hinge"].generator)(fake), -0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_masked_patches_count_as_deleted(name):
+    real, fake = _scores(2)
+    weight = np.random.default_rng(3).integers(0, 2, (2, 4, 3, 1)).astype(bool)
+    loss = ADVERSARIAL[name]
+    found = loss.discriminator(real, fake, weight), loss.generator(fake, weight)
+    expected = loss.discriminator(real[weight], fake[weight]), loss.generator(fake[weight])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    gradient = jax.grad(loss.generator)(fake, weight)
+    assert not np.any(gradient[~weight])
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_weight_is_broadcast_and_all_masked_is_zero(name):
+    real, fake = _scores(4)
+    loss = ADVERSARIAL[name]
+    valid = jnp.array([True, False])[:, None, None, None]
+    np.testing.assert_allclose(loss.generator(fake, valid), loss.generator(fake[:1]), rtol=1e-6)
+    value, gradient = jax.value_and_grad(loss.discriminator, argnums=(0, 1))(real, fake, jnp.zeros((2, 1, 1, 1)))
+    assert value == 0.0
+    chex.assert_trees_all_equal(gradient, (jnp.zeros_like(real), jnp.zeros_like(fake)))
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_jit_and_float32(name):
+    real, fake = jnp.asarray(_scores(5), jnp.bfloat16)
+    loss = ADVERSARIAL[name]
+    found = jax.jit(loss.discriminator)(real, fake)
+    assert found.dtype == loss.generator(fake).dtype == jnp.float32
+    np.testing.assert_allclose(found, loss.discriminator(real.astype(jnp.float32), fake), rtol=1e-6)
+
+
+def test_different_shapes_are_refused():
+    with pytest.raises(AssertionError):
+        ADVERSARIAL["hinge"].discriminator(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
+
+
+def test_accuracy():
+    real, fake = jnp.array([1.0, 2.0, -1.0, 3.0]), jnp.array([-1.0, 1.0, 1.0, -2.0])
+    np.testing.assert_allclose(adversarial.accuracy(real, fake), 0.5 * (0.75 + 0.5))
+    np.testing.assert_allclose(adversarial.accuracy(real, fake, threshold=1.5), 0.5 * (0.5 + 1.0))
+    np.testing.assert_allclose(adversarial.accuracy(real, fake, jnp.array([1, 0, 0, 1])), 1.0)
+    np.testing.assert_allclose(adversarial.accuracy(jnp.zeros(4), jnp.zeros(4)), 0.5)

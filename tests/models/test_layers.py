@@ -1,0 +1,302 @@
+"""The layers equal the textbook operations in values and derivatives, in the forms meant for each platform."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_seg_jax.models import convolution, layers
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def textbook_down(x, w):
+    return jax.lax.conv_general_dilated(x, w, (2, 2), ((1, 1), (1, 1)), dimension_numbers=NHWC)
+
+
+def textbook_up(y, w):
+    """Return the transpose of `textbook_down` by jax's own rule, with w [4, 4, i, o] as it stands."""
+    shape = (y.shape[0], 2 * y.shape[1], 2 * y.shape[2], w.shape[2])
+    return jax.linear_transpose(lambda x: textbook_down(x, w), jax.ShapeDtypeStruct(shape, y.dtype))(y)[0]
+
+
+def textbook_weight_gradient(x, y):
+    shape = (4, 4, x.shape[-1], y.shape[-1])
+    return jax.linear_transpose(lambda w: textbook_down(x, w), jax.ShapeDtypeStruct(shape, y.dtype))(y)[0]
+
+
+def textbook_pointwise(x, w):
+    return jnp.einsum("bhwi,io->bhwo", x, w[0, 0], precision="highest")
+
+
+def textbook_pointwise_weight_gradient(x, y):
+    return jnp.einsum("bhwi,bhwo->io", x, y, precision="highest")[None, None]
+
+
+OPERATIONS = {
+    "down": (convolution.down, textbook_down),
+    "up": (convolution.up, textbook_up),
+    "weight_gradient": (convolution.weight_gradient, textbook_weight_gradient),
+    "pointwise": (convolution.pointwise, textbook_pointwise),
+    "pointwise_weight_gradient": (convolution.pointwise_weight_gradient, textbook_pointwise_weight_gradient),
+}
+SHAPES = [(2, 3, 4, 3, 5), (1, 1, 2, 6, 1), (3, 4, 1, 8, 6)]  # b, h, w of the small map, i, o
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def arguments(name, shape):
+    b, h, w, i, o = shape
+    big, small, kernel = normal(0, b, 2 * h, 2 * w, i), normal(1, b, h, w, o), normal(2, 4, 4, i, o)
+    point, matrix = normal(3, b, h, w, i), normal(4, 1, 1, i, o)
+    return {
+        "down": (big, kernel),
+        "up": (small, kernel),
+        "weight_gradient": (big, small),
+        "pointwise": (point, matrix),
+        "pointwise_weight_gradient": (point, small),
+    }[name]
+
+
+def gradients(operation):
+    return jax.grad(lambda a, b: jnp.sum(jnp.sin(operation(a, b))), argnums=(0, 1))
+
+
+def gradient_penalty(operation):
+    """Return the gradients of |d/da sum(tanh(operation))|^2, the form of R1 and WGAN-GP."""
+
+    def penalty(a, b):
+        return jnp.sum(jax.grad(lambda a: jnp.sum(jnp.tanh(operation(a, b))))(a) ** 2)
+
+    return jax.grad(penalty, argnums=(0, 1))
+
+
+def derivatives(operation):
+    return lambda a, b: (operation(a, b), gradients(operation)(a, b), gradient_penalty(operation)(a, b))
+
+
+def assert_close(actual, expected, tolerance=2e-5):
+    def check(a, e):
+        np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * max(1.0, float(jnp.max(jnp.abs(e)))))
+
+    jax.tree.map(check, actual, expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_equal_the_textbook_with_first_and_second_derivatives(name, shape):
+    ours, textbook = OPERATIONS[name]
+    a, b = arguments(name, shape)
+    assert_close(jax.jit(derivatives(ours))(a, b), jax.jit(derivatives(textbook))(a, b))
+
+
+def test_down_has_the_known_answer():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    ones = jnp.ones((4, 4, 1, 1))
+    # Windows begin at -1 and 1: the first holds rows and columns 0 to 2, the second 1 to 3.
+    np.testing.assert_array_equal(convolution.down(x, ones)[0, :, :, 0], [[45, 54], [81, 90]])
+
+
+def test_up_has_the_known_answer():
+    y = jnp.ones((1, 1, 1, 1))
+    w = jnp.arange(16.0).reshape(4, 4, 1, 1)
+    np.testing.assert_array_equal(convolution.up(y, w)[0, :, :, 0], [[5, 6], [9, 10]])
+
+
+@pytest.mark.parametrize("name", ["down", "up", "pointwise"])
+def test_vmap_over_either_argument_and_both(name):
+    ours, textbook = OPERATIONS[name]
+    a, b = arguments(name, SHAPES[0])
+    many_a, many_b = jnp.stack([a, 2 * a, -a]), jnp.stack([b, 3 * b, b - 1])
+    for axes, args in [((0, None), (many_a, b)), ((None, 0), (a, many_b)), ((0, 0), (many_a, many_b))]:
+        assert_close(*(jax.jit(jax.vmap(gradients(f), axes))(*args) for f in (ours, textbook)))
+
+
+@pytest.mark.parametrize("name", ["down", "up", "pointwise"])
+def test_forms_for_other_platforms_agree(name):
+    a, b = arguments(name, SHAPES[2])
+    native, cpu = (getattr(convolution, f"_{name}_{form}") for form in ("native", "cpu"))
+    assert_close(cpu(a, b), native(a, b))
+    few = arguments(name, SHAPES[0])
+    assert_close(cpu(*few), native(*few))
+
+
+@pytest.mark.parametrize("name", ["down", "up", "pointwise"])
+def test_bfloat16(name):
+    ours, textbook = OPERATIONS[name]
+    a, b = (x.astype(jnp.bfloat16) for x in arguments(name, SHAPES[0]))
+    out = jax.jit(ours)(a, b)
+    grads = jax.jit(gradients(ours))(a, b)
+    assert out.dtype == grads[0].dtype == grads[1].dtype == jnp.bfloat16
+    assert_close(out.astype(jnp.float32), textbook(a.astype(jnp.float32), b.astype(jnp.float32)), tolerance=2e-2)
+
+
+@pytest.mark.parametrize("name", ["down", "up", "pointwise"])
+def test_compiled_cpu_program_holds_one_branch(name):
+    a, b = {
+        "down": (normal(0, 2, 32, 32, 8), normal(1, 4, 4, 8, 16)),
+        "up": (normal(0, 2, 16, 16, 16), normal(1, 4, 4, 8, 16)),
+        "pointwise": (normal(0, 2, 16, 16, 16), normal(1, 1, 1, 16, 16)),
+    }[name]
+    flops = []
+    for operation in OPERATIONS[name]:
+        compiled = jax.jit(gradients(operation)).lower(a, b).compile()
+        assert "conditional" not in compiled.as_text()
+        flops.append(compiled.cost_analysis()["flops"])
+    assert flops[0] < 1.15 * flops[1]  # `up` computes one row and one column more than it needs
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_lowering_ahead_of_time_chooses_the_form_of_the_platform(platform):
+    y, w = normal(0, 2, 4, 4, 6), normal(1, 4, 4, 5, 6)
+
+    def lowered(of):
+        traced = jax.jit(of(lambda y: jnp.sum(jnp.sin(convolution.up(y, w))))).trace(y)
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    native = "lhs_dilate = [2, 2]"  # the native transposed convolution, by its mark in StableHLO
+    assert (native in lowered(lambda f: f)) == (platform != "cpu")
+    assert lowered(jax.grad).count("stablehlo.convolution") == 2
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 8), (7, 3), (2, 2)])
+def test_down_conv_of_any_size_equals_the_textbook(size):
+    x = normal(0, 2, *size, 3)
+    module = layers.DownConv(5)
+    variables = module.init(jax.random.key(1), x)
+    kernel = variables["params"]["kernel"]
+
+    def ours(x, kernel):
+        return module.apply({"params": {"kernel": kernel, "bias": jnp.zeros(5)}}, x)
+
+    assert_close(jax.jit(derivatives(ours))(x, kernel), jax.jit(derivatives(textbook_down))(x, kernel))
+
+
+def test_up_conv_equals_conv_transpose():
+    x = normal(0, 2, 3, 5, 4)
+    module = layers.UpConv(6)
+    variables = module.init(jax.random.key(1), x)
+    kernel = variables["params"]["kernel"]  # [4, 4, features, c]
+    expected = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=NHWC, transpose_kernel=True)
+    assert_close(module.apply(variables, x), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({}, (7, 6)), ({"rate": 3}, (7, 6)), ({"stride": 2}, (4, 3)), ({"kernel": 4, "padding": 1}, (6, 5))],
+)
+def test_conv_sizes(options, size):
+    x = normal(0, 2, 7, 6, 3)
+    assert layers.Conv(5, **options).init_with_output(jax.random.key(0), x)[0].shape == (2, *size, 5)
+
+
+@pytest.mark.parametrize("module", [layers.Conv(64), layers.Conv1x1(64), layers.DownConv(64), layers.UpConv(64)])
+@pytest.mark.parametrize(("kernel_init", "gain"), [("he", 2.0), ("lecun", 1.0)])
+def test_initialisation_scales_the_variance(module, kernel_init, gain):
+    x = normal(0, 2, 16, 16, 32)
+    out, _ = module.clone(kernel_init=kernel_init).init_with_output(jax.random.key(1), x)
+    inner = out[:, 1:-1, 1:-1]  # away from the zeros of the border
+    assert float(jnp.var(inner)) == pytest.approx(gain, rel=0.15)
+
+
+def test_initialisation_by_standard_deviation_and_by_unknown_name():
+    x = normal(0, 1, 8, 8, 64)
+    kernel = layers.Conv(64, kernel_init=0.02).init(jax.random.key(0), x)["params"]["kernel"]
+    assert float(jnp.std(kernel)) == pytest.approx(0.02, rel=0.02)
+    with pytest.raises(ValueError, match="glorot"):
+        layers.Conv(64, kernel_init="glorot").init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("kind", layers.NORMS)
+def test_norm_has_its_statistics(kind):
+    x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
+    y, variables = layers.Norm(kind).init_with_output(jax.random.key(0), x, train=True)
+    axes = {"batch": (0, 1, 2), "instance": (1, 2), "group": (1, 2, 3), "none": ()}[kind]
+    if kind == "group":
+        y = y.reshape(4, 8, 8, 2, 3).swapaxes(3, 4).reshape(4, 8, 8, 3, 2)[..., 0]  # gcd(32, 6) = 2 groups
+    if kind == "none":
+        np.testing.assert_array_equal(y, x)
+    else:
+        np.testing.assert_allclose(jnp.mean(y, axes), 0.0, atol=1e-4)
+        np.testing.assert_allclose(jnp.var(y, axes), 1.0, atol=1e-3)
+    assert ("batch_stats" in variables) == (kind == "batch")
+
+
+def test_batch_norm_keeps_running_averages_and_uses_them_in_inference():
+    x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
+    norm = layers.Norm("batch")
+    variables = norm.init(jax.random.key(0), x, train=False)
+    _, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    stats = updates["batch_stats"]["batch"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * jnp.mean(x, (0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * jnp.var(x, (0, 1, 2)), rtol=1e-4)
+    y = norm.apply(variables | updates, x, train=False)
+    np.testing.assert_allclose(y, (x - stats["mean"]) / jnp.sqrt(stats["var"] + 1e-5), atol=1e-4)
+
+
+def test_batch_norm_of_bfloat16_has_float32_statistics():
+    x = normal(0, 4, 8, 8, 6).astype(jnp.bfloat16)
+    y, variables = layers.Norm("batch", jnp.bfloat16).init_with_output(jax.random.key(0), x, train=True)
+    assert y.dtype == jnp.bfloat16
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+
+def test_unknown_norm_is_named():
+    with pytest.raises(ValueError, match="layer.*batch"):
+        layers.Norm("layer").init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=True)
+
+
+def test_spectral_normalisation_divides_by_the_largest_singular_value():
+    x = normal(0, 2, 6, 6, 4)
+    module = layers.Conv(8, spectral=True, bias=False)
+    variables = module.init(jax.random.key(0), x)
+    train = jax.jit(lambda variables: module.apply(variables, x, train=True, mutable=["batch_stats"]))
+    for _ in range(30):
+        variables = variables | train(variables)[1]
+    kernel = variables["params"]["kernel"]
+    sigma = np.linalg.svd(kernel.reshape(-1, 8), compute_uv=False)[0]
+    expected = layers.Conv(8, bias=False).apply({"params": {"kernel": kernel / sigma}}, x)
+    assert_close(module.apply(variables, x, train=False), expected, tolerance=1e-3)
+    assert_close(train(variables)[0], expected, tolerance=1e-3)
+
+
+def test_spectral_vectors_move_only_when_training():
+    x = normal(0, 2, 6, 6, 4)
+    module = layers.DownConv(8, spectral=True)
+    variables = module.init(jax.random.key(0), x)
+    _, same = module.apply(variables, x, train=False, mutable=["batch_stats"])
+    _, moved = module.apply(variables, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_array_equal(same["batch_stats"]["u"], variables["batch_stats"]["u"])
+    assert np.any(moved["batch_stats"]["u"] != variables["batch_stats"]["u"])
+
+
+def test_spectral_gradient_passes_through_the_singular_value():
+    x = normal(0, 2, 6, 6, 4)
+    module = layers.Conv(8, spectral=True, bias=False)
+    variables = module.init(jax.random.key(0), x)
+
+    def loss(kernel):
+        return jnp.sum(jnp.sin(module.apply(variables | {"params": {"kernel": kernel}}, x)))
+
+    kernel = variables["params"]["kernel"]
+    # The normalised kernel does not change with the scale of the kernel: no gradient along it.
+    gradient = jax.grad(loss)(kernel)
+    assert abs(float(jnp.vdot(gradient, kernel))) < 1e-3 * float(jnp.linalg.norm(gradient) * jnp.linalg.norm(kernel))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 6, 2), (1, 1, 1, 1)])
+def test_upsample_equals_resize(shape):
+    x = normal(0, *shape)
+    size = (2 * shape[1], 2 * shape[2])
+    expected = jax.image.resize(x, (shape[0], *size, shape[3]), "bilinear")
+    assert_close(layers.upsample_bilinear_2x(x), expected)
+    assert_close(layers.resize_logits(x, size), expected)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (13, 16), (3, 20), (6, 8), (1, 1)])
+def test_resize_logits_equals_image_resize(size):
+    x = normal(0, 2, 6, 8, 3)
+    expected = jax.image.resize(x, (2, *size, 3), "bilinear", antialias=True)
+    assert_close(jax.jit(layers.resize_logits, static_argnums=1)(x, size), expected)

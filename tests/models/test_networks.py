@@ -1,0 +1,210 @@
+"""The networks: sizes, parameters, modes and derivatives."""
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gan_seg_jax.models import MODELS, PatchGAN, UNet
+
+PIX2PIX = {
+    "channels": (64, 128, 256, 512, 512, 512, 512, 512),
+    "encoder_convs": 0,
+    "decoder_convs": 0,
+    "dropout": 0.5,
+    "kernel_init": 0.02,
+}
+SMALL = {"channels": (4, 8, 8), "encoder_convs": (0, 1, 2), "decoder_convs": 1}
+
+
+def keys(seed=0):
+    params, dropout = jax.random.split(jax.random.key(seed))
+    return {"params": params, "dropout": dropout}
+
+
+def initialize(network, *inputs):
+    return jax.jit(lambda *x: network.init(keys(), *x, train=False))(*inputs)
+
+
+def shapes(network, *sizes):
+    """Return the shape of the output and the number of parameters, without computing anything."""
+    inputs = [jax.ShapeDtypeStruct(size, jnp.float32) for size in sizes]
+    out, variables = jax.eval_shape(lambda *x: network.init_with_output(keys(), *x, train=True), *inputs)
+    assert out.dtype == jnp.float32
+    return out.shape, sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+def test_models_are_named():
+    assert MODELS == {"unet": UNet, "patchgan": PatchGAN}
+
+
+@pytest.mark.parametrize("size", [(256, 256), (37, 53)])
+def test_unet_of_pix2pix_has_its_parameters(size):
+    assert shapes(UNet(3, **PIX2PIX), (2, *size, 3)) == ((2, *size, 3), 54_414_531)
+
+
+@pytest.mark.parametrize("size", [(144, 192), (145, 191), (1, 1), (17, 3)])
+def test_default_unet_maps_any_size_to_itself(size):
+    assert shapes(UNet(11), (2, *size, 3)) == ((2, *size, 11), 2_556_651)
+
+
+@pytest.mark.parametrize(("skip", "count"), [("concat", 6_889), ("add", 6_169)])
+def test_unet_counts_by_skip(skip, count):
+    assert shapes(UNet(5, skip=skip, **SMALL), (1, 20, 30, 3))[1] == count
+
+
+@pytest.mark.parametrize(
+    ("options", "output", "count"),
+    [
+        ({}, (30, 30), 2_768_705),  # 70x70 patches, the published 2.769 M
+        ({"norm": "spectral"}, (30, 30), 2_767_809),
+        ({"norm": "instance"}, (30, 30), 2_769_601),
+        ({"layers": 0}, (256, 256), 9_025),
+        ({"layers": 1}, (126, 126), 139_585),
+        ({"layers": 4, "channels": 32}, (14, 14), 1_745_313),
+    ],
+)
+def test_patchgan_has_its_parameters(options, output, count):
+    shape, parameters = shapes(PatchGAN(**options), (2, 256, 256, 3), (2, 256, 256, 3))
+    assert (shape, parameters) == ((2, *output, 1), count)
+
+
+@pytest.mark.parametrize("size", [(75, 61), (97, 128)])
+def test_patchgan_takes_odd_sizes_and_any_number_of_inputs(size):
+    for channels in [(14,), (3, 11), (3, 5, 6)]:
+        shape, parameters = shapes(PatchGAN(8), *[(2, *size, c) for c in channels])
+        assert shape == (2, size[0] // 8 - 2, size[1] // 8 - 2, 1)
+        assert parameters == shapes(PatchGAN(8), (2, 64, 64, 14))[1]
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
+def test_patchgan_sees_its_patch(layers):
+    """One score depends on exactly the pixels of its receptive field: 1, 16, 34 and 70."""
+    field = {0: 1, 1: 16, 2: 34, 3: 70}[layers]
+    network = PatchGAN(2, layers=layers, norm="none", kernel_init="he")
+    x = jax.random.normal(jax.random.key(0), (1, 96, 96, 1))
+    variables = initialize(network, x)
+    gradient = jax.grad(
+        lambda x: (s := network.apply(variables, x, train=False))[0, s.shape[1] // 2, s.shape[2] // 2, 0]
+    )
+    rows = np.flatnonzero(np.any(np.asarray(jax.jit(gradient)(x))[0, :, :, 0] != 0, axis=1))
+    assert rows[-1] - rows[0] + 1 == field
+
+
+def test_patchgan_too_small_an_input_is_named():
+    with pytest.raises(ValueError, match="24x24, found 16x64"):
+        PatchGAN().init(keys(), jnp.zeros((1, 16, 64, 3)), train=True)
+
+
+def test_unet_attributes_that_do_not_fit_are_named():
+    image = jnp.zeros((1, 16, 16, 3))
+    with pytest.raises(ValueError, match="encoder_convs has 2 entries"):
+        UNet(3, encoder_convs=(1, 1)).init(keys(), image, train=True)
+    with pytest.raises(ValueError, match="multiply"):
+        UNet(3, skip="multiply").init(keys(), image, train=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"skip": "add", "norm": "group"}, {"norm": "instance", "encoder_convs": 0}])
+def test_unet_is_equivariant_to_the_order_of_the_batch(options):
+    network = UNet(5, **(SMALL | options))
+    image = jax.random.normal(jax.random.key(1), (3, 19, 22, 3))
+    variables = initialize(network, image)
+    apply = jax.jit(lambda x: network.apply(variables, x, train=False))
+    np.testing.assert_allclose(apply(image[::-1]), apply(image)[::-1], atol=1e-5)
+
+
+def test_unet_pads_odd_sizes_with_zeros_at_the_bottom_and_right():
+    network = UNet(5, channels=(4, 8), encoder_convs=1)
+    image = jax.random.normal(jax.random.key(1), (1, 15, 13, 3))
+    variables = initialize(network, image)
+    padded = jnp.pad(image, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    apply = jax.jit(lambda x: network.apply(variables, x, train=False))
+    np.testing.assert_allclose(apply(image), apply(padded)[:, :15, :13], atol=1e-5)
+
+
+def test_modes_dropout_and_statistics():
+    network = UNet(5, **SMALL, dropout=0.5)
+    image = jax.random.normal(jax.random.key(1), (2, 16, 24, 3))
+    variables = initialize(network, image)
+
+    @jax.jit
+    def train(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return network.apply(variables, image, train=True, rngs=rngs, mutable=["batch_stats"])
+
+    first, again, other = train(0), train(0), train(1)
+    np.testing.assert_array_equal(first[0], again[0])
+    assert np.any(first[0] != other[0])
+    assert jax.tree.structure(first[1]["batch_stats"]) == jax.tree.structure(variables["batch_stats"])
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(first[1]), jax.tree.leaves(variables["batch_stats"])))
+    jax.eval_shape(lambda: network.apply(variables, image, train=False))  # inference needs no key
+
+
+def test_bfloat16_computes_in_it_and_returns_float32():
+    image = jax.random.normal(jax.random.key(1), (2, 16, 24, 3))
+    full, half = (UNet(5, **SMALL, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    variables = initialize(full, image)
+    assert jax.tree.map(jnp.shape, initialize(half, image)) == jax.tree.map(jnp.shape, variables)
+    expected, actual = (jax.jit(lambda v, n=n: n.apply(v, image, train=False))(variables) for n in (full, half))
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, expected, atol=0.05 * float(jnp.max(jnp.abs(expected))))
+    assert not np.array_equal(actual, expected)
+
+
+def test_unet_learns_one_batch():
+    network = UNet(3, channels=(8, 16), encoder_convs=1)
+    image = jax.random.uniform(jax.random.key(1), (2, 15, 18, 3), minval=-1)
+    label = jnp.argmax(image, axis=-1)
+    variables = initialize(network, image)
+    optimizer = optax.adam(1e-2)
+
+    @jax.jit
+    def step(params, stats, moments):
+        def loss(params):
+            logits, updates = network.apply(
+                {"params": params, "batch_stats": stats}, image, train=True, mutable=["batch_stats"]
+            )
+            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(), (
+                updates["batch_stats"],
+                logits,
+            )
+
+        gradient, (stats_, logits) = jax.grad(loss, has_aux=True)(params)
+        updates, moments = optimizer.update(gradient, moments)
+        return optax.apply_updates(params, updates), stats_, moments, jnp.mean(jnp.argmax(logits, -1) == label)
+
+    params, stats, moments = variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
+    for _ in range(100):
+        params, stats, moments, accuracy = step(params, stats, moments)
+    assert float(accuracy) > 0.95
+
+
+def test_gradient_penalty_of_patchgan_equals_finite_differences():
+    network = PatchGAN(4, layers=1, norm="spectral", kernel_init="he")
+    image, mask = (jax.random.normal(jax.random.key(i), (2, 8, 8, c)) for i, c in ((1, 3), (2, 2)))
+    variables = initialize(network, image, mask)
+
+    @jax.jit
+    def penalty(params):
+        def total(mask):
+            return jnp.sum(jnp.tanh(network.apply(variables | {"params": params}, image, mask, train=False)))
+
+        return jnp.sum(jax.grad(total)(mask) ** 2)
+
+    params, unflatten = jax.flatten_util.ravel_pytree(variables["params"])
+    gradient = jax.jit(jax.grad(lambda p: penalty(unflatten(p))))(params)
+    slope = jnp.linalg.norm(gradient)
+    step = 1e-2 * gradient / slope
+    difference = penalty(unflatten(params + step)) - penalty(unflatten(params - step))
+    assert float(difference) / 2e-2 == pytest.approx(float(slope), rel=3e-2)
+
+
+def test_spectral_discriminator_scores_both_halves_of_a_batch_alike():
+    network = PatchGAN(4, norm="spectral")
+    real, fake = (jax.random.normal(jax.random.key(i), (2, 32, 40, 5)) for i in (1, 2))
+    variables = initialize(network, real)
+    apply = jax.jit(lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"])[0])
+    together, apart = apply(jnp.concatenate([real, fake])), [apply(real), apply(fake)]
+    np.testing.assert_allclose(together, jnp.concatenate(apart), atol=1e-5)
