@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     # Data.
     config.dataset = "scenes"  # scenes | folder | camvid | facades | dsb2018 | isbi_em | tfds:NAME
     config.data_dir = ""  # folder of the set; for scenes the cache ("" is the user's cache folder)
-    config.scenes = ConfigDict({"size": (96, 128), "counts": (1200, 150, 200), "seed": 0})  # drawn once, then cached
+    config.scenes = ConfigDict({"size": (96, 128), "counts": (1000, 100, 200), "seed": 0})  # drawn once, then cached
     config.num_classes = 0  # 0: from the data set
     config.class_names = ()  # (): from the data set
     config.class_colors = ()  # (): from the data set; RGB, for pictures

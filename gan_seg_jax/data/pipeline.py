@@ -158,9 +158,10 @@ def train_batches(
             raise InputError(f"The method reads {stream} images, but {dataset.info.name} has none.")
         batches = (
             grain.MapDataset.range(len(split))
-            .shuffle(seed=(config.seed + order) % 2**32)
+            # grain adds the number of the epoch to this seed: neighbouring seeds would share their orders.
+            .shuffle(seed=int(np.random.SeedSequence((config.seed, order)).generate_state(1)[0]))
             .repeat()
-            .batch(config.batch_size * config.rounds)
+            .batch(config.batch_size * config.rounds, drop_remainder=True)  # of 2**63: a length must fit into 63 bits
             .map_with_index(_TrainBatches(split, plain, stream, process))
         )
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCH)

@@ -1,7 +1,8 @@
-"""The embedded data set: street scenes that are drawn at the first use, a TensorFlow Datasets builder that needs no TensorFlow.
+"""The embedded data set: street scenes, drawn at the first use by a TensorFlow Datasets builder without TensorFlow.
 
-Ten classes in the manner of CamVid (grass and hedges count as `tree`, road markings as `road`, traffic lights as `sign`). Every scene is a
-function of (seed, split, index, size), so any number of any size can be had; prepared sets of different sizes lie side by side in the cache.
+Ten classes in the manner of CamVid (grass and hedges count as `tree`, road markings as `road`, traffic lights as
+`sign`). Every scene is a function of (seed, split, index, size), so any number of any size can be had; prepared sets
+of different sizes lie side by side in the cache.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 from tqdm import tqdm
 
 from gan_seg_jax.data.catalog import Dataset, DatasetInfo
-from gan_seg_jax.data.scenes_drawing import CLASS_COLORS, CLASS_NAMES
+from gan_seg_jax.data.scenes_canvas import CLASS_COLORS, CLASS_NAMES
 from gan_seg_jax.data.scenes_encoding import encode_scenes
 from gan_seg_jax.data.tfds_reader import TfdsSplit, quiet_logs
 from gan_seg_jax.errors import InputError
@@ -54,6 +55,13 @@ class ScenesConfig(tfds.core.BuilderConfig):
         self.name = f"{self.height}x{self.width}-{'-'.join(map(str, self.counts))}-seed{self.seed}"
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Facts that nobody looks up in a bucket of TFDS, where each look leaves an empty temporary folder behind."""
+
+    def initialize_from_bucket(self) -> None:
+        """Leave the facts as the builder has them."""
+
+
 class Scenes(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the scenes; a new VERSION for every change of the drawing."""
 
@@ -70,7 +78,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
             "id": tfds.features.Text(),
         }
         # The order of the records is the order of the indices.
-        return tfds.core.DatasetInfo(
+        return _LocalInfo(
             builder=self, description=__doc__, features=tfds.features.FeaturesDict(features), disable_shuffling=True
         )
 
@@ -120,7 +128,8 @@ def open_scenes(
     for (name, split), count in zip(splits.items(), (c for c in counts if c), strict=True):
         if len(split) != count:
             raise InputError(
-                f"{directory} holds {len(split)} scenes in {name}, expected {count}; delete this folder to draw them anew."
+                f"{directory} holds {len(split)} scenes in {name}, expected {count}; "
+                "delete this folder to draw them anew."
             )
     return Dataset(INFO, splits)
 
@@ -132,7 +141,10 @@ def default_data_dir() -> pathlib.Path:
 
 
 def _prepare(root: pathlib.Path, config: ScenesConfig, directory: pathlib.Path) -> None:
-    """Draw a set into the cache. TFDS writes into a folder of its own and renames it, so that a killed process leaves no half of a set."""
+    """Draw a set into the cache.
+
+    TFDS writes into a folder of its own and renames it, so that a killed process leaves no half of a set.
+    """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         for left in directory.parent.glob("incomplete.*"):

@@ -1,8 +1,8 @@
 """Camera, light and canvas of a street scene, and the classes.
 
-World coordinates are metres: x to the right of the camera's path, y up from the road, z forward. `Camera` projects them to pixels, `Light`
-turns a surface's own colour and normal into what is seen at a distance, `Canvas` holds the picture and its labels and paints both at once, so
-that a label is exact by construction.
+World coordinates are metres: x to the right of the camera's path, y up from the road, z forward. `Camera` projects them
+to pixels, `Light` turns a surface's own colour and normal into what is seen at a distance, `Canvas` holds the picture
+and its labels and paints both at once, so that a label is exact by construction.
 """
 
 import dataclasses
@@ -13,6 +13,18 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 CLASS_NAMES = ("sky", "building", "road", "pavement", "tree", "car", "person", "pole", "sign", "fence")
+CLASS_COLORS = (  # where CamVid has the class, its colour there
+    (128, 128, 128),
+    (128, 0, 0),
+    (128, 64, 128),
+    (60, 40, 222),
+    (128, 128, 0),
+    (64, 0, 128),
+    (64, 64, 0),
+    (192, 192, 128),
+    (192, 128, 128),
+    (64, 64, 128),
+)
 SKY, BUILDING, ROAD, PAVEMENT, TREE, CAR, PERSON, POLE, SIGN, FENCE = range(10)
 _RAMP = np.arange(256)[:, None] / 255
 NEAR = 0.6  # metres; nothing is projected from nearer than this
@@ -74,7 +86,8 @@ class Light:
 
     Attributes:
         sun: Unit vector to the sun.
-        direct, ambient: RGB factors of sun and sky light; a level surface in the open shows about direct sun_y + ambient of its own colour.
+        direct, ambient: RGB factors of sun and sky light; a level surface in the open shows direct sun_y + ambient
+            times its own colour.
         haze: RGB (0..255) of the air at a distance.
         haze_length: Metres over which all but 1/e of a colour turns into haze.
     """
@@ -106,7 +119,7 @@ class Light:
 class Canvas:
     """The picture and its labels, painted together from far to near.
 
-    The picture's fourth channel numbers the wall that is seen there (0: none); walls get their texture per pixel at the end.
+    The picture's fourth channel numbers the wall that is seen there (0: none); walls get their faces at the end.
 
     Args:
         camera: Where from.
@@ -164,8 +177,8 @@ class Canvas:
         if not len(columns) or not len(rows) or min(width, height) < 2:
             return
         last = len(crown) - 1
-        rows_there = np.clip((rows - top) * ((last + 1) / height), 0, last).astype(np.intp)
-        columns_there = np.clip((columns - left) * ((last + 1) / width), 0, last).astype(np.intp)
+        rows_there = np.minimum(np.maximum((rows - top) * ((last + 1) / height), 0), last).astype(np.intp)
+        columns_there = np.minimum(np.maximum((columns - left) * ((last + 1) / width), 0), last).astype(np.intp)
         patch = crown[rows_there[:, None], columns_there]
         keep = math.exp(-center[2] / self.light.haze_length)
         table = np.zeros((256, 4), np.uint8)
@@ -178,4 +191,19 @@ class Canvas:
 
 def pick(rng: np.random.Generator, colors: np.ndarray, spread: float = 14.0) -> np.ndarray:
     """Return one of the colours (rows), float64 [3], moved by a few grey levels."""
-    return np.clip(colors[rng.integers(len(colors))] + rng.normal(0.0, spread, 3), 5, 250)
+    color = colors[rng.integers(len(colors))] + rng.normal(0.0, spread, 3)
+    return np.minimum(np.maximum(color, 5.0), 250.0)  # np.clip is slow for three numbers
+
+
+def box(x: float, z: float, width: float, bottom: float, top: float) -> list[tuple[float, float, float]]:
+    """Return the corners of an upright rectangle that faces the camera, centred on x at distance z (metres)."""
+    left, right = x - width / 2, x + width / 2
+    return [(left, bottom, z), (right, bottom, z), (right, top, z), (left, top, z)]
+
+
+def disc(
+    x: float, y: float, z: float, radius: float, corners: int = 12, turn: float = 0.0
+) -> list[tuple[float, float, float]]:
+    """Return the corners of a regular polygon that faces the camera (metres, radians)."""
+    angles = (turn + 2 * math.pi * i / corners for i in range(corners))
+    return [(x + radius * math.sin(a), y + radius * math.cos(a), z) for a in angles]

@@ -1,9 +1,10 @@
 """Draw a street as a driver sees it: a random scene, its picture and its exact labels.
 
-`draw_scene` is a pure function of a random generator and a size. It lays out a street (road, pavements, houses, gardens, cars, people, poles and
-signs) under some light and weather, paints it from far to near at twice the size, and develops the picture like a camera would: blur,
-exposure, vignette, noise. Colours say little by themselves: houses, cars and clothes come in the colours of road, sky and trees, the horizon
-and the road's direction vary, and the light changes everything.
+`draw_scene` is a pure function of a random generator and a size. It lays out a street (road, pavements, houses, cars,
+people, poles and signs) under some light and weather, paints it from far to near at twice the size, and develops
+the picture like a camera would: blur, exposure, vignette, noise. Colours say little by themselves: houses, cars and
+clothes come in the colours of road, sky and trees, the horizon and the road's direction vary, and the light changes
+everything.
 """
 
 import math
@@ -12,22 +13,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from gan_seg_jax.data import scenes_layout as layout
-from gan_seg_jax.data.scenes_canvas import CLASS_NAMES, NEAR, SKY, Camera, Canvas, Light, pick
+from gan_seg_jax.data import scenes_plots as plots
+from gan_seg_jax.data.scenes_canvas import NEAR, SKY, Camera, Canvas, Light, pick
 from gan_seg_jax.data.scenes_objects import make_crowns
 from gan_seg_jax.data.scenes_surfaces import noise_tile, shade_ground, shade_sky, shade_walls
 
-CLASS_COLORS = (  # where CamVid has the class, its colour there
-    (128, 128, 128),
-    (128, 0, 0),
-    (128, 64, 128),
-    (60, 40, 222),
-    (128, 128, 0),
-    (64, 0, 128),
-    (64, 64, 0),
-    (192, 192, 128),
-    (192, 128, 128),
-    (64, 64, 128),
-)
 GRAIN = np.array(
     [0.0, 0.02, 0.015, 0.02, 0.13, 0.02, 0.06, 0.03, 0.02, 0.05], np.float32
 )  # strength of the surface texture, per class
@@ -51,12 +41,12 @@ def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[np.nd
         raise ValueError(f"a scene has at least 8 x 8 pixels, got {height} x {width}")
     camera = _make_camera(rng, 2 * height, 2 * width)
     light, zenith, clouds, lit = _make_light(rng)
-    scene = layout.Scene(camera, light, layout.make_street(rng))
-    foliage = pick(rng, layout.FOLIAGE, 8.0)
+    scene = plots.Scene(camera, light, layout.make_street(rng))
+    foliage = pick(rng, plots.FOLIAGE, 8.0)
     crowns = make_crowns(rng, noise_tile(), light, int(np.clip(height, 48, 256)))
     for side in (-1, 1):
         layout.add_side(rng, scene, side, lit, crowns, foliage)
-    layout.add_horizon(rng, scene, lit, crowns, foliage)
+    plots.add_horizon(rng, scene, lit, crowns, foliage)
     layout.add_traffic(rng, scene)
     layout.add_people(rng, scene)
 
@@ -156,7 +146,7 @@ def _make_light(rng: np.random.Generator) -> tuple[Light, np.ndarray, float, flo
     return light, np.array(zenith) * rng.uniform(0.85, 1.15), clouds, lit
 
 
-def _cast_shadows(scene: layout.Scene) -> np.ndarray:
+def _cast_shadows(scene: plots.Scene) -> np.ndarray:
     """Return the share of the sun that things keep off the ground, float32 [h, w], 0..1."""
     camera, light = scene.camera, scene.light
     picture = Image.new("L", (camera.width, camera.height))
@@ -164,13 +154,13 @@ def _cast_shadows(scene: layout.Scene) -> np.ndarray:
         return np.asarray(picture, np.float32)
     reach = np.array([-light.sun[0], -light.sun[2]]) / max(light.sun[1], 0.25)
     circle = np.stack([np.cos(np.arange(12) * math.pi / 6), np.sin(np.arange(12) * math.pi / 6)], axis=1)
-    flats = []
+    flats, thin = [], np.array((0.15, 0.0))
     for left, right, near, far, tall in scene.shadows:
         offset = reach * tall
         if near == far:  # a crown
             middle = np.array([(left + right) / 2, near])
             flats.append(middle + 0.7 * offset + 0.5 * (right - left) * circle)
-            flats.append(np.array([middle - (0.15, 0.0), middle + (0.15, 0.0), middle + 0.7 * offset]))
+            flats.append(np.array([middle - thin, middle + thin, middle + 0.7 * offset]))
         else:
             foot = np.array([(left, near), (right, near), (right, far), (left, far)])
             flats += [foot, foot + offset]
@@ -198,10 +188,9 @@ def _add_grain(rng: np.random.Generator, picture: np.ndarray, label: np.ndarray)
 
 
 def _develop(rng: np.random.Generator, picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Turn a picture of twice the size, float32 [3, 2 height, 2 width] in 0..255, into a photograph uint8 [height, width, 3]."""
-    small = Image.fromarray(np.ascontiguousarray(np.moveaxis(np.clip(picture, 0, 255).astype(np.uint8), 0, -1))).reduce(
-        2
-    )
+    """Photograph a picture of twice the size, float32 [3, 2 height, 2 width] in 0..255: uint8 [height, width, 3]."""
+    picture = np.moveaxis(np.clip(picture, 0, 255).astype(np.uint8), 0, -1)
+    small = Image.fromarray(np.ascontiguousarray(picture)).reduce(2)
     if rng.random() < 0.6:
         small = small.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.75) * max(1.0, height / 160)))
     photo = np.moveaxis(np.asarray(small), -1, 0).astype(np.float32, order="C") / 255
@@ -217,7 +206,7 @@ def _develop(rng: np.random.Generator, picture: np.ndarray, height: int, width: 
 
 
 def _halve_label(label: np.ndarray) -> np.ndarray:
-    """Halve a label, uint8 [2 h, 2 w]: the most frequent of each four, and of two with two the higher id, which is the thinner thing."""
+    """Halve a label, uint8 [2 h, 2 w]: the most frequent id of each four; in a draw the higher, the thinner thing."""
     four = np.sort(np.stack([label[0::2, 0::2], label[0::2, 1::2], label[1::2, 0::2], label[1::2, 1::2]]), axis=0)
     return np.where(
         (four[2] == four[3]),

@@ -1,7 +1,7 @@
 """Draw many scenes and encode them as PNG, on several processors.
 
-The workers are fresh Python processes that run this module, not forks: a process that has started JAX has threads and must not be forked, and
-a spawned one would run the caller's main module again.
+The workers are fresh Python processes that run this module, not forks: a process that has started JAX has threads and
+must not be forked, and a spawned one would run the caller's main module again.
 """
 
 import io
@@ -44,7 +44,7 @@ def encode_scene(seed: int, split: int, index: int, size: tuple[int, int]) -> tu
 
 
 def encode_scenes(seed: int, split: int, count: int, size: tuple[int, int]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield `encode_scene` of the indices 0 to count - 1 in order, drawn by as many processes as there are processors, at most 8."""
+    """Yield `encode_scene` of the indices 0 to count - 1 in order, drawn by up to 8 processes, one per processor."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(processors, 8, count)
     if workers < 2 or count * size[0] * size[1] < _FEW_PIXELS:
@@ -66,9 +66,15 @@ def _start_worker(seed: int, split: int, indices: range, size: tuple[int, int]) 
     """Start a process that writes these scenes to its standard output; it ends by itself when nobody reads them."""
     root = str(pathlib.Path(gan_seg_jax.__file__).resolve().parent.parent)
     task = json.dumps([seed, split, [indices.start, indices.stop, indices.step], list(size)])
-    code = f"import sys; sys.path.insert(0, {root!r}); from gan_seg_jax.data import scenes_encoding; scenes_encoding.work(sys.argv[1])"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from gan_seg_jax.data.scenes_encoding import work; work(sys.argv[1])"
+    )
     return subprocess.Popen(
-        [sys.executable, "-c", code, task], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code, task, root],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
 
 

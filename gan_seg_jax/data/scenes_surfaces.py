@@ -1,6 +1,7 @@
 """Surfaces of a street scene that are shaded pixel by pixel: sky, ground and the walls of buildings.
 
-Each pixel's ray is cut with the surface, so that slabs, lane markings and windows lie in perspective and stay sharp at any size of picture.
+Each pixel's ray is cut with the surface, so that slabs, lane markings and windows lie in perspective and are sharp at
+any size.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ FAR = 300.0  # metres; ground further away is drawn as the horizon
 
 @functools.cache
 def noise_tile(size: int = 512) -> np.ndarray:
-    """Return noise with a 1/f spectrum, float32 [size, size], periodic, zero mean and unit variance; always the same."""
+    """Return noise with a 1/f spectrum, float32 [size, size], periodic, zero mean, unit variance; always the same."""
     rng = np.random.default_rng(20240229)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     frequency[0, 0] = np.inf
@@ -30,7 +31,7 @@ def sample(tile: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _planes(color) -> np.ndarray:
-    """Return a colour as float32 [3, 1, 1], to be spread over planes [3, h, w]; planes, since NumPy is slow along a last axis of 3."""
+    """Return a colour as float32 [3, 1, 1], for planes [3, h, w]: NumPy is slow along a last axis of 3."""
     return np.asarray(color, np.float32)[:, None, None]
 
 
@@ -91,7 +92,9 @@ def shade_ground(
 
     Args:
         rng: Chooses wear, patches and stains.
-        camera, light, street: The scene.
+        camera: Where from.
+        light: Under what light.
+        street: What.
         picture: float32 [3, h, w], 0..255; changed.
         label: uint8 [h, w]; changed.
         shadow: float32 [h, w], share of the direct light that is kept out, 0..1.
@@ -156,7 +159,7 @@ def _road_wear(
 
 
 def _road_paint(street: Street, x: np.ndarray, z: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Return how much of each road pixel is white paint, float [n] in 0..1; faint where a line is thinner than a pixel."""
+    """Return how much of each road pixel is white paint, float [n] in 0..1; faint where a line is below a pixel."""
     half = np.maximum(0.07, 0.5 * footprint)
     paint = np.zeros_like(x)
     for lane in street.lanes:
@@ -231,7 +234,8 @@ def shade_walls(camera: Camera, light: Light, walls: list[Wall], number: np.ndar
     """Shade the pixels that show walls.
 
     Args:
-        camera, light: The scene.
+        camera: Where from.
+        light: Under what light.
         walls: Wall i has number i + 1.
         number: uint8 [h, w], number of the wall seen, 0 for none.
         picture: float32 [3, h, w], 0..255; changed.

@@ -1,6 +1,7 @@
 """Read prepared TensorFlow Datasets without TensorFlow.
 
-Sets in array_record format allow random access; TFDS finds and splits the records, Pillow decodes the pictures. Nothing is downloaded.
+Sets in array_record format allow random access; TFDS finds and splits the records, Pillow decodes the pictures. Nothing
+is downloaded.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ _NAME_FEATURES = ("id", "file_name", "filename", "name")
 
 @contextlib.contextmanager
 def quiet_logs() -> Iterator[None]:
-    """Keep the notes of TFDS about its own work out of the log; it warns of custom configs, which is no news. Errors stay."""
+    """Keep the notes of TFDS on its own work, such as warnings that a config is custom, out of the log; errors stay."""
     before = logging.get_verbosity()
     logging.set_verbosity(min(before, logging.ERROR))
     try:
@@ -72,8 +73,8 @@ class TfdsSplit:
         if largest >= self.info.num_classes:
             raise InputError(
                 f"{where}: the mask holds class id {largest}, but the {self.info.num_classes} classes have ids 0 to "
-                f"{self.info.num_classes - 1} (and {IGNORE} for ignore). Ids are used as they are stored; a set that counts from 1, "
-                "such as oxford_iiit_pet, needs a class name for 0 as well, or masks that are prepared anew."
+                f"{self.info.num_classes - 1} (and {IGNORE} for ignore). Ids are used as they are stored: a set that "
+                "counts from 1 needs a name for class 0 as well; prepare it anew with ids below the number of names."
             )
         return {"image": image, "label": label, "id": record["id"]}
 
@@ -132,8 +133,8 @@ class TfdsSplit:
             return records
         except Exception as error:  # TFDS and array_record raise a dozen kinds for a missing or damaged file
             raise InputError(
-                f"{self._directory} is damaged or incomplete ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-                "delete this folder, and it is prepared anew at the next use or by TFDS."
+                f"{self._directory} is damaged or incomplete ({_first_line(error)}); delete this folder and "
+                "prepare the set anew (scenes are drawn anew by themselves)."
             ) from error
 
     def __getstate__(self) -> dict:
@@ -192,9 +193,10 @@ def decode_label(content: bytes, where: str) -> np.ndarray:
 def open_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
     """Open a set that TFDS has prepared in array_record format; nothing is downloaded.
 
-    Class names come from the feature `segmentation_mask` where it is a `LabeledImage`; otherwise all masks are read once, and the largest
-    id other than 255 gives the number of classes. Ids are used as they are stored. "validation" becomes "val"; without one, the tenth of
-    train with the smallest hashes of their positions, at least one.
+    Class names come from the feature `segmentation_mask` where it is a `LabeledImage`; otherwise all masks are read
+    once, and the largest id other than 255 gives the number of classes. Ids are used as they are stored
+    (oxford_iiit_pet counts from 1: its class 0 never occurs). "validation" becomes "val";
+    without one, the tenth of train with the smallest hashes of their positions, at least one.
 
     Args:
         name: As for `tfds.load`, such as "oxford_iiit_pet:3.*.*" or "name/config".
@@ -204,7 +206,8 @@ def open_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
         The set with splits "train", "val" and, where there is one, "test".
 
     Raises:
-        InputError: The set is not prepared there, not in array_record format, lacks a feature or a train split, or a mask is no mask.
+        InputError: The set is not prepared there, not in array_record format, lacks a feature or a train split, or a
+            mask is no mask.
     """
     directory, splits, classes = _find(name, data_dir)
     if not splits.get("train", 0):
@@ -245,14 +248,15 @@ def _find(name: str, data_dir: str | os.PathLike) -> tuple[str, dict[str, int], 
             builder = builder_from_files(name, data_dir=place)
     except Exception as error:  # not found, damaged, a name TFDS does not understand: it raises many kinds
         raise InputError(
-            f"tfds:{name}: not found as a prepared set in {shown} ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-            f"prepare it once, where TensorFlow is installed, by `tfds build NAME --file_format=array_record --data_dir={shown}`."
+            f"tfds:{name}: not found as a prepared set in {shown} ({_first_line(error)}); prepare it "
+            f"once, where TensorFlow is installed: `tfds build NAME --file_format=array_record --data_dir={shown}`."
         ) from error
     directory, info = os.fspath(builder.data_dir), builder.info
     if info.file_format is None or info.file_format.value != "array_record":
         found = info.file_format.value if info.file_format else "no format"
         raise InputError(
-            f"tfds:{name}: {directory} is in format {found}; expected array_record: prepare it with --file_format=array_record."
+            f"tfds:{name}: {directory} is in format {found}; expected array_record: prepare it with "
+            "--file_format=array_record."
         )
     features = dict(info.features.items())
     missing = [f for f in ("image", "segmentation_mask") if not isinstance(features.get(f), tfds.features.Image)]
@@ -266,7 +270,12 @@ def _find(name: str, data_dir: str | os.PathLike) -> tuple[str, dict[str, int], 
     return directory, {s: i.num_examples for s, i in info.splits.items()}, tuple(mask.names) if named else None
 
 
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+
+
 def _color(index: int) -> tuple[int, int, int]:
-    """Return the colour of a class in the palette of PASCAL VOC: the bits of the id, spread over the channels from the top."""
+    """Return the colour of a class in the palette of PASCAL VOC: the bits of its id, dealt out to the channels."""
     bits = [(index >> i) & 1 for i in range(8)]
     return tuple(sum(bits[3 * i + channel] << (7 - i) for i in range(3) if 3 * i + channel < 8) for channel in range(3))
