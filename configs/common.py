@@ -87,14 +87,31 @@ def adam(**overrides) -> ConfigDict:
 
 
 def unet(**overrides) -> ConfigDict:
-    """Return the fields of a U-Net."""
-    fields = {"name": "unet", "channels": (32, 64, 128, 256), "ema": True}
+    """Return the fields of a U-Net that suits a few processor cores as well as an accelerator."""
+    fields = {
+        "name": "unet",
+        "channels": (24, 48, 96, 192, 256),  # of each level, from half the size of the image down
+        "encoder_convs": (0, 1, 1, 2, 2),  # residual 3x3 convolutions at each level
+        "decoder_convs": (1, 1, 1, 1),  # the same in the decoder, at each level but the innermost
+        "norm": "batch",  # batch | instance | group | none
+        "skip": "add",  # how encoder features come in: add | concat
+        "dropout": 0.0,  # in the three innermost levels of the decoder
+        "kernel_init": "he",  # he | lecun | a standard deviation
+        "ema": True,  # keep a running average of the weights where ema_decay is not 0
+    }
     return ConfigDict({**fields, **overrides})
 
 
 def patchgan(**overrides) -> ConfigDict:
     """Return the fields of a PatchGAN discriminator."""
-    fields = {"name": "patchgan", "channels": 32, "layers": 3, "norm": "batch", "ema": False}
+    fields = {
+        "name": "patchgan",
+        "channels": 32,  # of the first layer; doubled by each
+        "layers": 3,  # of stride 2: 0 sees 1 pixel, 1 sees 16, 2 sees 34, 3 sees 70
+        "norm": "batch",  # batch | instance | group | spectral | none
+        "kernel_init": 0.02,
+        "ema": False,
+    }
     return ConfigDict({**fields, **overrides})
 
 

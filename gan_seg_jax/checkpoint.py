@@ -9,6 +9,7 @@ one that does verify is used.
 import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gan_seg_jax.config import from_json
 from gan_seg_jax.errors import InputError
 
 _policies = ocp.checkpoint_managers
+_REPLACED = "replaced-"  # name of a checkpoint whose step is being saved again
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -69,6 +71,8 @@ class Checkpoints:
         self.directory = Path(workdir).absolute() / "checkpoints"
         self._keep = _Keep(keep)
         self._read_only = read_only
+        if not read_only:
+            self._settle()
         self._manager = ocp.CheckpointManager(
             self.directory,
             item_names=("state", "meta"),
@@ -94,8 +98,10 @@ class Checkpoints:
             state: any tree of arrays; on several hosts every array is replicated.
             meta: JSON values; `meta["best_step"]` (or None) is kept from removal.
         """
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
+        replaced = step in self._manager.all_steps()
+        if replaced:  # aside until the new one is there: a kill in between loses nothing
+            self.wait()
+            self._move(step, f"{_REPLACED}{step}")
         # A copy, since the next step donates the buffers (np.asarray would be a view of them on CPU).
         arrays = {path: np.array(leaf) for path, leaf in flatten(state).items()}
         digests = {path: array_digest(array) for path, array in arrays.items()}
@@ -104,6 +110,9 @@ class Checkpoints:
             state=ocp.args.PyTreeSave(arrays), meta=ocp.args.JsonSave({**meta, "digests": digests})
         )
         self._manager.save(step, args=items)
+        if replaced:
+            self.wait()
+            self._settle()
 
     def load(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return path -> array and the meta of one checkpoint, verified.
@@ -152,15 +161,29 @@ class Checkpoints:
         """Rename a damaged checkpoint so that nothing picks it up again."""
         if self._read_only:
             return
+        name, number = f"damaged-{step}", 1
+        while (self.directory / name).exists():
+            name, number = f"damaged-{step}-{number}", number + 1
+        self._move(step, name)
+
+    def _move(self, step: int, name: str) -> None:
+        """Rename the folder of a checkpoint, on all processes at the same point."""
+        _together(f"before {name}")
         if jax.process_index() == 0:
-            target = self.directory / f"damaged-{step}"
-            number = 1
-            while target.exists():
-                target, number = self.directory / f"damaged-{step}-{number}", number + 1
-            (self.directory / str(step)).rename(target)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"damaged {step}")
+            (self.directory / str(step)).rename(self.directory / name)
+        _together(f"after {name}")
         self._manager.reload()
+
+    def _settle(self) -> None:
+        """Finish the replacement of a checkpoint: the new one stays if it is there, else the old one comes back."""
+        if jax.process_index() == 0:
+            for old in self.directory.glob(f"{_REPLACED}*"):
+                new = self.directory / old.name.removeprefix(_REPLACED)
+                if new.exists():
+                    shutil.rmtree(old)
+                else:
+                    old.rename(new)
+        _together("settled")
 
     def wait(self) -> None:
         """Block until everything that was saved is on disk."""
@@ -169,6 +192,12 @@ class Checkpoints:
     def close(self) -> None:
         """Wait and let go of the folder."""
         self._manager.close()
+
+
+def _together(point: str) -> None:
+    """Wait until every process is at this point."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(point)
 
 
 def _short(error: Exception) -> str:

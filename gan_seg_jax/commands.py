@@ -6,6 +6,7 @@ absl alone exits with 1 on `--help` and on unknown flags, and prints a traceback
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -63,6 +64,9 @@ def _parse(argv: list[str]) -> None:
         raise InputError(f"Unknown config field {name!r}. {hint or 'See configs/common.py for all of them.'}") from error
     except flags.Error as error:
         raise InputError(f"{_one_line(error)} See --help.") from error
+    except OSError as error:
+        reason = re.findall(r"\[Errno \d+\] (.*)", str(error))
+        raise InputError(f"The config file cannot be read: {reason[-1] if reason else _one_line(error)}") from error
     except Exception as error:  # a config file is Python: it may raise anything
         raise InputError(_one_line(error)) from error
     if rest:

@@ -42,13 +42,22 @@ def check(config: ConfigDict) -> None:
     _expect(0.0 <= config.ema_decay < 1.0, "ema_decay", config.ema_decay, "at least 0 and less than 1")
     _expect(config.dtype in DTYPES, "dtype", config.dtype, f"one of {', '.join(DTYPES)}")
     _expect(config.resize in ("fit", "none"), "resize", config.resize, "'fit' or 'none'")
-    low, high = config.augment.scale
-    _expect(0 < low <= high, "augment.scale", config.augment.scale, "(low, high) with 0 < low <= high")
+    scale = config.augment.scale
+    ok = len(scale) == 2 and all(isinstance(x, (int, float)) for x in scale) and 0 < scale[0] <= scale[1] < math.inf
+    _expect(ok, "augment.scale", scale, "(low, high) with 0 < low <= high")
+    for name in ("brightness", "contrast", "saturation"):
+        _expect(config.augment[name] >= 0, f"augment.{name}", config.augment[name], "0 (off) or a positive strength")
     if config.augment.transpose:
         _expect(config.crop_size[0] == config.crop_size[1], "crop_size", config.crop_size, "square with augment.transpose")
     for role, optimizer in config.optimizers.items():
         rate = optimizer.learning_rate
         _expect(math.isfinite(rate) and rate > 0, f"optimizers.{role}.learning_rate", rate, "a positive number")
+        for name in ("beta1", "beta2"):
+            value = optimizer[name]
+            _expect(0.0 <= value < 1.0, f"optimizers.{role}.{name}", value, "at least 0 and less than 1")
+        for name in ("weight_decay", "clip_norm", "warmup_steps"):
+            value = optimizer[name]
+            _expect(0 <= value < math.inf, f"optimizers.{role}.{name}", value, "0 (off) or a positive number")
     _check_phases(config)
 
 
@@ -56,11 +65,14 @@ def _check_phases(config: ConfigDict) -> None:
     """Check that phases are ((length, ((role, ...), ...)), ...) over roles that have an optimizer."""
     shape = '((length, (("role", ...), ...)), ...), such as ((1, (("discriminator",), ("generator",))),)'
     _expect(len(config.phases) > 0, "phases", config.phases, shape)
+    sequence = (tuple, list)
     for phase in config.phases:
-        ok = len(phase) == 2 and isinstance(phase[0], (int, float)) and phase[0] > 0 and len(phase[1]) > 0
-        ok = ok and all(isinstance(group, (tuple, list)) and len(group) > 0 for group in phase[1])
+        ok = isinstance(phase, sequence) and len(phase) == 2 and isinstance(phase[0], (int, float))
+        ok = ok and 0 < phase[0] < math.inf and isinstance(phase[1], sequence) and len(phase[1]) > 0
+        ok = ok and all(isinstance(group, sequence) and len(group) > 0 for group in phase[1])
         _expect(ok, "phases", config.phases, shape)
         for group in phase[1]:
+            _expect(len(set(group)) == len(group), "phases", config.phases, "each role once in a group")
             for role in group:
                 _expect(role in config.networks, "phases", role, f"roles of config.networks ({', '.join(config.networks)})")
                 _expect(role in config.optimizers, "phases", role, f"roles of config.optimizers ({', '.join(config.optimizers)})")

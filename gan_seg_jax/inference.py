@@ -55,6 +55,17 @@ def load_run(workdir: str | Path, which: str = "best") -> Run:
     return Run(method, config, state.replace(step=jnp.int32(meta["step"])), meta["step"])
 
 
+def prepare(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, jax.Array]:
+    """Return what methods see of canvases that are to be labelled; every pixel counts as not labelled.
+
+    The stream's own `label`, if it is there, may have another size than the canvas: it is for scoring.
+    """
+    unknown = jnp.full(stream["image"].shape[:3], augment.IGNORE, jnp.uint8)
+    key = jax.random.key(0)  # nothing is drawn
+    stream = {**stream, "label": unknown}
+    return augment.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
+
+
 def make_predictor(method: Any, config: ConfigDict) -> Callable:
     """Return a function that labels a batch of canvases at the images' own sizes.
 
@@ -64,8 +75,8 @@ def make_predictor(method: Any, config: ConfigDict) -> Callable:
 
     def predict(state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]):
         key = jax.random.key(0)
-        batch = augment.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
-        logits = method.predict(inference_view(state, key), {"labelled": batch}, key, config).astype(jnp.float32)
+        batch = {"labelled": prepare(stream, config)}
+        logits = method.predict(inference_view(state, key), batch, key, config).astype(jnp.float32)
         logits = resample.resize_bilinear(logits, stream["content"], stream["size"], out_size=out_size)
         chosen = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
         confidence = jnp.exp(jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1))

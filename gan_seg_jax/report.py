@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import augment, panels
+from gan_seg_jax import panels
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Dataset, Split
 from gan_seg_jax.evaluate import Evaluator, score_labelling, write_json
-from gan_seg_jax.inference import make_predictor
+from gan_seg_jax.inference import make_predictor, prepare
 from gan_seg_jax.state import AdversarialState, inference_view, parameter_counts
 from gan_seg_jax.writer import Writer, per_class_table, scores_table
 
@@ -47,7 +47,7 @@ class SampleSheet:
             if not hasattr(method, "score_map"):
                 return prediction, None
             key = jax.random.key(0)
-            batch = augment.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
+            batch = prepare(stream, config)
             nets = inference_view(state, key)
             mask = jax.nn.softmax(method.predict(nets, {"labelled": batch}, key, config))
             return prediction, method.score_map(nets, batch["image"], mask)

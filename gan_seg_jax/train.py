@@ -80,11 +80,13 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         with config.unlocked():
             pipeline.resolve_classes(config, dataset)
             workdirs.adopt_architectures(config)
-        summary = workdirs.claim(workdir, config)
+        summary = workdirs.finished(workdir, config)
         if summary is not None:
             print(f"{workdir} is finished.\n{report.summary_text(summary)}")
             return summary
-        with _Run(config, method, dataset, mesh, workdir, preemption) as run:
+        state = initial_state(method, config)
+        workdirs.claim(workdir, config)
+        with _Run(config, method, dataset, state, mesh, workdir, preemption) as run:
             run.train()
             return run.finish()
 
@@ -114,7 +116,7 @@ def initial_state(method: Any, config: ConfigDict) -> AdversarialState:
 class _Run:
     """One process's part of a run: what the loop needs at hand."""
 
-    def __init__(self, config, method, dataset: Dataset, mesh, workdir: Path, preemption: Preemption):
+    def __init__(self, config, method, dataset: Dataset, state: AdversarialState, mesh, workdir: Path, preemption):
         self.config, self.method, self.dataset, self.mesh = config, method, dataset, mesh
         self.workdir, self.preemption = workdir, preemption
         self.started = time.monotonic()
@@ -122,11 +124,12 @@ class _Run:
         self.steps: dict[tuple, Callable] = {}  # compiled, by (updates, penalty)
         self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line
         self.bad_steps = 0
+        self.saved: tuple[int, int] | None = None  # step and `evaluated` of the newest checkpoint
         self.checkpoints = checkpoint.Checkpoints(workdir, keep=config.keep_checkpoints)
         self.writer = Writer(
             workdir, total_steps=config.steps, tensorboard=config.tensorboard, active=parallel.is_first_process()
         )
-        self.state = self._restore(initial_state(method, config))
+        self.state = self._restore(state)
         self.evaluator = Evaluator(method, config, dataset.splits["val"], mesh)
         self.sheet = report.SampleSheet(method, config, dataset.splits["val"])
         process = (jax.process_index(), jax.process_count())
@@ -152,6 +155,7 @@ class _Run:
             names = [field.name for field in dataclasses.fields(Progress)]
             self.progress = Progress(**{name: meta[name] for name in names})
             self.bad_steps = int(state.bad_steps)
+            self.saved = (self.progress.step, self.progress.evaluated)
             self.writer.rewind(self.progress.step)
             self.writer.message(f"Continuing from step {self.progress.step} of {self.config.steps}.")
         self.started -= self.progress.seconds
@@ -261,7 +265,10 @@ class _Run:
             )
 
     def save(self) -> None:
-        """Start to save a checkpoint of the current step."""
+        """Start to save a checkpoint of the current step, unless it is there already."""
+        if self.saved == (self.progress.step, self.progress.evaluated):
+            return
+        self.saved = (self.progress.step, self.progress.evaluated)
         self.progress.seconds = time.monotonic() - self.started
         self.checkpoints.save(self.progress.step, self.state, dataclasses.asdict(self.progress))
 
@@ -295,6 +302,7 @@ class _Run:
 def _divergence(metrics: dict[str, np.ndarray], step: int, count: int, workdir: Path) -> str:
     """Return the sentence that says which step and loss diverged."""
     bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+    bad.sort(key=lambda name: not name.startswith("loss/"))  # a loss says more than what follows from it
     named = f"{bad[0]} was {metrics[bad[0]]}" if bad else "batch statistics were not finite"
     return (
         f"Training diverged: at step {step} {named}, the {count}th step in a row without finite losses and gradients. "

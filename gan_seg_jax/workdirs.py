@@ -53,18 +53,14 @@ def adopt_architectures(config: ConfigDict) -> None:
             config.networks[role] = networks[role]
 
 
-def claim(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
-    """Write the config into a new folder, or check that the folder belongs to it.
-
-    Returns:
-        The summary, if the run in it is finished.
+def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
+    """Check that a folder is free or belongs to this config; return its summary if the run in it is finished.
 
     Raises:
         InputError: the folder belongs to another config; field, old and new value are named.
     """
-    values = to_json(config)
     if (workdir / "config.json").exists():
-        found = differences(to_json(checkpoint.read_config(workdir)), values)
+        found = differences(to_json(checkpoint.read_config(workdir)), to_json(config))
         if found:
             field, old, new = found[0]
             more = f" ({len(found) - 1} more fields differ)" if len(found) > 1 else ""
@@ -73,13 +69,16 @@ def claim(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
                 "Name another --workdir, or give the old value."
             )
     summary_file = workdir / "summary.json"
-    if summary_file.exists():
-        try:
-            summary = json.loads(summary_file.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"{summary_file} cannot be read; remove it to take the final scores again.") from error
-        if summary["steps"] >= config.steps:
-            return summary
+    if not summary_file.exists():
+        return None
+    try:
+        summary = json.loads(summary_file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{summary_file} cannot be read; remove it to take the final scores again.") from error
+    return summary if summary["steps"] >= config.steps else None
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Write the config into the folder: it is this run's from now on."""
     if parallel.is_first_process():
-        write_json(workdir / "config.json", values)
-    return None
+        write_json(workdir / "config.json", to_json(config))

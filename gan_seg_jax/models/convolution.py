@@ -1,6 +1,7 @@
 """The 4x4 stride-2 convolution, its transpose and the 1x1 convolution, fast in every derivative on every platform.
 
-The convolution, its transpose and their weight gradient are the partial derivatives of one trilinear form, with `pad 1` and `stride 2`,
+The 4x4 convolution, its transpose and their weight gradient are the partial derivatives of one trilinear form, with
+pad 1 and stride 2,
 
     T(x, w, y) = sum_{b, m, n, k, l, i, o} x[b, 2m + k - 1, 2n + l - 1, i] w[k, l, i, o] y[b, m, n, o]
 
@@ -8,7 +9,7 @@ The convolution, its transpose and their weight gradient are the partial derivat
 
 and each is linear in both of its arguments, so the gradients of each are the other two, exactly. The rules below say
 so to JAX: they are closed under differentiation, and a gradient penalty (a gradient of a gradient) runs in the same
-fast forms. Without them XLA differentiates whatever form was chosen, which on CPU is up to 15 times slower. The 1x1
+fast forms. Without them JAX differentiates whatever form was chosen, which on CPU is up to 15 times slower. The 1x1
 convolution has rules of the same kind.
 
 On CPU `up` is one 2x2 convolution that makes the four output phases at once (sub-pixel convolution, Shi et al. 2016,

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers
 
 
@@ -41,13 +42,13 @@ class PatchGAN(nn.Module):
             float32 [b, h', w', 1], scores (logits): h' = floor(h / 2^layers) - 2, or h where layers = 0.
 
         Raises:
-            ValueError: the inputs are too small to hold one patch.
+            InputError: the inputs are too small to hold one patch.
         """
         x = jnp.concatenate([x.astype(self.dtype) for x in inputs], axis=-1)
         smallest = 3 * 2**self.layers if self.layers else 1
         if min(x.shape[1:3]) < smallest:
             found = f"{x.shape[1]}x{x.shape[2]}"
-            raise ValueError(
+            raise InputError(
                 f"PatchGAN with layers={self.layers} needs inputs of at least {smallest}x{smallest}, found {found}; "
                 "use fewer layers."
             )

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers
 
 
@@ -16,8 +17,8 @@ class UNet(nn.Module):
     full size but the output itself. With `encoder_convs` and `decoder_convs` each level also has residual 3x3
     convolutions, x + norm(conv(relu(x))), which the paper's does not.
 
-    pix2pix: `channels=(64, 128, 256, 512, 512, 512, 512, 512), encoder_convs=0, decoder_convs=0, dropout=0.5,
-    kernel_init=0.02`, for images of 256x256.
+    pix2pix: `channels=(64, 128, 256, 512, 512, 512, 512, 512), encoder_convs=0, decoder_convs=0, skip="concat",
+    dropout=0.5, kernel_init=0.02`, for images of 256x256.
 
     Attributes:
         num_classes: number of output channels.
@@ -32,11 +33,11 @@ class UNet(nn.Module):
     """
 
     num_classes: int
-    channels: tuple[int, ...] = (32, 64, 128, 256)
-    encoder_convs: int | tuple[int, ...] = 1
+    channels: tuple[int, ...] = (24, 48, 96, 192, 256)
+    encoder_convs: int | tuple[int, ...] = (0, 1, 1, 2, 2)
     decoder_convs: int | tuple[int, ...] = 1
     norm: str = "batch"
-    skip: str = "concat"
+    skip: str = "add"
     dropout: float = 0.0
     kernel_init: str | float = "he"
     dtype: jnp.dtype = jnp.float32
@@ -53,12 +54,12 @@ class UNet(nn.Module):
             float32 [b, h, w, num_classes], class logits.
 
         Raises:
-            ValueError: an attribute does not fit the others.
+            InputError: an attribute does not fit the others.
         """
         encoder_convs = _per_level(self.encoder_convs, len(self.channels), "encoder_convs")
         decoder_convs = _per_level(self.decoder_convs, len(self.channels) - 1, "decoder_convs")
         if self.skip not in ("concat", "add"):
-            raise ValueError(f"Skip {self.skip!r} is unknown; choose concat or add.")
+            raise InputError(f"Skip {self.skip!r} is unknown; choose concat or add.")
 
         x, features = image.astype(self.dtype), []
         innermost = len(self.channels) - 1
@@ -108,7 +109,7 @@ class UNet(nn.Module):
 def _per_level(value, levels, name):
     values = (value,) * levels if isinstance(value, int) else tuple(value)
     if len(values) != levels:
-        raise ValueError(
+        raise InputError(
             f"UNet {name} has {len(values)} entries; with these channels it needs {levels}, or one number."
         )
     return values

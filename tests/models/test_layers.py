@@ -40,7 +40,7 @@ OPERATIONS = {
     "pointwise": (convolution.pointwise, textbook_pointwise),
     "pointwise_weight_gradient": (convolution.pointwise_weight_gradient, textbook_pointwise_weight_gradient),
 }
-SHAPES = [(2, 3, 4, 3, 5), (1, 1, 2, 6, 1), (3, 4, 1, 8, 6)]  # b, h, w of the small map, i, o
+SHAPES = [(2, 3, 4, 3, 5), (3, 1, 2, 8, 6)]  # b, h, w of the small map, i, o
 
 
 def normal(seed, *shape):
@@ -116,7 +116,7 @@ def test_vmap_over_either_argument_and_both(name):
 
 @pytest.mark.parametrize("name", ["down", "up", "pointwise"])
 def test_forms_for_other_platforms_agree(name):
-    a, b = arguments(name, SHAPES[2])
+    a, b = arguments(name, SHAPES[1])
     native, cpu = (getattr(convolution, f"_{name}_{form}") for form in ("native", "cpu"))
     assert_close(cpu(a, b), native(a, b))
     few = arguments(name, SHAPES[0])
@@ -205,7 +205,7 @@ def test_initialisation_by_standard_deviation_and_by_unknown_name():
     x = normal(0, 1, 8, 8, 64)
     kernel = layers.Conv(64, kernel_init=0.02).init(jax.random.key(0), x)["params"]["kernel"]
     assert float(jnp.std(kernel)) == pytest.approx(0.02, rel=0.02)
-    with pytest.raises(ValueError, match="glorot"):
+    with pytest.raises(InputError, match="glorot"):
         layers.Conv(64, kernel_init="glorot").init(jax.random.key(0), x)
 
 
@@ -244,7 +244,7 @@ def test_batch_norm_of_bfloat16_has_float32_statistics():
 
 
 def test_unknown_norm_is_named():
-    with pytest.raises(ValueError, match="layer.*batch"):
+    with pytest.raises(InputError, match="Unknown norm"):
         layers.Norm("layer").init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=True)
 
 
