@@ -233,7 +233,10 @@ def read_config(workdir: str | Path):
     """
     path = Path(workdir) / "config.json"
     try:
-        return from_json(json.loads(path.read_text()))
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError(f"a config is an object, found {type(values).__name__}")
+        return from_json(values)
     except FileNotFoundError as error:
         raise InputError(f"{workdir} is not the folder of a run: {path} is missing.") from error
     except (OSError, ValueError) as error:

@@ -28,10 +28,10 @@ def run(main: Callable[[], None], usage: str) -> NoReturn:
 
 
 def _run(main: Callable[[], None], usage: str) -> int:
-    if {"--help", "-h", "-help", "--helpfull"} & set(sys.argv[1:]):
-        print(f"{usage.strip()}\n\nFlags:\n{flags.FLAGS.module_help(sys.argv[0])}")
-        return 0
     try:
+        if {"--help", "-h", "-help", "--helpfull"} & set(sys.argv[1:]):
+            print(f"{usage.strip()}\n\nFlags:\n{flags.FLAGS.module_help(sys.argv[0])}", flush=True)
+            return 0
         _parse(sys.argv)
         # Libraries log what no user can act on; a run has its own messages.
         logging.getLogger("absl").setLevel(logging.ERROR)
@@ -59,6 +59,8 @@ def _parse(argv: list[str]) -> None:
     except InputError:
         raise
     except AttributeError as error:  # ml_collections: 'name'\nDid you mean "other" instead of "name"?
+        if "get_config" in str(error):
+            raise InputError(f"The config file {_config_file(argv)} has no function get_config.") from error
         name, _, hint = str(error.args[0]).replace("\\n", "\n").replace("\\'", "'").strip("\"'\n ").partition("\n")
         name = name.strip("\"' ")
         raise InputError(f"Unknown config field {name!r}. {hint or 'See configs/common.py for all of them.'}") from error
@@ -68,9 +70,17 @@ def _parse(argv: list[str]) -> None:
         reason = re.findall(r"\[Errno \d+\] (.*)", str(error))
         raise InputError(f"The config file cannot be read: {reason[-1] if reason else _one_line(error)}") from error
     except Exception as error:  # a config file is Python: it may raise anything
-        raise InputError(_one_line(error)) from error
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        raise InputError(f"The config file {_config_file(argv)}{line} cannot be run: {reason}") from error
     if rest:
         raise InputError(f"Unexpected argument {rest[0]!r}; flags are written --name=value. See --help.")
+
+
+def _config_file(argv: list[str]) -> str:
+    """Return the config file that the arguments name, without the words behind its colon."""
+    found = [match[1] for word in argv if (match := re.match(r"--?config=([^:]*)", word))]
+    return found[-1] if found else ""
 
 
 def _one_line(error: Exception) -> str:

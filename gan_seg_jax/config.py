@@ -48,7 +48,9 @@ def check(config: ConfigDict) -> None:
     for name in ("brightness", "contrast", "saturation"):
         _expect(config.augment[name] >= 0, f"augment.{name}", config.augment[name], "0 (off) or a positive strength")
     if config.augment.transpose:
-        _expect(config.crop_size[0] == config.crop_size[1], "crop_size", config.crop_size, "square with augment.transpose")
+        _expect(
+            config.crop_size[0] == config.crop_size[1], "crop_size", config.crop_size, "square with augment.transpose"
+        )
     for role, optimizer in config.optimizers.items():
         rate = optimizer.learning_rate
         _expect(math.isfinite(rate) and rate > 0, f"optimizers.{role}.learning_rate", rate, "a positive number")
@@ -58,7 +60,28 @@ def check(config: ConfigDict) -> None:
         for name in ("weight_decay", "clip_norm", "warmup_steps"):
             value = optimizer[name]
             _expect(0 <= value < math.inf, f"optimizers.{role}.{name}", value, "0 (off) or a positive number")
+    for name, value in config.losses.items():
+        if isinstance(value, (int, float)):
+            _expect(0 <= value < math.inf, f"losses.{name}", value, "0 or a positive number")
+    smoothing = config.losses.label_smoothing
+    _expect(smoothing < 1, "losses.label_smoothing", smoothing, "at least 0 and less than 1")
+    _check_networks(config)
     _check_phases(config)
+
+
+def _check_networks(config: ConfigDict) -> None:
+    """Check the sizes and rates of all networks."""
+    for role, network in config.networks.items():
+        for name, value in network.items():
+            field, numbers = f"networks.{role}.{name}", value if isinstance(value, tuple) else (value,)
+            if name == "channels":
+                ok = len(numbers) > 0 and all(isinstance(n, int) and n > 0 for n in numbers)
+                _expect(ok, field, value, "positive whole numbers")
+            elif name == "dropout":
+                _expect(0.0 <= value < 1.0, field, value, "at least 0 and less than 1")
+            elif isinstance(value, (int, float, tuple)):
+                ok = all(isinstance(n, (int, float)) and 0 <= n < math.inf for n in numbers)
+                _expect(ok, field, value, "zero or a positive number")
 
 
 def _check_phases(config: ConfigDict) -> None:
@@ -74,8 +97,15 @@ def _check_phases(config: ConfigDict) -> None:
         for group in phase[1]:
             _expect(len(set(group)) == len(group), "phases", config.phases, "each role once in a group")
             for role in group:
-                _expect(role in config.networks, "phases", role, f"roles of config.networks ({', '.join(config.networks)})")
-                _expect(role in config.optimizers, "phases", role, f"roles of config.optimizers ({', '.join(config.optimizers)})")
+                _expect(
+                    role in config.networks, "phases", role, f"roles of config.networks ({', '.join(config.networks)})"
+                )
+                _expect(
+                    role in config.optimizers,
+                    "phases",
+                    role,
+                    f"roles of config.optimizers ({', '.join(config.optimizers)})",
+                )
 
 
 def _expect(ok: bool, field: str, found: Any, expected: str) -> None:
@@ -100,7 +130,10 @@ def updates_of(config: ConfigDict, role: str) -> int:
     """Return how often `role` is updated in the whole run: the horizon of its learning-rate schedule."""
     count, start = 0, 0
     for end, updates in phase_ends(config):
-        each = sum((role in group) * (config.rounds if number < len(updates) - 1 else 1) for number, group in enumerate(updates))
+        each = sum(
+            (role in group) * (config.rounds if number < len(updates) - 1 else 1)
+            for number, group in enumerate(updates)
+        )
         count, start = count + (end - start) * each, end
     return count
 

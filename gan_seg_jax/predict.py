@@ -24,10 +24,11 @@ from gan_seg_jax.inference import Run, load_run, make_predictor
 
 FOLDERS = ("masks", "colors", "overlays", "confidence")
 SMALLEST_BUCKET = 64
+PIXELS_AT_ONCE = 2**22  # in a batch, where images are large: 12 classes take 200 MB an array
 
 
-def find_images(path: Path) -> list[tuple[Path, Path]]:
-    """Return (file, relative name of its outputs) of every image below `path`.
+def find_images(path: Path, output: Path) -> list[tuple[Path, Path]]:
+    """Return (file, relative name of its outputs) of every image below `path`, the pictures in `output` left out.
 
     The ending becomes `.png`; where that makes two names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`).
 
@@ -38,19 +39,23 @@ def find_images(path: Path) -> list[tuple[Path, Path]]:
         return [(path, Path(path.stem + ".png"))]
     if not path.is_dir():
         raise InputError(f"--input is {path}, which does not exist; expected an image or a folder of images.")
+    written = [(output / folder).resolve() for folder in FOLDERS]
     names = sorted(
         name.relative_to(path)
         for name in path.rglob("*")
         if name.suffix.lower() in images.ENDINGS and not any(part.startswith(".") for part in name.relative_to(path).parts)
-        and name.is_file()
+        and name.is_file() and not any(folder in name.resolve().parents for folder in written)
     )  # fmt: skip
     if not names:
         raise InputError(f"--input {path} holds no images ({', '.join(images.ENDINGS)}).")
-    uses = collections.Counter(name.with_suffix(".png") for name in names)
-    return [
-        (path / name, name.with_suffix(".png") if uses[name.with_suffix(".png")] == 1 else name.with_name(name.name + ".png"))
-        for name in names
-    ]
+    whole: set[Path] = set()  # names that keep their ending
+    while True:
+        targets = [name.with_name(name.name + ".png") if name in whole else name.with_suffix(".png") for name in names]
+        uses = collections.Counter(targets)
+        clashing = {name for name, target in zip(names, targets, strict=True) if uses[target] > 1} - whole
+        if not clashing:
+            return [(path / name, target) for name, target in zip(names, targets, strict=True)]
+        whole |= clashing
 
 
 def bucket(length: int) -> int:
@@ -67,19 +72,22 @@ def predict_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple[P
     Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
     """
     mesh = parallel.make_mesh()
-    batch_size = -(-run.config.batch_size // mesh.size) * mesh.size
     predict = make_predictor(run.method, run.config)
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
     compiled = {}
     state = parallel.place(run.state, whole)
     waiting: dict[tuple[int, int], list] = collections.defaultdict(list)
 
+    def batch_size(out_size) -> int:
+        fitting = min(run.config.batch_size, PIXELS_AT_ONCE // (out_size[0] * out_size[1]))
+        return max(-(-fitting // mesh.size), 1) * mesh.size
+
     def label(out_size, group) -> Iterator:
         if out_size not in compiled:
             step = functools.partial(predict, out_size=out_size)
             compiled[out_size] = jax.jit(step, in_shardings=(whole, sharded), out_shardings=sharded)
         rows = [_canvas(image, run, out_size) for _, image in group]
-        rows += rows[-1:] * (batch_size - len(rows))
+        rows += rows[-1:] * (batch_size(out_size) - len(rows))
         stream = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         chosen, confidence = jax.device_get(compiled[out_size](state, parallel.place(stream, sharded)))
         for row, (name, image) in enumerate(group):
@@ -94,7 +102,7 @@ def predict_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple[P
             continue
         out_size = (bucket(image.shape[0]), bucket(image.shape[1]))
         waiting[out_size].append((name, image))
-        if len(waiting[out_size]) == batch_size:
+        if len(waiting[out_size]) == batch_size(out_size):
             yield from label(out_size, waiting.pop(out_size))
     for out_size, group in waiting.items():
         yield from label(out_size, group)
@@ -134,7 +142,7 @@ def main() -> None:
     """Run the command."""
     source, output = Path(commands.required("input")), Path(commands.required("output"))
     run = load_run(commands.required("workdir"), flags.FLAGS.checkpoint)
-    files = find_images(source)
+    files = find_images(source, output)
     written = 0
     for name, image, mask, confidence in predict_images(run, files):
         write(output, name, image, mask, confidence, run.config.class_colors)

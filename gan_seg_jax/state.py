@@ -18,6 +18,7 @@ from flax import struct
 from flax.training import train_state
 
 ROLES = ("segmenter", "generator", "refiner", "discriminator", "discriminator_aux", "teacher")
+_FROZEN = optax.set_to_zero()  # one object: compiled steps compare transforms by identity
 
 
 class NetworkState(train_state.TrainState):
@@ -216,7 +217,6 @@ def init_variables(
     Raises:
         ValueError: a network was never applied by the method.
     """
-
     variables = jax.jit(_initializer(method, modules, config)).lower(batch, jnp.uint32(seed))
     # Hundreds of small random-number kernels: unoptimised, they compile in 2 s instead of 11.
     variables = variables.compile(compiler_options={"xla_backend_optimization_level": 0})(batch, jnp.uint32(seed))
@@ -226,7 +226,9 @@ def init_variables(
     return variables
 
 
-def variable_shapes(method: Method | ModuleType, modules: Mapping[str, nn.Module], batch: Any, config: Any) -> dict[str, Any]:
+def variable_shapes(
+    method: Method | ModuleType, modules: Mapping[str, nn.Module], batch: Any, config: Any
+) -> dict[str, Any]:
     """Return the shapes and dtypes of what `init_variables` returns, without computing it."""
     return jax.eval_shape(_initializer(method, modules, config), batch, jnp.uint32(0))
 
@@ -264,7 +266,7 @@ def create_state(
     for role, module in modules.items():
         collections = dict(variables[role])
         params = collections.pop("params", {})
-        tx = optimizers.get(role, optax.set_to_zero())
+        tx = optimizers.get(role, _FROZEN)
         average = (params, collections) if role in ema_roles else (None, None)
         networks[role] = NetworkState(
             step=jnp.int32(0), apply_fn=module.apply, params=params, tx=tx, opt_state=tx.init(params),

@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import augment, checkpoint, parallel, report, workdirs
 from gan_seg_jax import config as config_lib
+from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Dataset
-from gan_seg_jax.errors import DivergedError, InputError, PreemptedError
+from gan_seg_jax.errors import DivergedError, InputError, PreemptedError, unknown
 from gan_seg_jax.evaluate import Evaluator
 from gan_seg_jax.inference import example_batch
 from gan_seg_jax.methods import get_method
@@ -75,6 +76,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, mesh)
     augment.check_options(config.crop_size, config.augment)
+    for name in set(config.baselines) - set(BASELINES):
+        raise unknown("baseline", name, BASELINES)
     with Preemption() as preemption, workdirs.lock(workdir):
         dataset = pipeline.open_dataset(config)
         with config.unlocked():
@@ -82,7 +85,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             workdirs.adopt_architectures(config)
         summary = workdirs.finished(workdir, config)
         if summary is not None:
-            print(f"{workdir} is finished.\n{report.summary_text(summary)}")
+            if parallel.is_first_process():
+                print(f"{workdir} is finished.\n{report.summary_text(summary)}")
             return summary
         state = initial_state(method, config)
         workdirs.claim(workdir, config)
@@ -276,7 +280,9 @@ class _Run:
         """Score the best checkpoint on the test split and the baselines beside it; write the summary."""
         progress = self.progress
         self.checkpoints.wait()
-        if progress.best_step not in (None, progress.step):
+        if progress.best_step is None:  # no validation had a score: all of it is ignore
+            progress.best_step = progress.step
+        if progress.best_step != progress.step:
             arrays, _ = self.checkpoints.load(progress.best_step)
             best = checkpoint.fill(self.state, arrays, origin=f"The checkpoint in {self.workdir}")
             self.state = parallel.place(best, parallel.replicated(self.mesh))

@@ -82,7 +82,7 @@ def _run_groups(view: Networks, batch, groups: Updates, method, config):
         outputs, through, acting = forward
         nets = acting.replace(states=networks, rng=rng["losses"], params={}, calls=0)
         losses, grads, out = _judge(nets, outputs, through, batch, group, method, config)
-        norms = {role: optax.global_norm(grads[role]) for role in group}
+        norms = {role: optax.tree.norm(grads[role]) for role in group}
         finite &= jnp.all(jnp.isfinite(jnp.stack([*losses.values(), *norms.values()])))
         for role in group:
             new = networks[role].apply_gradients(grads=grads[role])
@@ -93,7 +93,9 @@ def _run_groups(view: Networks, batch, groups: Updates, method, config):
                 keep[role] = out.accept[role] & keep.get(role, True)
                 new = _select(keep[role], new, start[role])
             networks = {**networks, role: new}
-        reported = {f"loss/{role}": losses[role] for role in group} | {f"grad_norm/{role}": norms[role] for role in group}
+        reported = {f"loss/{role}": losses[role] for role in group} | {
+            f"grad_norm/{role}": norms[role] for role in group
+        }
         metrics = {**out.metrics, **reported, **metrics}
         if not config.share_forward and acting.acted & set(group):
             forward = None  # an acting network has moved: its outputs are stale
@@ -112,8 +114,8 @@ def _forward(nets: Networks, batch, method, config):
 def _judge(nets: Networks, outputs, through, batch, group, method, config):
     """Return the group's losses and gradients, and the method's `LossOutput` (its losses aside).
 
-    Each distinct loss is pulled back once: directly to the group's parameters and to the outputs, and from there through
-    `forward` where a role of this loss acted in it.
+    Each distinct loss is pulled back once: directly to the group's parameters and to the outputs, and from there
+    through `forward` where a role of this loss acted in it.
     """
     shared: list[tuple[str, ...]] = []  # roles by distinct loss; set while tracing
 

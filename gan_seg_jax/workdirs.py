@@ -73,9 +73,10 @@ def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
         return None
     try:
         summary = json.loads(summary_file.read_text())
-    except (OSError, ValueError) as error:
+        steps = summary["steps"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{summary_file} cannot be read; remove it to take the final scores again.") from error
-    return summary if summary["steps"] >= config.steps else None
+    return summary if steps >= config.steps else None
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:

@@ -1,0 +1,169 @@
+"""What is known of a cell: noted in its folder when it starts, gathered into one small record when it is over.
+
+A record is a function of the run's folder alone, so a skipped cell writes the same bytes again. Folders of this machine
+appear in it as `{workdir}`, `{data_dir}` and `.`.
+"""
+
+import datetime
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+START_FILE = "cell.json"
+PICTURE_BYTES = 200_000
+CONFIG_FIELDS = ("method", "dataset", "canvas_size", "crop_size", "resize", "batch_size", "rounds", "dtype")
+MEASURES = ("seconds", "compile_seconds", "images_per_second", "steps", "best_step", "parameters", "skipped_steps")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file in one move; the order of keys is kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+
+
+def _read_json(path: Path) -> Any:
+    """Return the contents of a JSON file, None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def read_start(workdir: Path) -> dict[str, Any] | None:
+    """Return what was noted when the cell in this folder started, None if none did."""
+    return _read_json(workdir / START_FILE)
+
+
+def read_summary(workdir: Path) -> dict[str, Any] | None:
+    """Return the summary of the run, None if it is not finished."""
+    return _read_json(workdir / "summary.json")
+
+
+def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str]) -> None:
+    """Note in the folder what is about to run, from which commit and where; a resumed cell adds a line to it."""
+    now = {"date": _now(), **git_state(ROOT)}
+    start = read_start(workdir) if (workdir / "config.json").exists() else None
+    if start is None:
+        start = {
+            "arm": arm, "seed": seed, "arguments": list(arguments), **now, "resumed": [], "hardware": hardware(),
+            "python": platform.python_version(), "exit_code": None, "message": "",
+        }  # fmt: skip
+    else:
+        start = {**start, "resumed": [*start["resumed"], now], "exit_code": None, "message": ""}
+    write_json(workdir / START_FILE, start)
+
+
+def write_outcome(workdir: Path, exit_code: int, message: str) -> None:
+    """Note how the cell ended."""
+    write_json(workdir / START_FILE, {**read_start(workdir), "exit_code": exit_code, "message": message})
+
+
+def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the record of a cell that is over: finished, or failed with its exit code and message.
+
+    Args:
+        workdir: folder of the run.
+        places: placeholder -> folder of this machine, put back wherever the run wrote the folder.
+    """
+    start, summary = read_start(workdir), read_summary(workdir)
+    config_file = workdir / "config.json"
+    text = _without_places(config_file.read_text(), places) if config_file.exists() else "null"
+    config = json.loads(text)
+    result = summary or {}
+    devices = result.get("devices")
+    return {
+        "arm": start["arm"],
+        "seed": start["seed"],
+        "status": "failed" if summary is None else "finished",
+        "exit_code": 0 if summary is not None else start["exit_code"],
+        "message": "" if summary is not None else _without_places(start["message"], places),
+        "arguments": start["arguments"],
+        **{name: start[name] for name in ("date", "commit", "dirty", "resumed")},
+        "config_sha256": config and hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+        "config": config and _facts(config),
+        "versions": {"python": start["python"], **result.get("versions", {})},
+        "hardware": {**start["hardware"], "devices": devices},
+        **{name: result.get(name) for name in MEASURES},
+        "scores": {name: result.get(name) for name in ("val", "test", "baselines")},
+    }
+
+
+def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a reader of the table must know of the config; the rest is behind its hash."""
+    names = [*CONFIG_FIELDS, *(["scenes"] if config["dataset"] == "scenes" else [])]
+    return {name: config[name] for name in names}
+
+
+def _without_places(text: str, places: Mapping[str, Path]) -> str:
+    """Put placeholders where a text names folders of this machine, the longest folder first."""
+    folders = [(str(folder), mark) for mark, folder in places.items()] + [(str(ROOT), ".")]
+    for folder, mark in sorted(folders, key=lambda pair: -len(pair[0])):
+        text = text.replace(folder, mark)
+    return text
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """Return {"commit": its hash, "dirty": whether tracked or new files differ}; None where there is no git.
+
+    The records themselves do not count: each cell of a table changes them.
+    """
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain", "--", ".", ":(exclude)experiments/results")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def hardware() -> dict[str, Any]:
+    """Return {"cpu": model, "cores": those this process may use, "memory_gib": of the machine}."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    except OSError:
+        pass  # not Linux
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (OSError, ValueError):
+        memory = None
+    return {"cpu": cpu, "cores": cores, "memory_gib": memory}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def keep_picture(workdir: Path, path: Path) -> None:
+    """Copy the sample panel of the test split (of val where there is none), scaled down until it fits 200 KB."""
+    from PIL import Image
+
+    found = sorted(workdir.glob("samples/test-*.png")) or sorted(workdir.glob("samples/val-*.png"))
+    if not found:
+        return
+    with Image.open(found[-1]) as opened:
+        picture = opened.convert("RGB")
+    size = picture.size
+    while True:
+        buffer = io.BytesIO()
+        picture.resize(size, Image.Resampling.LANCZOS).save(buffer, format="PNG", optimize=True)
+        if buffer.tell() <= PICTURE_BYTES:
+            break
+        scale = min(0.95, (PICTURE_BYTES / buffer.tell()) ** 0.5)
+        size = (max(1, int(size[0] * scale)), max(1, int(size[1] * scale)))
+    path.write_bytes(buffer.getvalue())

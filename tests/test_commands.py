@@ -1,0 +1,104 @@
+"""Exit codes, help, and flags: the same for every command."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gan_seg_jax import commands, parallel
+from gan_seg_jax.errors import DivergedError, InputError, PreemptedError
+from gan_seg_jax.preemption import Preemption
+from tests import tiny_runs
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository():
+    with contextlib.chdir(tiny_runs.ROOT):
+        yield
+
+
+def run(main, monkeypatch, *args):
+    monkeypatch.setattr(sys, "argv", ["command", *args])
+    return commands._run(main, "What it does.")
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(InputError("bad thing."), 2), (DivergedError("too far."), 3), (PreemptedError("later."), 75)]
+)
+def test_every_end_has_its_code_and_its_sentence(monkeypatch, capsys, error, code):
+    assert run(raising(error), monkeypatch) == code
+    captured = capsys.readouterr()
+    assert str(error) in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_success_is_zero_and_faults_of_ours_are_not_hidden(monkeypatch):
+    assert run(lambda: None, monkeypatch) == 0
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 // 0, monkeypatch)
+
+
+@pytest.mark.parametrize("module", ["main", "evaluate", "predict"])
+@pytest.mark.parametrize("flag", ["--help", "-h", "-help", "--helpfull"])
+def test_help_is_a_success_and_names_the_flags(module, flag):
+    outcome = tiny_runs.command(module, flag)
+    assert outcome.code == 0 and outcome.err == ""
+    assert "--workdir" in outcome.out and f"python -m gan_seg_jax.{module}" in outcome.out
+
+
+@pytest.mark.parametrize("module", ["main", "evaluate", "predict"])
+def test_unknown_and_stray_arguments(module):
+    outcome = tiny_runs.command(module, "--wrkdir=x")
+    assert outcome.code == 2 and "Did you mean" in outcome.err and "workdir" in outcome.err
+    outcome = tiny_runs.command(module, "stray")
+    assert outcome.code == 2 and "stray" in outcome.err
+
+
+@pytest.mark.parametrize("missing", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
+def test_half_a_cluster_is_bad_input(monkeypatch, missing):
+    values = {"JAX_COORDINATOR_ADDRESS": "localhost:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+    with pytest.raises(InputError, match=missing):
+        parallel.initialize()
+
+
+def test_the_first_signal_is_noted_and_the_second_counts_as_ever():
+    noted, old = [], signal.signal(signal.SIGTERM, lambda *_: noted.append("ours"))
+    try:
+        with Preemption() as preemption:
+            assert not preemption.requested
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert preemption.requested and noted == [] and preemption.agreed()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert noted == ["ours"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert noted == ["ours", "ours"]
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def test_a_mistake_is_answered_by_a_process_of_its_own(tmp_path):
+    """As a user meets it: exit code, one sentence, no traceback."""
+    command = [sys.executable, "-m", "gan_seg_jax.main", "--config=configs/cgan_seg.py:smok"]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, cwd=tiny_runs.ROOT, env=tiny_runs.environment(tmp_path)
+    )
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr.startswith("error: ") and "smoke" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = f"{sys.executable} -m gan_seg_jax.main --help | head -n 1; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tiny_runs.ROOT)
+    assert ended.returncode in (0, 120) and "Traceback" not in ended.stderr, ended.stderr

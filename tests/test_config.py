@@ -1,0 +1,179 @@
+"""Values that types cannot check, phases, and how configs are written, hashed and compared."""
+
+import copy
+
+import pytest
+
+from configs import cgan_seg, common, supervised_seg
+from gan_seg_jax import config as config_lib
+from gan_seg_jax.config import differences, digest, from_json, phase_ends, to_json, updates_of
+from gan_seg_jax.errors import InputError
+
+D, G = "discriminator", "generator"
+CONFIGS = {
+    "cgan": lambda: cgan_seg.get_config(),
+    "cgan:paper": lambda: cgan_seg.get_config("paper"),
+    "cgan:smoke": lambda: cgan_seg.get_config("smoke"),
+    "supervised": lambda: supervised_seg.get_config(),
+}
+
+
+def set_field(config, path, value):
+    *parents, name = path.split(".")
+    for parent in parents:
+        config = config[parent]
+    with config.ignore_type():
+        config[name] = value
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configs_pass(name):
+    config_lib.check(CONFIGS[name]())
+
+
+BAD = [
+    *((name, value) for name in config_lib.POSITIVE for value in (0, -1)),
+    *((name, -1) for name in config_lib.NOT_NEGATIVE),
+    ("seed", 2**32),
+    *((name, value) for name in config_lib.SIZES for value in ((0, 8), (8, -1), (8,), (8, 8, 8), (8.5, 8), ())),
+    ("ema_decay", -0.1), ("ema_decay", 1.0), ("ema_decay", float("nan")),
+    ("dtype", "float16"), ("resize", "fitt"),
+    ("augment.scale", (0.0, 1.0)), ("augment.scale", (2.0, 1.0)), ("augment.scale", (1.0,)),
+    ("augment.scale", ("a", "b")),
+    ("augment.brightness", -0.1), ("augment.contrast", -1.0), ("augment.saturation", -2.0),
+    ("optimizers.generator.learning_rate", 0.0), ("optimizers.generator.learning_rate", -1e-3),
+    ("optimizers.discriminator.learning_rate", float("nan")), ("optimizers.discriminator.learning_rate", float("inf")),
+    ("optimizers.generator.beta1", 1.0), ("optimizers.generator.beta2", -0.5),
+    ("optimizers.generator.weight_decay", -1.0), ("optimizers.generator.clip_norm", -1.0),
+    ("optimizers.generator.warmup_steps", -1),
+    ("networks.generator.channels", (8, 0)), ("networks.generator.channels", ()),
+    ("networks.discriminator.channels", -4),
+    ("networks.discriminator.layers", -1), ("networks.generator.dropout", 1.0), ("networks.generator.dropout", -0.1),
+    ("losses.label_smoothing", 1.0), ("losses.label_smoothing", -0.1),
+    ("phases", ()), ("phases", (1,)), ("phases", ((1,),)), ("phases", ((0, ((G,),)),)), ("phases", ((-1, ((G,),)),)),
+    ("phases", ((1, ()),)), ("phases", ((1, ((),)),)), ("phases", ((1, (G,)),)), ("phases", ((1, G),)),
+    ("phases", ((1, 2),)),
+    ("phases", (("1", ((G,),)),)), ("phases", ((float("inf"), ((G,),)),)), ("phases", ((1, ((3,),)),)),
+    ("phases", ((1, ((G, G),)),)), ("phases", ((1, (("segmenter",),)),)), ("phases", ((1, (("genrator",),)),)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), BAD, ids=lambda x: str(x).replace(" ", ""))
+def test_bad_values_are_named(field, value):
+    config = cgan_seg.get_config()
+    set_field(config, field, value)
+    with pytest.raises(InputError) as error:
+        config_lib.check(config)
+    assert f"config.{field} is " in str(error.value)
+    assert "expected" in str(error.value)
+
+
+def test_transpose_needs_a_square():
+    config = cgan_seg.get_config()
+    config.augment.transpose = True
+    with pytest.raises(InputError, match=r"config\.crop_size is \(96, 128\); expected square"):
+        config_lib.check(config)
+    config.crop_size = (96, 96)
+    config_lib.check(config)
+
+
+def test_a_role_without_an_optimizer_is_named():
+    config = cgan_seg.get_config()
+    with config.unlocked():
+        del config.optimizers.generator
+    with pytest.raises(InputError, match=r"config\.optimizers"):
+        config_lib.check(config)
+
+
+def test_configs_are_locked():
+    with pytest.raises(AttributeError, match="batch_size"):
+        cgan_seg.get_config().lock().batchsize = 3
+
+
+def test_phase_lengths_are_scaled():
+    config = cgan_seg.get_config()
+    config.phases = ((1, ((G,),)), (3, ((D,), (G,))), (0.5, [[D, G]]))
+    config.steps = 900
+    ends = phase_ends(config)
+    assert ends == [(200, ((G,),)), (800, ((D,), (G,))), (900, ((D, G),))]
+    config.steps = 7
+    assert [end for end, _ in phase_ends(config)] == [2, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("phases", "rounds", "expected"),
+    [
+        (((1, ((D,), (G,))),), 1, {D: 100, G: 100}),
+        (((1, ((D,), (G,))),), 5, {D: 500, G: 100}),
+        (((1, ((G, D),)),), 5, {D: 100, G: 100}),
+        (((1, ((G,),)), (4, ((D,), (G,)))), 1, {D: 80, G: 100}),
+        (((1, ((G,), (D,), (G,))),), 2, {D: 200, G: 300}),
+        (((1, ((G,),)),), 1, {D: 0, G: 100}),
+    ],
+)
+def test_updates_of_a_role(phases, rounds, expected):
+    config = cgan_seg.get_config()
+    config.steps, config.phases, config.rounds = 100, phases, rounds
+    assert {role: updates_of(config, role) for role in expected} == expected
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_json_keeps_everything(name):
+    config = CONFIGS[name]().lock()
+    back = from_json(to_json(config))
+    assert back == config
+    assert back.is_locked
+    assert digest(back) == digest(config)
+    assert type(back.canvas_size) is tuple
+    assert back.phases == config.phases
+
+
+def test_the_digest_knows_fields_not_their_order():
+    values = to_json(cgan_seg.get_config())
+    turned = dict(reversed(values.items()))
+    assert digest(from_json(values)) == digest(from_json(turned)) == digest(cgan_seg.get_config())
+    config = cgan_seg.get_config()
+    config.networks.generator.channels = (32, 64, 128, 257)
+    assert digest(config) != digest(cgan_seg.get_config())
+
+
+def test_differences_of_equal_configs():
+    assert differences(to_json(cgan_seg.get_config()), to_json(cgan_seg.get_config())) == []
+
+
+def test_differences_name_the_field():
+    old = to_json(cgan_seg.get_config())
+    old["networks"]["generator"]["channels"] = [32, 64]
+    new = copy.deepcopy(old)
+    new["networks"]["generator"]["channels"] = [8, 16]
+    new["seed"] = 3
+    del new["losses"]["l1_weight"]
+    new["losses"]["dice_weight"] = 2.0
+    assert differences(old, new) == [
+        ("losses.dice_weight", "(absent)", 2.0),
+        ("losses.l1_weight", 1.0, "(absent)"),
+        ("networks.generator.channels", [32, 64], [8, 16]),
+        ("seed", 0, 3),
+    ]
+
+
+@pytest.mark.parametrize("field", config_lib.MAY_CHANGE_ON_RESUME)
+def test_what_may_change_on_resume(field):
+    old, new = to_json(cgan_seg.get_config()), to_json(cgan_seg.get_config())
+    new[field] = "something else"
+    assert differences(old, new) == []
+
+
+def test_a_nested_field_does_not_borrow_the_permission_of_another():
+    """`steps` may change; a network's own attribute of that name may not."""
+    old, new = to_json(cgan_seg.get_config()), to_json(cgan_seg.get_config())
+    old["networks"]["generator"]["steps"], new["networks"]["generator"]["steps"] = 1, 2
+    assert differences(old, new) == [("networks.generator.steps", 1, 2)]
+
+
+@pytest.mark.parametrize(("word", "near"), [("smok", "smoke"), ("papr", "paper")])
+def test_words_behind_the_colon(word, near):
+    with pytest.raises(InputError, match=f"Did you mean '{near}'"):
+        cgan_seg.get_config(word)
+    assert common.words("smoke,paper,", ("smoke", "paper")) == {"smoke", "paper"}
+    assert common.words(None, ("smoke",)) == set()

@@ -1,0 +1,497 @@
+"""Whole runs on a tiny set: what they leave, and that kills, signals and several processes change nothing."""
+
+import contextlib
+import gc
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_seg_jax import checkpoint, evaluate, parallel, report, train
+from gan_seg_jax.data import pipeline
+from tests import tiny_runs
+
+SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    made = tiny_runs.place(tmp_path_factory)
+    with tiny_runs.compile_cache(made.cache), contextlib.chdir(tiny_runs.ROOT):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def supervised(tiny, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("supervised") / "run"
+    outcome = tiny_runs.command("main", *tiny_runs.supervised_args(tiny.data), f"--workdir={workdir}")
+    assert outcome.code == 0, outcome.err
+    return workdir
+
+
+def lines(workdir) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def contents(workdir: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(workdir.rglob("*")) if path.is_file()}
+
+
+def assert_same_end(workdir, other):
+    """Check that two finished runs have the same bits: states, scores, and losses wherever both have a line."""
+    assert tiny_runs.digests(workdir) == tiny_runs.digests(other)
+    one, two = (json.loads((folder / "summary.json").read_text()) for folder in (workdir, other))
+    for name in ("test", "val", "best_step", "steps", "skipped_steps"):
+        assert one[name] == two[name], name
+
+    def losses(folder):
+        wanted = ("loss/", "miou", "boundary_f1", "l1")
+        return {
+            (line["step"], line["split"]): {name: value for name, value in line.items() if name.startswith(wanted)}
+            for line in lines(folder)
+        }
+
+    some, others = losses(workdir), losses(other)
+    validations = {key for key in others if key[1] != "train"}
+    assert validations == {key for key in some if key[1] != "train"}
+    for key in validations:
+        assert some[key] == others[key]
+
+
+# What a run leaves
+
+
+def test_the_files_of_a_run(tiny):
+    summary = json.loads((tiny.cgan / "summary.json").read_text())
+    assert set(summary) >= {
+        "test", "val", "best_step", "steps", "seconds", "compile_seconds", "images_per_second", "parameters",
+        "skipped_steps", "devices", "versions",
+    }  # fmt: skip
+    for split in ("test", "val"):
+        assert set(summary[split]) == SCORES
+        assert set(summary[split]["iou_per_class"]) == {"sky", "road", "car"}
+    assert set(summary["baselines"]) == {"kmeans", "majority"}
+    assert summary["steps"] == 6 and summary["best_step"] in (3, 6) and summary["skipped_steps"] == 0
+    assert set(summary["parameters"]) == {"generator", "discriminator"}
+    assert 0 < summary["compile_seconds"] < summary["seconds"] and summary["images_per_second"] > 0
+    assert len(summary["devices"]) == 4 and all(device.startswith("cpu") for device in summary["devices"])
+    assert {"jax", "flax", "optax", "orbax-checkpoint", "grain"} <= set(summary["versions"])
+
+    found = {(line["step"], line["split"]) for line in lines(tiny.cgan)}
+    assert {(2, "train"), (4, "train"), (6, "train"), (3, "val"), (6, "val"), (summary["best_step"], "test")} <= found
+    for line in lines(tiny.cgan):
+        if line["split"] == "train":
+            assert set(line) >= {
+                f"{kind}/{role}" for kind in ("loss", "grad_norm") for role in ("generator", "discriminator")
+            }
+        else:
+            assert set(line) == {"step", "split"} | SCORES - {"iou_per_class"}
+    best = next(line for line in lines(tiny.cgan) if line["split"] == "val" and line["step"] == summary["best_step"])
+    assert best["miou"] == summary["val"]["miou"]
+
+    names = {path.name for path in tiny.cgan.iterdir()}
+    assert {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "samples", "curves.png"} <= names
+    assert any(name.startswith("events.") for name in names)
+    assert {"val-0000003.png", "val-0000006.png"} <= {path.name for path in (tiny.cgan / "samples").iterdir()}
+    assert json.loads((tiny.cgan / "config.json").read_text())["class_names"] == ["sky", "road", "car"]
+    kept = {int(path.name) for path in (tiny.cgan / "checkpoints").iterdir() if path.name.isdigit()}
+    assert kept == {4, 6, summary["best_step"]}
+
+
+def test_a_finished_run_prints_its_scores_again(tiny):
+    before = contents(tiny.cgan)
+    outcome = tiny_runs.command("main", *tiny.args, f"--workdir={tiny.cgan}")
+    miou = json.loads((tiny.cgan / "summary.json").read_text())["test"]["miou"]
+    assert outcome.code == 0 and "finished" in outcome.out and f"{miou:.4f}" in outcome.out
+    assert contents(tiny.cgan) == before
+
+
+# Kills
+
+BEFORE = "before a checkpoint is written"
+WHILE = "while a checkpoint is written"
+KILLS = {
+    "in a step": """
+def batches(*args, start, **options):
+    for number, batch in enumerate(make(*args, start=start, **options), start):
+        if number == 5: die()
+        yield batch
+make = pipeline.train_batches
+pipeline.train_batches = batches
+""",
+    BEFORE: """
+def save(self, step, *args):
+    if step == 4: self.wait(); die()
+    return make(self, step, *args)
+make = checkpoint.Checkpoints.save
+checkpoint.Checkpoints.save = save
+""",
+    WHILE: """
+def save(self, step, *args):
+    make(self, step, *args)
+    if step == 4: die()
+make = checkpoint.Checkpoints.save
+checkpoint.Checkpoints.save = save
+""",
+    "in the final scores": """
+report.final_scores = lambda *args: die()
+""",
+}
+KILL = """
+import os, signal
+from gan_seg_jax import checkpoint, report
+from gan_seg_jax.data import pipeline
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill(tiny, args, workdir, where):
+    process = tiny_runs.start("main", *args, f"--workdir={workdir}", cache=tiny.cache, code=KILL + KILLS[where])
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == -signal.SIGKILL, err
+    assert not (workdir / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    "where", [WHILE, *(pytest.param(name, marks=pytest.mark.slow) for name in KILLS if name != WHILE)]
+)
+def test_a_killed_run_ends_in_the_same_bits(tiny, tmp_path, where):
+    kill(tiny, tiny.args, tmp_path / "run", where)
+    outcome = tiny_runs.command("main", *tiny.args, f"--workdir={tmp_path / 'run'}")
+    assert outcome.code == 0 and "Continuing from step" in outcome.out, outcome.err
+    assert_same_end(tmp_path / "run", tiny.cgan)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", KILLS)
+def test_a_killed_supervised_run_ends_in_the_same_bits(tiny, supervised, tmp_path, where):
+    kill(tiny, tiny_runs.supervised_args(tiny.data), tmp_path / "run", where)
+    outcome = tiny_runs.command("main", *tiny_runs.supervised_args(tiny.data), f"--workdir={tmp_path / 'run'}")
+    assert outcome.code == 0, outcome.err
+    assert_same_end(tmp_path / "run", supervised)
+
+
+@pytest.mark.slow
+def test_kills_at_random_times_change_nothing(tiny, tmp_path):
+    rng, workdir, kills = np.random.default_rng(0), tmp_path / "run", 0
+    while kills < 10 and not (workdir / "summary.json").exists():
+        process = tiny_runs.start("main", *tiny.args, f"--workdir={workdir}", cache=tiny.cache)
+        start = time.monotonic()
+        while not (workdir / "config.json").exists() and time.monotonic() - start < 120:
+            time.sleep(0.05)
+        with contextlib.suppress(Exception):
+            process.communicate(timeout=float(rng.uniform(0.2, 12.0)))
+        process.kill()
+        process.communicate()
+        kills += 1
+    outcome = tiny_runs.command("main", *tiny.args, f"--workdir={workdir}")
+    assert outcome.code == 0, outcome.err
+    assert_same_end(workdir, tiny.cgan)
+
+
+def test_resuming_never_removes_the_checkpoint_it_came_from(tiny, tmp_path, monkeypatch):
+    """A run that is killed again and again right after its start keeps what it has."""
+    workdir = tmp_path / "run"
+    shutil.copytree(tiny.cgan, workdir)
+    (workdir / "summary.json").unlink()
+    removed = []
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda self, step, *_: removed.append(step))
+    assert tiny_runs.command("main", *tiny.args, f"--workdir={workdir}").code == 0
+    assert removed == []
+    assert_same_end(workdir, tiny.cgan)
+
+
+# Signals
+
+
+def signal_once(number):
+    """Return a function that sends this process a signal the first time it is called."""
+    sent = []
+
+    def send():
+        if not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    return send
+
+
+def before(function, action, *, calls: int = 1):
+    """Return `function` with `action` run before its call number `calls`."""
+    count = []
+
+    def wrapped(*args, **options):
+        count.append(1)
+        if len(count) == calls:
+            action()
+        return function(*args, **options)
+
+    return wrapped
+
+
+def interrupt(monkeypatch, where, number):
+    send = signal_once(number)
+    if where == "opening the data":
+        monkeypatch.setattr(pipeline, "open_dataset", before(pipeline.open_dataset, send))
+    elif where == "compiling":
+        monkeypatch.setattr(parallel, "compile_step", before(parallel.compile_step, send))
+    elif where == "training":
+        monkeypatch.setattr(train._Run, "_poll", before(train._Run._poll, send, calls=8))
+    elif where == "validation":
+        monkeypatch.setattr(pipeline, "eval_example", before(pipeline.eval_example, send, calls=11))
+    elif where == "validation at the end":
+        monkeypatch.setattr(train._Run, "_validate", before(train._Run._validate, send, calls=2))
+    elif where == "final scores":
+        monkeypatch.setattr(report, "final_scores", before(report.final_scores, send))
+    elif where == "baselines":
+        monkeypatch.setattr(report, "score_labelling", before(report.score_labelling, send))
+
+
+PLACES = (
+    "opening the data",
+    "compiling",
+    "training",
+    "validation",
+    "validation at the end",
+    "final scores",
+    "baselines",
+)
+QUICK = (
+    ("compiling", signal.SIGTERM),
+    ("training", signal.SIGINT),
+    ("validation", signal.SIGTERM),
+    ("final scores", signal.SIGINT),
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        pytest.param(where, number, marks=() if (where, number) in QUICK else pytest.mark.slow)
+        for where in PLACES
+        for number in (signal.SIGTERM, signal.SIGINT)
+    ],
+)
+def test_signals_save_and_exit_75(tiny, tmp_path, where, number):
+    workdir = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, where, number)
+        outcome = tiny_runs.command("main", *tiny.args, f"--workdir={workdir}")
+    assert outcome.code == 75, outcome
+    assert "Interrupted" in outcome.err and "same command" in outcome.err
+    steps = [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
+    expected = {"opening the data": 0, "compiling": 1, "training": 5, "validation": 3}
+    assert max(steps) == expected.get(where, 6)
+    outcome = tiny_runs.command("main", *tiny.args, f"--workdir={workdir}")
+    assert outcome.code == 0, outcome.err
+    assert_same_end(workdir, tiny.cgan)
+
+
+@pytest.mark.slow
+def test_control_c_reaches_the_whole_group_of_processes(tiny, tmp_path):
+    """A terminal sends SIGINT to the worker processes too."""
+    code = """
+import os, signal
+os.setsid()
+from gan_seg_jax import train
+poll, count = train._Run._poll, []
+def send(self):
+    count.append(1)
+    if len(count) == 4: os.killpg(0, signal.SIGINT)
+    poll(self)
+train._Run._poll = send
+"""
+    workdir = tmp_path / "run"
+    args = (*tiny.args, f"--workdir={workdir}", "--config.num_workers=2")
+    process = tiny_runs.start("main", *args, cache=tiny.cache, code=code)
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 75, err
+    assert tiny_runs.command("main", *tiny.args, f"--workdir={workdir}").code == 0
+    assert_same_end(workdir, tiny.cgan)
+
+
+# Resuming with other fields
+
+
+def test_a_finished_run_can_be_continued_with_what_may_change(tiny, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(tiny.cgan, workdir)
+    changed = ("--config.steps=8", "--config.eval_every=4", "--config.log_every=1", "--config.samples_every=0")
+    outcome = tiny_runs.command("main", *tiny.args, *changed, f"--workdir={workdir}")
+    assert outcome.code == 0 and "Continuing from step 6 of 8" in outcome.out, outcome.err
+    assert json.loads((workdir / "summary.json").read_text())["steps"] == 8
+    assert [line["step"] for line in lines(workdir) if line["split"] == "train"] == [2, 3, 4, 6, 7, 8]
+    assert json.loads((workdir / "config.json").read_text())["steps"] == 8
+
+
+# Data and numbers that go wrong in mid-run
+
+
+def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, monkeypatch):
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(tiny.data, data)
+    args = (*tiny_runs.supervised_args(data), "--config.steps=30", "--config.eval_every=30", f"--workdir={workdir}")
+    files, away = data / "train" / "images", data / "away"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train._Run, "_poll", before(train._Run._poll, lambda: files.rename(away), calls=4))
+        outcome = tiny_runs.command("main", *args)
+    assert outcome.code == 2 and "Traceback" not in outcome.err, outcome.err
+    assert "train/images/" in outcome.err and ".png" in outcome.err
+    assert checkpoint.load_checkpoint(workdir, "latest")[1]["step"] >= 2
+    away.rename(files)
+    outcome = tiny_runs.command("main", *args)
+    assert outcome.code == 0 and "Continuing from step" in outcome.out, outcome.err
+
+
+@pytest.mark.slow
+def test_a_file_that_vanishes_is_named_by_worker_processes(tiny, tmp_path):
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(tiny.data, data)
+    args = (*tiny_runs.supervised_args(data), "--config.steps=60", "--config.num_workers=2", f"--workdir={workdir}")
+    files = data / "train" / "images"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train._Run, "_poll", before(train._Run._poll, lambda: files.rename(data / "away"), calls=4))
+        outcome = tiny_runs.command("main", *args)
+    assert outcome.code == 2 and "train/images/" in outcome.err and "Traceback" not in outcome.err, outcome.err
+
+
+def test_divergence_ends_with_code_3_and_the_last_good_weights(tiny, tmp_path):
+    workdir = tmp_path / "run"
+    args = (
+        *tiny_runs.supervised_args(tiny.data), "--config.steps=20", "--config.max_bad_steps=3", "--config.log_every=1",
+        "--config.optimizers.segmenter.learning_rate=1e30", "--config.eval_every=20", f"--workdir={workdir}",
+    )  # fmt: skip
+    outcome = tiny_runs.command("main", *args)
+    assert outcome.code == 3 and "Traceback" not in outcome.err, outcome.err
+    assert "loss/segmenter" in outcome.err and "step" in outcome.err
+    arrays, meta = checkpoint.load_checkpoint(workdir, "latest")
+    assert f"step {meta['step']} " in outcome.err
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    assert arrays["bad_steps"] == 3
+    assert tiny_runs.command("main", *args).code == 3  # it does not go on as if nothing had been
+
+
+# Roles from other runs
+
+
+def test_training_starts_from_another_run(tiny, supervised, tmp_path):
+    args = (*tiny_runs.supervised_args(tiny.data), f"--config.init.segmenter={supervised}", "--config.steps=1")
+    outcome = tiny_runs.command(
+        "main", *args, "--config.optimizers.segmenter.learning_rate=1e-30", f"--workdir={tmp_path / 'run'}"
+    )
+    assert outcome.code == 0, outcome.err
+    source, _ = checkpoint.load_checkpoint(supervised, "best")
+    found, _ = checkpoint.load_checkpoint(tmp_path / "run", "latest")
+    names = [name for name in source if "/params/" in name]
+    assert names
+    for name in names:
+        np.testing.assert_array_equal(found[name], source[name])
+
+
+def test_a_frozen_role_takes_its_architecture_and_weights_from_another_run(tiny, tmp_path):
+    args = (
+        *tiny.args, "--config.networks.generator.channels=(8, 8)", f"--config.init.generator={tiny.cgan}",
+        "--config.phases=((1, (('discriminator',),)),)",
+        "--config.steps=2", f"--workdir={tmp_path / 'run'}",
+    )  # fmt: skip
+    outcome = tiny_runs.command("main", *args)
+    assert outcome.code == 0, outcome.err
+    source, _ = checkpoint.load_checkpoint(tiny.cgan, "best")
+    found, _ = checkpoint.load_checkpoint(tmp_path / "run", "latest")
+    names = [name for name in found if name.startswith("networks/generator/params/")]
+    assert names
+    for name in names:
+        np.testing.assert_array_equal(found[name], source[name.replace("/params/", "/ema_params/")])
+    assert not any(name.startswith("networks/generator/opt_state") for name in found)
+
+
+# Leaks
+
+
+def test_nothing_is_left_behind_in_the_process(tiny, tmp_path):
+    def count():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), len(multiprocessing.active_children())
+
+    args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=2", "--config.num_workers=2")
+    found = []
+    for number in range(3):
+        assert tiny_runs.command("main", *args, f"--workdir={tmp_path / str(number)}").code == 0
+        for _ in range(50):
+            if count()[2] == 0:
+                break
+            time.sleep(0.1)
+        found.append(count())
+    assert found[-1][2] == 0, "worker processes are gone"
+    assert found[2][0] <= found[1][0] and found[2][1] <= found[1][1], (
+        f"(files, threads, workers) after each run: {found}"
+    )
+
+
+# Several processes
+
+
+def run_processes(tiny, args, count=2, *, limit=400, codes=(0,)):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        tiny_runs.start(
+            "main", *args, cache=tiny.cache, JAX_COORDINATOR_ADDRESS=f"localhost:{port}", JAX_NUM_PROCESSES=str(count),
+            JAX_PROCESS_ID=str(number), XLA_FLAGS=f"--xla_force_host_platform_device_count={4 // count}",
+            JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo",
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    ends = [process.communicate(timeout=limit) for process in processes]
+    for process, (_, err) in zip(processes, ends, strict=True):
+        assert process.returncode in codes, err
+    return ends
+
+
+def test_two_processes_train_as_one(tiny, supervised, tmp_path):
+    workdir = tmp_path / "run"
+    args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={workdir}")
+    ends = run_processes(tiny, args)
+    assert "mIoU" in ends[0][0] and "mIoU" not in ends[1][0], "the first process alone prints"
+    one, two = ({(line["step"], line["split"]): line for line in lines(folder)} for folder in (supervised, workdir))
+    assert one.keys() == two.keys()
+    for key, line in one.items():
+        for name, value in line.items():
+            if name.startswith("loss/"):
+                np.testing.assert_allclose(two[key][name], value, rtol=1e-5)
+            elif name in SCORES:
+                np.testing.assert_allclose(two[key][name], value, atol=2e-3)
+    # One process goes on with what two have saved.
+    outcome = tiny_runs.command("main", *args, "--config.steps=7")
+    assert outcome.code == 0 and "Continuing from step 6 of 7" in outcome.out, outcome.err
+
+
+@pytest.mark.slow
+def test_two_processes_resume_in_the_same_bits(tiny, tmp_path):
+    whole, parts = (tmp_path / name for name in ("whole", "parts"))
+    args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=4")
+    run_processes(tiny, (*args, f"--workdir={whole}"))
+    run_processes(
+        tiny, (*args, "--config.steps=2", "--config.optimizers.segmenter.schedule=constant", f"--workdir={parts}")
+    )
+    run_processes(tiny, (*args, "--config.optimizers.segmenter.schedule=constant", f"--workdir={parts}"))
+    again = tmp_path / "again"
+    run_processes(tiny, (*args, "--config.optimizers.segmenter.schedule=constant", f"--workdir={again}"))
+    assert tiny_runs.digests(parts) == tiny_runs.digests(again)
+
+
+def test_sums_over_one_process_are_exact():
+    big = np.array([2**40 + 1, -(2**35), 7])
+    np.testing.assert_array_equal(parallel.sum_over_processes({"a": big})["a"], big)
+    assert evaluate.local_rows(
+        parallel.place(np.arange(8), parallel.batch_sharding(parallel.make_mesh()))
+    ).tolist() == [*range(8)]

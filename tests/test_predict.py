@@ -1,0 +1,179 @@
+"""Labelling a folder of images: names, sizes, kinds of files, and what happens to damaged ones."""
+
+import contextlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_seg_jax import predict
+from tests import tiny_runs
+
+FOLDERS = {"masks", "colors", "overlays", "confidence"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    made = tiny_runs.place(tmp_path_factory)
+    with tiny_runs.compile_cache(made.cache), contextlib.chdir(tiny_runs.ROOT):
+        yield made
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def save(path, size=(12, 20), *, mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(tiny_runs.draw(len(path.name), size)[0])
+    image.convert(mode).save(path, **options)
+
+
+def run(tiny, source, output, *args):
+    return tiny_runs.command("predict", f"--workdir={tiny.cgan}", f"--input={source}", f"--output={output}", *args)
+
+
+def written(output):
+    return {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+
+
+def test_every_image_gets_its_four_pictures_at_its_own_size(tiny, source, tmp_path):
+    sizes = {"a.png": (12, 20), "deep/er/b.jpg": (40, 33), "deep/c.JPEG": (7, 90), "d.e.png": (16, 24)}
+    for name, size in sizes.items():
+        save(source / name, size)
+    (source / "notes.txt").write_text("no image")
+    save(source / ".hidden.png")
+    save(source / ".thumbnails" / "x.png")
+    outcome = run(tiny, source, tmp_path / "out")
+    assert outcome.code == 0 and "4 of 4" in outcome.out, outcome.err
+    names = {"a.png": "a.png", "deep/er/b.jpg": "deep/er/b.png", "deep/c.JPEG": "deep/c.png", "d.e.png": "d.e.png"}
+    assert written(tmp_path / "out") == {f"{folder}/{name}" for folder in FOLDERS for name in names.values()}
+    colors = np.array(tiny_runs.INFO.class_colors, np.uint8)
+    for name, size in sizes.items():
+        pictures = {folder: np.array(Image.open(tmp_path / "out" / folder / names[name])) for folder in FOLDERS}
+        mask, confidence = pictures["masks"], pictures["confidence"]
+        assert mask.dtype == confidence.dtype == np.uint8 and mask.shape == confidence.shape == size
+        assert mask.max() < 3
+        assert confidence.min() >= np.floor(255 / 3) and confidence.max() <= 255  # the chosen of three classes
+        np.testing.assert_array_equal(pictures["colors"], colors[mask])
+        assert pictures["overlays"].shape == (*size, 3)
+
+
+def test_a_clash_keeps_full_names(tiny, source, tmp_path):
+    for name in ("a.jpg", "a.png", "b.png", "a.jpg.png", "sub/a.png"):
+        save(source / name)
+    outcome = run(tiny, source, tmp_path / "out")
+    assert outcome.code == 0 and "5 of 5" in outcome.out
+    names = {path.removeprefix("masks/") for path in written(tmp_path / "out") if path.startswith("masks/")}
+    assert names == {"a.jpg.png", "a.png.png", "a.jpg.png.png", "b.png", "sub/a.png"}
+
+
+def test_a_damaged_file_is_reported_and_skipped(tiny, source, tmp_path):
+    save(source / "good.png")
+    save(source / "cut.png")
+    (source / "cut.png").write_bytes((source / "cut.png").read_bytes()[:200])
+    (source / "text.jpg").write_text("no image")
+    (source / "empty.png").touch()
+    outcome = run(tiny, source, tmp_path / "out")
+    assert outcome.code == 0 and "1 of 4" in outcome.out
+    for name in ("cut.png", "text.jpg", "empty.png"):
+        assert f"{name}" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert written(tmp_path / "out") == {f"{folder}/good.png" for folder in FOLDERS}
+
+
+def test_nothing_readable_is_bad_input(tiny, source, tmp_path):
+    (source / "text.jpg").write_text("no image")
+    outcome = run(tiny, source, tmp_path / "out")
+    assert outcome.code == 2 and "None of the 1 images" in outcome.err
+    outcome = run(tiny, source / "text.jpg", tmp_path / "out")
+    assert outcome.code == 2 and "Traceback" not in outcome.err
+
+
+def test_a_single_image(tiny, source, tmp_path):
+    save(source / "one.jpeg", (50, 31))
+    outcome = run(tiny, source / "one.jpeg", tmp_path / "out", "--checkpoint=4")
+    assert outcome.code == 0, outcome.err
+    assert written(tmp_path / "out") == {f"{folder}/one.png" for folder in FOLDERS}
+
+
+def test_all_kinds_of_images(tiny, source, tmp_path):
+    for mode in ("L", "RGBA", "P", "1", "LA", "CMYK"):
+        save(source / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}", (14, 22), mode=mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    save(source / "turned.jpg", (14, 22), exif=exif)
+    assert run(tiny, source, tmp_path / "out").code == 0
+    for path in (tmp_path / "out" / "masks").iterdir():
+        assert np.array(Image.open(path)).shape == ((22, 14) if path.stem == "turned" else (14, 22)), path
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--input=/nowhere",), "/nowhere"), (("--input=",), "--input"), (("--output=",), "--output"),
+        (("--workdir=/nowhere",), "/nowhere"), (("--checkpoint=99",), "99"), (("--imput=x",), "imput"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(tiny, source, tmp_path, args, words):
+    save(source / "a.png")
+    outcome = run(tiny, source, tmp_path / "out", *args)
+    assert outcome.code == 2 and words in outcome.err and "Traceback" not in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_images_and_an_output_that_is_a_file(tiny, source, tmp_path):
+    outcome = run(tiny, source, tmp_path / "out")
+    assert outcome.code == 2 and "holds no images" in outcome.err
+    save(source / "a.png")
+    (tmp_path / "out").write_text("in the way")
+    outcome = run(tiny, source, tmp_path / "out")
+    assert outcome.code == 2 and "cannot be written" in outcome.err
+    assert (tmp_path / "out").read_text() == "in the way"
+
+
+def test_pictures_of_an_earlier_call_are_no_input(tiny, source):
+    """The output may lie inside the input folder."""
+    save(source / "a.png")
+    for _ in range(2):
+        outcome = run(tiny, source, source / "out")
+        assert outcome.code == 0 and "1 of 1" in outcome.out
+    assert written(source / "out") == {f"{folder}/a.png" for folder in FOLDERS}
+
+
+def test_few_programs_serve_many_sizes(tiny, source, monkeypatch):
+    sizes = [(height, width) for height in (10, 33, 64, 65, 90) for width in (12, 50, 91, 120, 128)]
+    for number, size in enumerate(sizes):
+        save(source / f"{number}.png", size)
+    count, compile_one = [], jax.jit
+
+    def counting(function, **options):
+        if "out_shardings" in options:
+            count.append(1)
+        return compile_one(function, **options)
+
+    monkeypatch.setattr(predict.jax, "jit", counting)
+    assert run(tiny, source, source.parent / "out").code == 0
+    assert len(written(source.parent / "out")) == 4 * len(sizes)
+    assert len(count) <= 6  # two heights times three widths
+
+
+def test_buckets_hold_what_they_are_for():
+    for length in [*range(1, 300), 4000, 8192]:
+        size = predict.bucket(length)
+        assert size >= length and (size == 64 or size / length <= 2**0.5 + 0.02)
+    assert len({predict.bucket(length) for length in range(1, 4097)}) == 13
+
+
+def test_labels_do_not_depend_on_the_company(tiny, source, tmp_path):
+    for number in range(5):
+        save(source / f"{number}.png", (12 + number, 20))
+    run(tiny, source, tmp_path / "all")
+    shutil.copy(source / "3.png", tmp_path / "3.png")
+    run(tiny, tmp_path / "3.png", tmp_path / "one")
+    together, alone = (np.array(Image.open(tmp_path / name / "masks" / "3.png")) for name in ("all", "one"))
+    np.testing.assert_array_equal(together, alone)

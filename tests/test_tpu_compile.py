@@ -1,0 +1,151 @@
+"""What the real TPU compiler makes of the training step, on a machine without a TPU.
+
+`jax[tpu]` lives in an environment of its own. It is made for the test and removed after it; to keep one, make it with
+`pip install -r requirements.txt "jax[tpu]==<version of jax here>"` and set GAN_SEG_TPU_PYTHON to its Python.
+"""
+
+import collections
+import functools
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CHIPS = 8
+HBM = 16 * 2**30  # bytes of memory of a v5e chip
+DTYPES = ("float32", "bfloat16")
+
+
+@pytest.fixture(scope="module")
+def tpu_python(repository, tmp_path_factory):
+    """A Python with this jax, libtpu and the requirements."""
+    if python := os.environ.get("GAN_SEG_TPU_PYTHON"):
+        yield python
+        return
+    folder = tmp_path_factory.mktemp("tpu")
+    python = str(folder / "bin" / "python")
+    wanted = f"jax[tpu]=={jax.__version__}"
+    try:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True, timeout=300)
+        install = [python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt", wanted]
+        subprocess.run(install, cwd=repository, check=True, capture_output=True, text=True, timeout=1200)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(
+            f"pip cannot install {wanted} in an environment of its own: {error} {str(error.stderr or '')[-300:]}"
+        )
+    yield python
+    shutil.rmtree(folder, ignore_errors=True)  # about 2 GB
+
+
+@pytest.fixture(scope="module")
+def compiled(tpu_python, repository):
+    """A function of (dtype, chips) to what `tpu_compile_step.py` prints; each is compiled once."""
+    script = repository / "tests" / "tpu_compile_step.py"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XLA_", "JAX_", "TPU_"))}
+    environment |= {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "PYTHONPATH": str(repository),
+    }
+
+    @functools.cache
+    def compile_for(dtype, chips):
+        command = [tpu_python, script, dtype, str(chips)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return compile_for
+
+
+def layers(shapes, pattern):
+    """Names of the layers that match."""
+    return sorted({name.split("/")[0] for name in shapes if re.fullmatch(pattern, name.split("/")[0])})
+
+
+def without_ones(shape):
+    """The shape without axes of size 1, which the compiler drops at will."""
+    return tuple(size for size in shape if size > 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_step_fits_a_chip_and_donates_its_state(compiled, dtype):
+    result = compiled(dtype, CHIPS)
+    memory = result["memory"]
+    used = memory["arguments"] + memory["outputs"] - memory["aliased"] + memory["temporary"] + memory["code"]
+    assert 0 < used < HBM, memory
+    assert memory["outputs"] - memory["aliased"] < 2**20, memory  # only the metrics are new
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_are_all_reduced_over_all_chips(compiled, dtype):
+    result = compiled(dtype, CHIPS)
+    assert {(found["kind"], found["participants"]) for found in result["collectives"]} == {("all-reduce", CHIPS)}
+    reduced = [without_ones(shape) for found in result["collectives"] for shape in found["shapes"]]
+    parameters = [without_ones(shape) for shapes in result["parameters"].values() for shape in shapes.values()]
+    missing = collections.Counter(parameters) - collections.Counter(reduced)
+    assert not missing
+    # Nothing travels twice, but that in bfloat16 the gradients of the scores of real and fake are added as float32,
+    # after the reduction. What remains is statistics and losses.
+    sizes = {role: sum(map(math.prod, shapes.values())) for role, shapes in result["parameters"].items()}
+    expected = sizes["generator"] + sizes["discriminator"] * (2 if dtype == "bfloat16" else 1)
+    assert sum(sizes.values()) <= sum(map(math.prod, reduced)) < 1.02 * expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batch_statistics_are_those_of_the_global_batch(compiled, dtype):
+    """In the forward pass, both moments of every BatchNorm are summed over all chips, in float32."""
+    result = compiled(dtype, CHIPS)
+    network = {"generator": "UNet", "discriminator": "PatchGAN"}
+    for role, statistics in result["statistics"].items():
+        assert statistics
+        for name in layers(statistics, ".*"):
+            channels = statistics[f"{name}/batch/mean"]
+            found = [
+                array
+                for one in result["collectives"]
+                if f"/jvp({network[role]})/" in one["name"] and f"/{name}/batch/" in one["name"]
+                for array in zip(one["dtypes"], one["shapes"], strict=True)
+            ]
+            assert found.count(("f32", channels)) >= 2, f"{role} {name}"
+
+
+def test_one_chip_does_the_same_work_without_collectives(compiled):
+    one, all_chips = compiled("float32", 1), compiled("float32", CHIPS)
+    assert one["collectives"] == []
+    assert all_chips["flops"] == pytest.approx(one["flops"], rel=0.02)  # per chip, at as many images a chip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tpu_gets_the_native_convolutions(compiled, dtype):
+    """Strided and dilated windows, chosen while compiling; none of the 2x2 windows of the CPU's forms.
+
+    Of a tiny image the compiler may exchange image and kernel, and dilates the right side then.
+    """
+    result = compiled(dtype, CHIPS)
+    assert result["branches"] == 0
+    windows = [(found["window"], found["name"]) for found in result["convolutions"]]
+    assert not [window for window, _ in windows if window.startswith("size=2x2 ")]
+    generator, discriminator = result["parameters"]["generator"], result["parameters"]["discriminator"]
+    for part, names in (
+        ("hs_dilate=2x2", layers(generator, r"up_\d+|logits")),
+        ("stride=2x2", [*layers(generator, r"down_\d+"), *layers(discriminator, "conv_[012]")]),
+    ):
+        assert names
+        for name in names:
+            assert [
+                found
+                for window, found in windows
+                if part in window and "transpose(" not in found and f"/{name}/" in found
+            ], f"{name} has no convolution with {part}"
