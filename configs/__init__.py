@@ -1,0 +1,1 @@
+"""Configs: one file per method, over the shared fields of `common`."""

@@ -2,7 +2,8 @@
 
 Paper: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
 Command: python -m gan_seg_jax.main --config=configs/cgan_seg.py
-Words behind the colon: paper (L_GAN + 100 L1 at 2e-4 and nothing else; photo -> labels by L1 is known to be weak), smoke.
+Words behind the colon: smoke; paper (L_GAN + 100 L1 at 2e-4 and nothing else; photo -> labels by L1 is known to be
+weak).
 """
 
 from ml_collections import ConfigDict

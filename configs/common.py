@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     # What is trained.
     config.method = "supervised"  # a name in gan_seg_jax.methods.METHODS
     config.seed = 0  # the only source of randomness: initial weights, data order, augmentation, dropout
-    config.steps = 1500  # training steps; one batch (or `rounds` batches) each
+    config.steps = 1000  # training steps; one batch (or `rounds` batches) each
     # ((length, updates), ...): in each phase, which groups of roles move, in this order. Lengths are relative and are
     # scaled to add up to `steps`.
     config.phases = ((1, (("segmenter",),)),)
@@ -57,11 +57,16 @@ def get_config() -> ConfigDict:
     config.optimizers = ConfigDict()
     config.init = ConfigDict()
     config.ema_decay = 0.0  # of the running average of weights used for evaluation (networks with `ema`); 0 is off
-    config.losses = ConfigDict({"label_smoothing": 0.0})
+    config.losses = ConfigDict(
+        {
+            "label_smoothing": 0.0,  # of the cross-entropy
+            "class_weights": (),  # of the cross-entropy, a number for each class; () is none
+        }
+    )
 
     # The run.
-    config.eval_every = 500  # steps between validations; the best checkpoint is chosen by them
-    config.checkpoint_every = 500  # steps between checkpoints (validations make one too)
+    config.eval_every = 250  # steps between validations; the best checkpoint is chosen by them
+    config.checkpoint_every = 250  # steps between checkpoints (validations make one too)
     config.keep_checkpoints = 2  # of the newest checkpoints, besides the best
     config.log_every = 50  # steps between lines of metrics.jsonl
     config.samples_every = 500  # steps between sample panels; 0 is none but the last
@@ -106,7 +111,7 @@ def patchgan(**overrides) -> ConfigDict:
     """Return the fields of a PatchGAN discriminator."""
     fields = {
         "name": "patchgan",
-        "channels": 32,  # of the first layer; doubled by each
+        "channels": 16,  # of the first layer; doubled by each
         "layers": 3,  # of stride 2: 0 sees 1 pixel, 1 sees 16, 2 sees 34, 3 sees 70
         "norm": "batch",  # batch | instance | group | spectral | none
         "kernel_init": 0.02,

@@ -1,0 +1,1 @@
+"""Segmenting images with adversarial and generative training, in JAX and Flax."""

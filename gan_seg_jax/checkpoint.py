@@ -132,7 +132,9 @@ class Checkpoints:
             raise InputError(f"The checkpoint {self.directory / str(step)} cannot be read: {_short(error)}") from error
         wrong = sorted(path for path, digest in meta["digests"].items() if array_digest(arrays[path]) != digest)
         if wrong:
-            raise InputError(f"The checkpoint {self.directory / str(step)} is damaged: {wrong[0]} differs from what was saved.")
+            raise InputError(
+                f"The checkpoint {self.directory / str(step)} is damaged: {wrong[0]} differs from what was saved."
+            )
         return arrays, meta
 
     def load_latest(self) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
@@ -154,7 +156,9 @@ class Checkpoints:
                 self._keep.best = meta["best_step"]
                 return arrays, meta, problems
         if problems:
-            raise InputError(f"No checkpoint in {self.directory} can be used. {problems[0]} Remove the folder to start anew.")
+            raise InputError(
+                f"No checkpoint in {self.directory} can be used. {problems[0]} Remove the folder to start anew."
+            )
         return None
 
     def _set_aside(self, step: int) -> None:
@@ -214,12 +218,15 @@ def fill(template: Any, arrays: dict[str, np.ndarray], *, origin: str) -> Any:
     wanted = flatten(template)
     missing, extra = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
     if missing or extra:
-        lists = [f"{word} {paths[0]} ({len(paths)} in all)" for word, paths in (("lacks", missing), ("has", extra)) if paths]
+        lists = [
+            f"{word} {paths[0]} ({len(paths)} in all)" for word, paths in (("lacks", missing), ("has", extra)) if paths
+        ]
         raise InputError(f"{origin} is of another architecture: it {' and '.join(lists)}.")
     for path, leaf in wanted.items():
         if tuple(arrays[path].shape) != tuple(leaf.shape):
             raise InputError(
-                f"{origin} is of another architecture: {path} is {tuple(arrays[path].shape)}, expected {tuple(leaf.shape)}."
+                f"{origin} is of another architecture: {path} is {tuple(arrays[path].shape)}, "
+                f"expected {tuple(leaf.shape)}."
             )
     _, structure = jax.tree.flatten(template)
     return jax.tree.unflatten(structure, [arrays[path] for path in wanted])

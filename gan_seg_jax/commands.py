@@ -63,7 +63,9 @@ def _parse(argv: list[str]) -> None:
             raise InputError(f"The config file {_config_file(argv)} has no function get_config.") from error
         name, _, hint = str(error.args[0]).replace("\\n", "\n").replace("\\'", "'").strip("\"'\n ").partition("\n")
         name = name.strip("\"' ")
-        raise InputError(f"Unknown config field {name!r}. {hint or 'See configs/common.py for all of them.'}") from error
+        raise InputError(
+            f"Unknown config field {name!r}. {hint or 'See configs/common.py for all of them.'}"
+        ) from error
     except flags.Error as error:
         raise InputError(f"{_one_line(error)} See --help.") from error
     except OSError as error:

@@ -113,6 +113,17 @@ def _expect(ok: bool, field: str, found: Any, expected: str) -> None:
         raise InputError(f"config.{field} is {found!r}; expected {expected}.")
 
 
+def check_classes(config: ConfigDict) -> None:
+    """Check what depends on the number of classes, once the data set has filled it in.
+
+    Raises:
+        InputError: the class weights are not one for each class.
+    """
+    weights = config.losses.class_weights
+    ok = len(weights) in (0, config.num_classes) and all(0 <= weight < math.inf for weight in weights)
+    _expect(ok, "losses.class_weights", weights, f"(), or {config.num_classes} numbers, none negative")
+
+
 def phase_ends(config: ConfigDict) -> list[tuple[int, tuple[tuple[str, ...], ...]]]:
     """Return (step at which the phase ends, its updates) for each phase; the last ends at `config.steps`.
 

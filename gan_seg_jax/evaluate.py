@@ -110,7 +110,11 @@ def local_rows(array: jax.Array) -> np.ndarray:
 
 
 def score_labelling(
-    predict: Callable[[np.ndarray], np.ndarray], split: Split, class_names: Sequence[str], *, poll: Callable[[], None] = lambda: None
+    predict: Callable[[np.ndarray], np.ndarray],
+    split: Split,
+    class_names: Sequence[str],
+    *,
+    poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Score any function from an image uint8 [h, w, 3] to class ids uint8 [h, w], such as a classical baseline."""
     tally = Tally(len(class_names))
@@ -148,7 +152,9 @@ def evaluate_run(run: Run, split_name: str) -> dict[str, Any]:
         raise InputError(f"{dataset.info.name} has no split {split_name!r}; it has: {', '.join(dataset.splits)}.")
     mesh = parallel.make_mesh()
     config.batch_size = -(-config.batch_size // mesh.size) * mesh.size
-    return Evaluator(run.method, config, dataset.splits[split_name], mesh)(parallel.place(run.state, parallel.replicated(mesh)))
+    return Evaluator(run.method, config, dataset.splits[split_name], mesh)(
+        parallel.place(run.state, parallel.replicated(mesh))
+    )
 
 
 def main() -> None:

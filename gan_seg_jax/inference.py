@@ -69,8 +69,8 @@ def prepare(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, jax.A
 def make_predictor(method: Any, config: ConfigDict) -> Callable:
     """Return a function that labels a batch of canvases at the images' own sizes.
 
-    The function takes (state, stream, out_size), `out_size` static, and returns (labels uint8 [b, *out_size], probability of
-    the chosen class float32 [b, *out_size]); only the first `stream["size"]` pixels of each have a meaning.
+    The function takes (state, stream, out_size), `out_size` static, and returns (labels uint8 [b, *out_size],
+    probability of the chosen class float32 [b, *out_size]); only the first `stream["size"]` pixels have a meaning.
     """
 
     def predict(state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]):

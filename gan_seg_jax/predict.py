@@ -59,14 +59,16 @@ def find_images(path: Path, output: Path) -> list[tuple[Path, Path]]:
 
 
 def bucket(length: int) -> int:
-    """Return the smallest of 64, 91, 128, 181, 256, ... (steps of sqrt 2) that holds `length`: few shapes to compile."""
+    """Return the smallest of 64, 91, 128, 181, 256, ... (steps of sqrt 2) that holds `length`: few compilations."""
     size = float(SMALLEST_BUCKET)
     while round(size) < length:
         size *= 2**0.5
     return round(size)
 
 
-def predict_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple[Path, np.ndarray, np.ndarray, np.ndarray]]:
+def predict_images(
+    run: Run, files: list[tuple[Path, Path]]
+) -> Iterator[tuple[Path, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (output name, image uint8 [h, w, 3], class ids uint8 [h, w], confidence float32 [h, w]) of each image.
 
     Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.

@@ -65,14 +65,21 @@ class SampleSheet:
 
 
 def final_scores(
-    evaluator: Evaluator, test_evaluator: Evaluator | None, state: AdversarialState, dataset: Dataset, config: ConfigDict,
+    evaluator: Evaluator,
+    test_evaluator: Evaluator | None,
+    state: AdversarialState,
+    dataset: Dataset,
+    config: ConfigDict,
     poll: Callable[[], None],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return {"val", "test", "baselines"}: scores of the state, and of each baseline on the split that is reported.
 
     "test" is None where the data set has no test split; the baselines are then scored on val.
     """
-    scores = {"val": evaluator(state, poll=poll), "test": None if test_evaluator is None else test_evaluator(state, poll=poll)}
+    scores = {
+        "val": evaluator(state, poll=poll),
+        "test": None if test_evaluator is None else test_evaluator(state, poll=poll),
+    }
     split = dataset.splits["val" if test_evaluator is None else "test"]
     scores["baselines"] = {}
     for name in config.baselines:
@@ -105,7 +112,11 @@ def summarize(config: ConfigDict, scores: dict[str, Any], state: AdversarialStat
 def summary_text(summary: dict[str, Any]) -> str:
     """Return the table of a finished run: its scores beside the baselines', and the IoU of each class."""
     split = "val" if summary["test"] is None else "test"
-    note = "This data set has no test split: the scores are of val, by which the best step was chosen.\n" if split == "val" else ""
+    note = (
+        "This data set has no test split: the scores are of val, by which the best step was chosen.\n"
+        if split == "val"
+        else ""
+    )
     rows = [(summary["method"], summary[split]), *summary["baselines"].items()]
     rate = summary["images_per_second"]
     speed = "" if rate is None else f", {rate:.1f} images/s in training"

@@ -83,6 +83,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         with config.unlocked():
             pipeline.resolve_classes(config, dataset)
             workdirs.adopt_architectures(config)
+        config_lib.check_classes(config)
         summary = workdirs.finished(workdir, config)
         if summary is not None:
             if parallel.is_first_process():
@@ -108,10 +109,13 @@ def initial_state(method: Any, config: ConfigDict) -> AdversarialState:
         source = config.init[role]
         if source and source != "random":
             stored = checkpoint.restore_networks(source, (role,))[role]
-            variables[role] = checkpoint.fill(variables[role], checkpoint.flatten(stored), origin=f"The {role} of {source}")
+            variables[role] = checkpoint.fill(
+                variables[role], checkpoint.flatten(stored), origin=f"The {role} of {source}"
+            )
         elif role not in optimizers and source != "random":
             raise InputError(
-                f"{role} moves in no phase, so it needs weights: set config.init.{role} to the folder of a run (or to random)."
+                f"{role} moves in no phase, so it needs weights: set config.init.{role} to the folder of a run, or to "
+                "random."
             )
     ema_roles = frozenset(role for role in optimizers if config.ema_decay > 0 and config.networks[role].ema)
     return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=ema_roles)
@@ -206,7 +210,9 @@ class _Run:
         moving = " then ".join(" + ".join(group) for group in updates)
         self.writer.message(f"Compiling the step ({moving}{', with penalties' if penalty else ''}) ...")
         step = functools.partial(train_step, method=self.method, config=self.config, updates=updates, penalty=penalty)
-        self.steps[updates, penalty] = parallel.compile_step(step, self.state, batch, self.mesh, rounds=self.config.rounds)
+        self.steps[updates, penalty] = parallel.compile_step(
+            step, self.state, batch, self.mesh, rounds=self.config.rounds
+        )
         self.progress.compile_seconds += time.monotonic() - began
 
     def _pause(self, clock: tuple[float, int] | None) -> None:
@@ -250,7 +256,9 @@ class _Run:
         if score is not None and (progress.best_score is None or score > progress.best_score):
             progress.best_step, progress.best_score = progress.step, score
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
-        self.writer.message(f"step {progress.step} val: {shown}{' (best)' if progress.best_step == progress.step else ''}")
+        self.writer.message(
+            f"step {progress.step} val: {shown}{' (best)' if progress.best_step == progress.step else ''}"
+        )
         if config.samples_every and (progress.step % config.samples_every == 0 or progress.step >= config.steps):
             if parallel.is_first_process():
                 self.writer.images(progress.step, "val", self.sheet(self.state))
@@ -295,7 +303,9 @@ class _Run:
         summary = report.summarize(self.config, scores, self.state, progress)
         if parallel.is_first_process():
             if test is not None:
-                self.writer.images(progress.best_step, "test", report.SampleSheet(self.method, self.config, test)(self.state))
+                self.writer.images(
+                    progress.best_step, "test", report.SampleSheet(self.method, self.config, test)(self.state)
+                )
             report.write(self.workdir, summary, self.writer)
         return summary
 

@@ -28,13 +28,17 @@ def lock(workdir: Path) -> Iterator[None]:
         workdir.mkdir(parents=True, exist_ok=True)
         file = open(workdir / f".lock-{jax.process_index()}", "w")
     except OSError as error:
-        raise InputError(f"The workdir {workdir} cannot be written: {error.strerror}. Name another with --workdir.") from error
+        raise InputError(
+            f"The workdir {workdir} cannot be written: {error.strerror}. Name another with --workdir."
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise InputError(f"Another process is training in {workdir}; wait for it or name another --workdir.") from error
+                raise InputError(
+                    f"Another process is training in {workdir}; wait for it or name another --workdir."
+                ) from error
             # A file system without locks: go on without one.
         yield
 

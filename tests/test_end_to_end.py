@@ -5,6 +5,7 @@ import gc
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -182,16 +183,19 @@ def test_a_killed_supervised_run_ends_in_the_same_bits(tiny, supervised, tmp_pat
 @pytest.mark.slow
 def test_kills_at_random_times_change_nothing(tiny, tmp_path):
     rng, workdir, kills = np.random.default_rng(0), tmp_path / "run", 0
-    while kills < 10 and not (workdir / "summary.json").exists():
+    lock = workdir / ".lock-0"
+    for _ in range(12):
+        before = lock.stat().st_mtime_ns if lock.exists() else 0
         process = tiny_runs.start("main", *tiny.args, f"--workdir={workdir}", cache=tiny.cache)
-        start = time.monotonic()
-        while not (workdir / "config.json").exists() and time.monotonic() - start < 120:
-            time.sleep(0.05)
-        with contextlib.suppress(Exception):
-            process.communicate(timeout=float(rng.uniform(0.2, 12.0)))
+        while process.poll() is None and not (lock.exists() and lock.stat().st_mtime_ns != before):
+            time.sleep(0.02)
+        time.sleep(float(rng.uniform(0.0, 3.0)))
         process.kill()
         process.communicate()
+        if process.returncode != -signal.SIGKILL:
+            break
         kills += 1
+    assert kills >= 2
     outcome = tiny_runs.command("main", *tiny.args, f"--workdir={workdir}")
     assert outcome.code == 0, outcome.err
     assert_same_end(workdir, tiny.cgan)
@@ -206,6 +210,20 @@ def test_resuming_never_removes_the_checkpoint_it_came_from(tiny, tmp_path, monk
     monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda self, step, *_: removed.append(step))
     assert tiny_runs.command("main", *tiny.args, f"--workdir={workdir}").code == 0
     assert removed == []
+    assert_same_end(workdir, tiny.cgan)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(tiny, tmp_path, committed):
+    workdir = tmp_path / "run"
+    shutil.copytree(tiny.cgan, workdir)
+    (workdir / "summary.json").unlink()
+    newest, aside = workdir / "checkpoints" / "6", workdir / "checkpoints" / "replaced-6"
+    shutil.copytree(newest, aside)
+    if not committed:
+        shutil.rmtree(newest)
+    assert tiny_runs.command("main", *tiny.args, f"--workdir={workdir}").code == 0
+    assert not aside.exists()
     assert_same_end(workdir, tiny.cgan)
 
 
@@ -439,18 +457,20 @@ def test_nothing_is_left_behind_in_the_process(tiny, tmp_path):
 # Several processes
 
 
-def run_processes(tiny, args, count=2, *, limit=400, codes=(0,)):
+def run_processes(tiny, args, count=2, *, limit=400, codes=(0,), code=""):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
+    env = {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+        "JAX_NUM_PROCESSES": str(count),
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count}",
+    }
     processes = [
-        tiny_runs.start(
-            "main", *args, cache=tiny.cache, JAX_COORDINATOR_ADDRESS=f"localhost:{port}", JAX_NUM_PROCESSES=str(count),
-            JAX_PROCESS_ID=str(number), XLA_FLAGS=f"--xla_force_host_platform_device_count={4 // count}",
-            JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo",
-        )
+        tiny_runs.start("main", *args, cache=tiny.cache, code=code, JAX_PROCESS_ID=str(number), **env)
         for number in range(count)
-    ]  # fmt: skip
+    ]
     ends = [process.communicate(timeout=limit) for process in processes]
     for process, (_, err) in zip(processes, ends, strict=True):
         assert process.returncode in codes, err
@@ -487,6 +507,35 @@ def test_two_processes_resume_in_the_same_bits(tiny, tmp_path):
     again = tmp_path / "again"
     run_processes(tiny, (*args, "--config.optimizers.segmenter.schedule=constant", f"--workdir={again}"))
     assert tiny_runs.digests(parts) == tiny_runs.digests(again)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_all_of_them(tiny, supervised, tmp_path):
+    code = """
+import os, signal
+from gan_seg_jax import train
+poll, count = train._Run._poll, []
+def send(self):
+    count.append(1)
+    if len(count) == 2 and os.environ["JAX_PROCESS_ID"] == "1": os.kill(os.getpid(), signal.SIGTERM)
+    poll(self)
+train._Run._poll = send
+"""
+    args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={tmp_path / 'run'}")
+    ends = run_processes(tiny, args, codes=(75,), code=code)
+    assert all("Interrupted at step 2" in err for _, err in ends)
+    ends = run_processes(tiny, args)
+    assert "Continuing from step 2" in ends[0][0]
+
+
+def test_without_a_workdir_the_run_is_named_after_its_config(tiny, tmp_path):
+    args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=1")
+    with contextlib.chdir(tmp_path):
+        for _ in range(2):
+            assert tiny_runs.command("main", *args).code == 0
+        assert tiny_runs.command("main", *args, "--config.seed=1").code == 0
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert len(names) == 2 and all(re.fullmatch("supervised_seg-[0-9a-f]{8}", name) for name in names)
 
 
 def test_sums_over_one_process_are_exact():

@@ -20,7 +20,6 @@ from gan_seg_jax.data import checks, classes, images
 from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example
 from gan_seg_jax.errors import InputError
 
-
 _FOLDERS = {"train": "train", "val": "val", "test": "test", "unlabelled": "unlabeled"}  # split -> folder
 _LAYOUT = "expected classes.txt, train/images/ID.{png,jpg,jpeg} and train/masks/ID.png (val, test, unlabeled as well)"
 _VAL_FRACTION = 10  # one in ten

@@ -82,7 +82,7 @@ class MaskFacts(NamedTuple):
 
 
 def printable(path: str | os.PathLike) -> str:
-    """Return `path` as text that any terminal takes; bytes that are no UTF-8 become escapes such as `\\xff`."""
+    """Return `path` as text that any terminal takes; bytes that are no UTF-8 become hexadecimal escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -5,8 +5,6 @@ resumed run continues by position, and any number of processes or workers yields
 """
 
 import dataclasses
-import functools
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +39,9 @@ def open_dataset(config: ConfigDict) -> Dataset:
     if name != "folder" and name not in CATALOG:
         raise unknown("data set", name, ["scenes", "folder", "tfds:NAME", *CATALOG])
     if not folder:
-        raise InputError(f"config.dataset is {name!r}, so config.data_dir must name its folder: --config.data_dir=FOLDER.")
+        raise InputError(
+            f"config.dataset is {name!r}, so config.data_dir must name its folder: --config.data_dir=FOLDER."
+        )
     return open_folder(folder, info=CATALOG.get(name), name=name)
 
 
@@ -144,8 +144,8 @@ def train_batches(
         process: (number of this process, number of processes).
 
     Yields:
-        stream -> image uint8 [b, H, W, 3], label uint8 [b, H, W], content int32 [b, 2], valid bool [b], id int32 [b]; all
-        with a leading axis of slices if `config.rounds` is more than 1.
+        stream -> image uint8 [b, H, W, 3], label uint8 [b, H, W], content int32 [b, 2], valid bool [b], id int32 [b];
+        all with a leading axis of slices if `config.rounds` is more than 1.
 
     Raises:
         InputError: the data set lacks a split that a stream needs, or a file cannot be read any more.
@@ -174,7 +174,7 @@ def train_batches(
 
 
 def eval_canvas(split: Split, config: ConfigDict) -> tuple[int, int]:
-    """Return the canvas for evaluation: `canvas_size`, or, where images keep their scale, one that holds the largest."""
+    """Return the canvas of evaluation: `canvas_size`, or, where images keep their scale, one that holds them all."""
     if config.resize == "fit":
         return config.canvas_size
     return tuple(int(-(-n // 32) * 32) for n in split.sizes().max(axis=0))
@@ -186,9 +186,9 @@ def eval_batches(
     """Yield this process's part of every batch of a split, in order, once; the last one is padded.
 
     Yields:
-        The arrays of `train_batches` for one stream (canvas of `eval_canvas`), with `label` uint8 [b, Hl, Wl] at its own size
-        in a canvas of the split's largest, `size` int32 [b, 2] (height and width of that label), and `valid` False where a row
-        only fills up the batch.
+        The arrays of `train_batches` for one stream (canvas of `eval_canvas`), with `label` uint8 [b, Hl, Wl] at its own
+        size in a canvas of the split's largest, `size` int32 [b, 2] (height and width of that label), and `valid` False
+        where a row only fills up the batch.
     """
     canvas, label_canvas = eval_canvas(split, config), tuple(int(n) for n in split.sizes().max(axis=0))
     per_process = config.batch_size // process[1]
@@ -196,7 +196,9 @@ def eval_batches(
 
     def read(number: int) -> dict[str, np.ndarray]:
         first = number * config.batch_size + process[0] * per_process
-        return _stack([eval_example(split, row, canvas, label_canvas, config.resize) for row in range(first, first + per_process)])
+        return _stack(
+            [eval_example(split, row, canvas, label_canvas, config.resize) for row in range(first, first + per_process)]
+        )
 
     yield from _ahead(grain.MapDataset.range(count).map(read))
 

@@ -6,6 +6,8 @@ them, since JAX reads an index that is out of range without complaint (-1 is the
 Where nothing is known a loss is 0 and so is its gradient.
 """
 
+from collections.abc import Sequence
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -46,7 +48,7 @@ def cross_entropy(
     logits: jax.Array,
     label: jax.Array,
     *,
-    class_weights: jax.Array | None = None,
+    class_weights: chex.Array | Sequence[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> jax.Array:
     """Compute the cross-entropy of softmax(logits), a mean over known pixels.
@@ -59,7 +61,7 @@ def cross_entropy(
     Args:
         logits: float [b, h, w, k]; computed in float32 whatever the dtype.
         label: int [b, h, w], class ids, 255 = ignore.
-        class_weights: float [k], not negative; or None.
+        class_weights: k numbers, not negative; or None.
         label_smoothing: share s of the target spread evenly over all classes, 0..1.
 
     Returns:
@@ -79,6 +81,7 @@ def cross_entropy(
     if class_weights is None:
         weight = is_known.astype(jnp.float32)
     else:
+        class_weights = jnp.asarray(class_weights, jnp.float32)
         chex.assert_shape(class_weights, (num_classes,))
         weight = jnp.sum(jnp.where(is_class & is_known[..., None], class_weights, 0.0), axis=-1)
     return _weighted_mean(pixel_loss, weight)

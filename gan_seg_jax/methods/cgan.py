@@ -62,15 +62,21 @@ def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config:
     adversarial_term = gan.generator(fake_scores)
     generator = config.losses.adversarial_weight * adversarial_term + config.losses.l1_weight * l1
     if config.losses.cross_entropy_weight > 0:
-        smoothing = config.losses.label_smoothing
-        cross_entropy = segmentation.cross_entropy(outputs, label, label_smoothing=smoothing)
+        cross_entropy = segmentation.cross_entropy(
+            outputs,
+            label,
+            class_weights=config.losses.class_weights or None,
+            label_smoothing=config.losses.label_smoothing,
+        )
         generator += config.losses.cross_entropy_weight * cross_entropy
     metrics = {
         "l1": l1,
         "adversarial": adversarial_term,
         "discriminator_accuracy": adversarial.accuracy(real_scores, fake_scores),
     }
-    return LossOutput({"discriminator": gan.discriminator(real_scores, fake_scores), "generator": generator}, nets, metrics)
+    return LossOutput(
+        {"discriminator": gan.discriminator(real_scores, fake_scores), "generator": generator}, nets, metrics
+    )
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:

@@ -29,7 +29,12 @@ def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config:
     """Return the mean cross-entropy over the labelled pixels."""
     del rng
     label = batch["labelled"]["label"]
-    loss = segmentation.cross_entropy(outputs, label, label_smoothing=config.losses.label_smoothing)
+    loss = segmentation.cross_entropy(
+        outputs,
+        label,
+        class_weights=config.losses.class_weights or None,
+        label_smoothing=config.losses.label_smoothing,
+    )
     return LossOutput({"segmenter": loss}, nets)
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import convolution, layers
 
 NHWC = ("NHWC", "HWIO", "NHWC")

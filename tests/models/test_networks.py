@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import MODELS, PatchGAN, UNet
 
 PIX2PIX = {
