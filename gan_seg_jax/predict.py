@@ -40,12 +40,7 @@ def find_images(path: Path, output: Path) -> list[tuple[Path, Path]]:
     if not path.is_dir():
         raise InputError(f"--input is {path}, which does not exist; expected an image or a folder of images.")
     written = [(output / folder).resolve() for folder in FOLDERS]
-    names = sorted(
-        name.relative_to(path)
-        for name in path.rglob("*")
-        if name.suffix.lower() in images.ENDINGS and not any(part.startswith(".") for part in name.relative_to(path).parts)
-        and name.is_file() and not any(folder in name.resolve().parents for folder in written)
-    )  # fmt: skip
+    names = sorted(name.relative_to(path) for name in path.rglob("*") if _is_image(name, path, written))
     if not names:
         raise InputError(f"--input {path} holds no images ({', '.join(images.ENDINGS)}).")
     whole: set[Path] = set()  # names that keep their ending
@@ -56,6 +51,13 @@ def find_images(path: Path, output: Path) -> list[tuple[Path, Path]]:
         if not clashing:
             return [(path / name, target) for name, target in zip(names, targets, strict=True)]
         whole |= clashing
+
+
+def _is_image(name: Path, root: Path, written: list[Path]) -> bool:
+    """Return whether a path below `root` is an image to label: not hidden, and not one of our own pictures."""
+    hidden = any(part.startswith(".") for part in name.relative_to(root).parts)
+    ours = any(folder in name.resolve().parents for folder in written)
+    return name.suffix.lower() in images.ENDINGS and not hidden and not ours and name.is_file()
 
 
 def bucket(length: int) -> int:

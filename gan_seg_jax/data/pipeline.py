@@ -186,9 +186,9 @@ def eval_batches(
     """Yield this process's part of every batch of a split, in order, once; the last one is padded.
 
     Yields:
-        The arrays of `train_batches` for one stream (canvas of `eval_canvas`), with `label` uint8 [b, Hl, Wl] at its own
-        size in a canvas of the split's largest, `size` int32 [b, 2] (height and width of that label), and `valid` False
-        where a row only fills up the batch.
+        The arrays of `train_batches` for one stream (canvas of `eval_canvas`), with `label` uint8 [b, Hl, Wl] at its
+        own size in a canvas of the split's largest, `size` int32 [b, 2] (height and width of that label), and `valid`
+        False where a row only fills up the batch.
     """
     canvas, label_canvas = eval_canvas(split, config), tuple(int(n) for n in split.sizes().max(axis=0))
     per_process = config.batch_size // process[1]
