@@ -34,15 +34,15 @@ def network(role: str) -> tuple[str, ...]:
 
 def schedule(steps: int) -> tuple[str, ...]:
     """Return the fields of a run of so many steps with six validations."""
-    intervals = (f"--config.{name}={steps // 6}" for name in ("eval_every", "checkpoint_every", "samples_every"))
+    intervals = (f"--config.{name}={-(-steps // 6)}" for name in ("eval_every", "checkpoint_every", "samples_every"))
     return (f"--config.steps={steps}", *intervals)
 
 
 # Steps for 8 to 10 minutes of training each on two cores.
 ARMS = (
-    Arm("supervised", "configs/supervised_seg.py", SHARED + network("segmenter") + schedule(1500)),
-    Arm("cgan", "configs/cgan_seg.py", SHARED + network("generator") + schedule(1140)),
-    Arm("cgan-paper", "configs/cgan_seg.py:paper", SHARED + network("generator") + schedule(1140)),
+    Arm("supervised", "configs/supervised_seg.py", SHARED + network("segmenter") + schedule(2250)),
+    Arm("cgan", "configs/cgan_seg.py", SHARED + network("generator") + schedule(1700)),
+    Arm("cgan-paper", "configs/cgan_seg.py:paper", SHARED + network("generator") + schedule(1700)),
 )
 
 if __name__ == "__main__":
