@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     config.canvas_size = (96, 128)  # height and width of what the host sends to the devices
     config.crop_size = (96, 128)  # height and width of what the networks train on, cut out on the device
     config.num_workers = 0  # processes that decode images; 0 uses threads of this one
+    config.prefetch = 4  # batches read ahead, for each worker process
     config.augment = ConfigDict(
         {
             "flip_horizontal": True,

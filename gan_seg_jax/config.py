@@ -13,13 +13,14 @@ from ml_collections import ConfigDict
 from gan_seg_jax.errors import InputError
 
 POSITIVE = (
-    "steps", "batch_size", "rounds", "keep_checkpoints", "log_every", "eval_every", "checkpoint_every", "max_bad_steps",
+    "steps", "batch_size", "rounds", "keep_checkpoints", "log_every", "eval_every", "checkpoint_every",
+    "max_bad_steps", "prefetch",
 )  # fmt: skip
 NOT_NEGATIVE = ("seed", "num_workers", "penalty_every", "samples_every", "num_classes")
 SIZES = ("canvas_size", "crop_size")
 MAY_CHANGE_ON_RESUME = (
-    "steps", "phases", "log_every", "eval_every", "checkpoint_every", "samples_every", "keep_checkpoints",
-    "num_workers", "data_dir", "tensorboard",
+    "steps", "log_every", "eval_every", "checkpoint_every", "samples_every", "keep_checkpoints",
+    "num_workers", "prefetch", "data_dir", "tensorboard",
 )  # fmt: skip
 DTYPES = ("float32", "bfloat16")
 
@@ -181,6 +182,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         if field in MAY_CHANGE_ON_RESUME:
             continue
         a, b = old.get(name, "(absent)"), new.get(name, "(absent)")
+        if field == "phases":  # their lengths may change, who moves in them may not
+            a, b = [updates for _, updates in a], [updates for _, updates in b]
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, field + ".")
         elif a != b:

@@ -20,7 +20,6 @@ from gan_seg_jax.data.tfds_reader import open_tfds
 from gan_seg_jax.errors import InputError, unknown
 
 THREADS = 2  # that decode, where there are no worker processes
-PREFETCH = 4  # batches ahead
 STREAM_SPLITS = {"labelled": "train", "unlabelled": "unlabelled"}
 
 
@@ -138,7 +137,7 @@ def train_batches(
 
     Args:
         dataset: the data.
-        config: batch_size, rounds, seed, canvas_size, resize, num_workers.
+        config: batch_size, rounds, seed, canvas_size, resize, num_workers, prefetch.
         streams: names of the streams a batch holds.
         start: number of the first batch: the position of the data.
         process: (number of this process, number of processes).
@@ -153,7 +152,7 @@ def train_batches(
     plain = {name: config[name] for name in ("batch_size", "rounds", "seed", "canvas_size", "resize")}
     iterators = {}
     for order, stream in enumerate(streams):
-        split = dataset.splits.get(STREAM_SPLITS[stream])
+        split = dataset.splits.get(STREAM_SPLITS.get(stream, stream))
         if split is None or len(split) == 0:
             raise InputError(f"The method reads {stream} images, but {dataset.info.name} has none.")
         batches = (
@@ -164,10 +163,10 @@ def train_batches(
             .batch(config.batch_size * config.rounds, drop_remainder=True)  # of 2**63: a length must fit into 63 bits
             .map_with_index(_TrainBatches(split, plain, stream, process))
         )
-        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCH)
+        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=config.prefetch)
         read = batches[start:].to_iter_dataset(options)
         if config.num_workers > 0:
-            read = read.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.num_workers))
+            read = read.mp_prefetch(grain.MultiprocessingOptions(config.num_workers, config.prefetch))
         iterators[stream] = iter(read)
     while True:
         yield {stream: next(iterator) for stream, iterator in iterators.items()}
@@ -200,11 +199,8 @@ def eval_batches(
             [eval_example(split, row, canvas, label_canvas, config.resize) for row in range(first, first + per_process)]
         )
 
-    yield from _ahead(grain.MapDataset.range(count).map(read))
-
-
-def _ahead(batches: grain.MapDataset) -> Iterator[Any]:
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCH)))
+    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=config.prefetch)
+    yield from grain.MapDataset.range(count).map(read).to_iter_dataset(options)
 
 
 def eval_example(split: Split, row: int, canvas, label_canvas, resize: str) -> dict[str, np.ndarray]:
