@@ -6,6 +6,7 @@ without an error). A checkpoint that does not verify is moved aside as `damaged-
 one that does verify is used.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -18,10 +19,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from gan_seg_jax import parallel
 from gan_seg_jax.config import from_json
 from gan_seg_jax.errors import InputError
 
 _policies = ocp.checkpoint_managers
+_PASSING = (errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # no damage
 _REPLACED = "replaced-"  # name of a checkpoint whose step is being saved again
 
 
@@ -129,6 +132,8 @@ class Checkpoints:
             item = ocp.args.PyTreeRestore(dict.fromkeys(like, 0), restore_args=like)
             arrays = self._manager.restore(step, args=ocp.args.Composite(state=item)).state
         except Exception as error:  # Orbax and TensorStore raise anything, by the byte that is damaged
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) in _PASSING:
+                raise
             raise InputError(f"The checkpoint {self.directory / str(step)} cannot be read: {_short(error)}") from error
         wrong = sorted(path for path, digest in meta["digests"].items() if array_digest(arrays[path]) != digest)
         if wrong:
@@ -147,14 +152,16 @@ class Checkpoints:
         """
         problems = []
         for step in reversed(self.steps()):
+            problem, found = None, None
             try:
-                arrays, meta = self.load(step)
+                found = self.load(step)
             except InputError as error:
-                problems.append(str(error))
-                self._set_aside(step)
-            else:
-                self._keep.best = meta["best_step"]
-                return arrays, meta, problems
+                problem = str(error)
+            if not parallel.any_process(found is None):  # all processes use the same one
+                self._keep.best = found[1]["best_step"]
+                return *found, problems
+            problems.append(problem or f"Another process could not read the checkpoint of step {step}.")
+            self._set_aside(step)
         if problems:
             raise InputError(
                 f"No checkpoint in {self.directory} can be used. {problems[0]} Remove the folder to start anew."
@@ -273,7 +280,10 @@ def load_checkpoint(workdir: str | Path, which: str = "best") -> tuple[dict[str,
     arrays, meta, _ = checkpoints.load_latest()
     best = meta["best_step"]
     if which == "best" and best is not None and best != meta["step"]:
-        return checkpoints.load(best)
+        try:
+            return checkpoints.load(best)
+        except InputError as error:
+            raise InputError(f"{error} Another one can be named: --checkpoint=latest.") from error
     return arrays, meta
 
 

@@ -47,7 +47,7 @@ def make_state(seed: int = 0):
 
 
 def meta_of(step: int, best: int | None = None):
-    return {"step": step, "best_step": best, "best_score": 0.1 + 0.2, "evaluated": step, "seconds": 1.5}
+    return {"step": step, "best_step": best, "best_scores": {"miou": 0.1 + 0.2}, "evaluated": step, "seconds": 1.5}
 
 
 def write(folder, steps, *, best=None, keep: int = 2):
