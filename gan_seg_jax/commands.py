@@ -43,6 +43,9 @@ def _run(main: Callable[[], None], usage: str) -> int:
     except PreemptedError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_code
+    except KeyboardInterrupt:  # where there is nothing to save
+        print("Interrupted.", file=sys.stderr, flush=True)
+        return PreemptedError.exit_code
     except BrokenPipeError:  # `command | head`: not an error; nothing more can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -4,7 +4,9 @@ One `jax.jit` over a one-axis mesh `('data',)`: the state is replicated, the bat
 compiler inserts the reductions, so that losses, gradients and batch statistics are those of the global batch.
 """
 
+import contextlib
 import functools
+import importlib.util
 import os
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +28,6 @@ def initialize() -> None:
     Raises:
         InputError: the variables are incomplete.
     """
-    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "")
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         try:
             count, number = int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])
@@ -35,8 +36,15 @@ def initialize() -> None:
                 "JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers too."
             ) from error
         jax.distributed.initialize(num_processes=count, process_id=number)
-    elif "," in workers and os.environ.get("JAX_PLATFORMS", "tpu").startswith("tpu"):
-        jax.distributed.initialize()
+    elif _has_tpu():
+        with contextlib.suppress(ValueError, RuntimeError):  # no slice was found: a single host
+            jax.distributed.initialize()
+
+
+def _has_tpu() -> bool:
+    """Return whether JAX would use a TPU here, without starting it: the processes of a slice must join first."""
+    wanted = os.environ.get("JAX_PLATFORMS", "")
+    return importlib.util.find_spec("libtpu") is not None and (not wanted or "tpu" in wanted)
 
 
 def make_mesh(devices: list[Any] | None = None) -> Mesh:

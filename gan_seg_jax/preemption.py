@@ -2,7 +2,11 @@
 
 import signal
 
+import jax
+
 from gan_seg_jax import parallel
+
+POLL_EVERY = 10
 
 
 class Preemption:
@@ -11,6 +15,7 @@ class Preemption:
     def __init__(self):
         """Start without a request."""
         self.requested = False
+        self._calls = 0
         self._previous = {}
 
     def __enter__(self) -> "Preemption":
@@ -30,6 +35,13 @@ class Preemption:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def agreed(self) -> bool:
-        """Return whether any process was asked to end; every process must call this at the same point."""
-        return parallel.any_process(self.requested)
+    def due(self) -> bool:
+        """Return whether the run should save and end now.
+
+        On several hosts every process must call this equally often, at the same points: they agree at every
+        POLL_EVERY-th call, since agreeing costs a collective.
+        """
+        if jax.process_count() == 1:
+            return self.requested
+        self._calls += 1
+        return self._calls % POLL_EVERY == 0 and parallel.any_process(self.requested)

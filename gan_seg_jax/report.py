@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from gan_seg_jax import panels
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.catalog import Dataset, Split
-from gan_seg_jax.evaluate import Evaluator, score_labelling, write_json
+from gan_seg_jax.data.catalog import IGNORE, Dataset, Split
+from gan_seg_jax.evaluate import score_labelling, write_json
 from gan_seg_jax.inference import make_predictor, prepare
 from gan_seg_jax.state import AdversarialState, inference_view, parameter_counts
 from gan_seg_jax.writer import Writer, per_class_table, scores_table
@@ -26,71 +27,77 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 class SampleSheet:
     """Draws a few images of a split, spread over it, with truth, prediction and error; compiled once.
 
-    A method with `score_map(nets, image, mask)` adds the discriminator's view of its prediction.
+    A method with `score_map(nets, image, mask, config)` adds the discriminator's view of its prediction.
     """
 
     def __init__(self, method: Any, config: ConfigDict, split: Split):
         """Read the images."""
         self._config = config
         rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
-        canvas, size = pipeline.eval_canvas(split, config), tuple(int(n) for n in split.sizes()[rows].max(axis=0))
-        examples = [pipeline.eval_example(split, row, canvas, size, config.resize) for row in rows]
+        canvas, self._box = pipeline.eval_canvas(split, config), tuple(split.sizes()[rows].max(axis=0).tolist())
+        examples = [pipeline.eval_example(split, row, canvas, self._box, config.resize) for row in rows]
         self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
-        self._images = np.zeros((len(rows), *size, 3), np.uint8)
-        for number, row in enumerate(rows):
-            image = split[row]["image"]
-            self._images[number, : image.shape[0], : image.shape[1]] = image
+        self._images = [split[row]["image"] for row in rows]
         predict = make_predictor(method, config)
 
         def step(state, stream):
-            prediction, _ = predict(state, stream, size)
+            prediction, _ = predict(state, stream, self._box)
             if not hasattr(method, "score_map"):
                 return prediction, None
             key = jax.random.key(0)
             batch = prepare(stream, config)
             nets = inference_view(state, key)
             mask = jax.nn.softmax(method.predict(nets, {"labelled": batch}, key, config))
-            return prediction, method.score_map(nets, batch["image"], mask)
+            scores = method.score_map(nets, batch["image"], mask, config)
+            size = (len(rows), *canvas, 1)
+            return prediction, jax.image.resize(scores[..., None], size, "nearest")[..., 0]
 
         self._step = jax.jit(step)
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
-        """Return the picture, uint8 [H, W, 3]."""
+        """Return the picture, uint8 [H, W, 3]; images of different sizes are scaled to fit cells of one size."""
         local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
         prediction, maps = jax.device_get(self._step(local, self._stream))
+        nearest, bilinear = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
+        labels = self._cells(self._stream["label"], self._stream["size"], nearest, IGNORE)
+        predictions = self._cells(prediction, self._stream["size"], nearest, IGNORE)
+        images = self._cells(self._images, self._stream["size"], bilinear, 0)
+        if maps is not None:
+            maps = self._cells(maps, self._stream["content"], nearest, 0)
         return panels.sample_panel(
-            self._images, self._stream["label"], prediction, class_colors=self._config.class_colors,
-            class_names=self._config.class_names, score_maps=maps,
+            images, labels, predictions, class_colors=self._config.class_colors, class_names=self._config.class_names,
+            score_maps=maps,
         )  # fmt: skip
 
+    def _cells(self, arrays, sizes, resampling: Image.Resampling, padding: int) -> np.ndarray:
+        """Return the first `sizes` pixels of each array, scaled until they just fit the box, stacked."""
+        cells = []
+        for array, (height, width) in zip(arrays, sizes, strict=True):
+            scale = min(self._box[0] / height, self._box[1] / width)
+            target = (min(round(height * scale), self._box[0]), min(round(width * scale), self._box[1]))
+            cell = np.full((*self._box, *array.shape[2:]), padding, array.dtype)
+            content = Image.fromarray(np.ascontiguousarray(array[:height, :width]))
+            cell[: target[0], : target[1]] = np.asarray(content.resize(target[::-1], resampling))
+            cells.append(cell)
+        return np.stack(cells)
 
-def final_scores(
-    evaluator: Evaluator,
-    test_evaluator: Evaluator | None,
-    state: AdversarialState,
-    dataset: Dataset,
-    config: ConfigDict,
-    poll: Callable[[], None],
-) -> dict[str, Any]:
-    """Return {"val", "test", "baselines"}: scores of the state, and of each baseline on the split that is reported.
 
-    "test" is None where the data set has no test split; the baselines are then scored on val.
-    """
-    scores = {
-        "val": evaluator(state, poll=poll),
-        "test": None if test_evaluator is None else test_evaluator(state, poll=poll),
-    }
-    split = dataset.splits["val" if test_evaluator is None else "test"]
-    scores["baselines"] = {}
+def baseline_scores(dataset: Dataset, config: ConfigDict, poll: Callable[[], None]) -> dict[str, Any]:
+    """Return the scores of each baseline: fitted on train, scored on test (on val where there is no test split)."""
+    split = dataset.splits.get("test", dataset.splits["val"])
+    if jax.process_count() > 1:
+        poll = lambda: None  # processes score different numbers of images, so they cannot agree on the way
+    scores = {}
     for name in config.baselines:
-        module = BASELINES[name]
-        model = module.fit(dataset.splits["train"], num_classes=config.num_classes, seed=config.seed)
-        predict = functools.partial(module.predict, model)
-        scores["baselines"][name] = score_labelling(predict, split, config.class_names, poll=poll)
+        model = BASELINES[name].fit(dataset.splits["train"], num_classes=config.num_classes, seed=config.seed)
+        predict = functools.partial(BASELINES[name].predict, model)
+        scores[name] = score_labelling(predict, split, config.class_names, poll=poll)
     return scores
 
 
-def summarize(config: ConfigDict, scores: dict[str, Any], state: AdversarialState, progress: Any) -> dict[str, Any]:
+def summarize(
+    config: ConfigDict, scores: dict[str, Any], state: AdversarialState, progress: Any, skipped_steps: int
+) -> dict[str, Any]:
     """Return the contents of `summary.json`."""
     rate = progress.images / progress.image_seconds if progress.image_seconds else None
     return {
@@ -103,7 +110,7 @@ def summarize(config: ConfigDict, scores: dict[str, Any], state: AdversarialStat
         "compile_seconds": progress.compile_seconds,
         "images_per_second": rate,
         "parameters": parameter_counts(state),
-        "skipped_steps": int(state.skipped_steps),
+        "skipped_steps": skipped_steps,
         "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import augment, checkpoint, parallel, report, workdirs
+from gan_seg_jax import checkpoint, parallel, report, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
@@ -30,6 +30,7 @@ from gan_seg_jax.state import AdversarialState, create_state, init_variables
 from gan_seg_jax.train_step import train_step
 from gan_seg_jax.writer import Writer
 
+SELECTED_BY = {"segmentation": "miou"}  # the score, by the method's TASK, that chooses the best checkpoint
 STEPS_IN_FLIGHT = 2  # dispatched ahead of the devices, so that neither side waits for the other
 
 
@@ -40,7 +41,7 @@ class Progress:
     Attributes:
         step: training steps done; also the position of the data: batches drawn.
         best_step: step of the best validation so far, None before the first.
-        best_score: its score.
+        best_scores: all of its scores.
         evaluated: step of the latest validation, 0 before the first.
         seconds: wall time of all processes so far, compilation included.
         compile_seconds: of it, compilation.
@@ -49,7 +50,7 @@ class Progress:
 
     step: int = 0
     best_step: int | None = None
-    best_score: float | None = None
+    best_scores: dict[str, Any] | None = None
     evaluated: int = 0
     seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -72,32 +73,38 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         DivergedError: `max_bad_steps` steps in a row were not finite.
         PreemptedError: a signal asked to end; everything is saved.
     """
+    began = time.monotonic()
     method = get_method(config.method)
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, mesh)
-    augment.check_options(config.crop_size, config.augment)
     for name in set(config.baselines) - set(BASELINES):
         raise unknown("baseline", name, BASELINES)
     with Preemption() as preemption, workdirs.lock(workdir):
         dataset = pipeline.open_dataset(config)
         with config.unlocked():
             pipeline.resolve_classes(config, dataset)
-            workdirs.adopt_architectures(config)
+            workdirs.adopt_architectures(config, workdir)
         config_lib.check_classes(config)
         summary = workdirs.finished(workdir, config)
         if summary is not None:
             if parallel.is_first_process():
                 print(f"{workdir} is finished.\n{report.summary_text(summary)}")
             return summary
-        state = initial_state(method, config)
+        state = initial_state(method, config, fresh=not workdirs.has_checkpoints(workdir))
         workdirs.claim(workdir, config)
-        with _Run(config, method, dataset, state, mesh, workdir, preemption) as run:
+        with _Run(config, method, dataset, state, mesh, workdir, preemption, began) as run:
             run.train()
             return run.finish()
 
 
-def initial_state(method: Any, config: ConfigDict) -> AdversarialState:
-    """Return the state before the first step, with roles that the config takes from other runs filled in.
+def initial_state(method: Any, config: ConfigDict, *, fresh: bool = True) -> AdversarialState:
+    """Return the state before the first step.
+
+    Args:
+        method: the method.
+        config: the run's config.
+        fresh: fill in the roles that the config takes from other runs; False where a checkpoint replaces them anyway,
+            so that a run goes on when the other one is gone.
 
     Raises:
         InputError: a role that moves in no phase has nothing to start from.
@@ -108,6 +115,8 @@ def initial_state(method: Any, config: ConfigDict) -> AdversarialState:
     for role in modules:
         source = config.init[role]
         if source and source != "random":
+            if not fresh:
+                continue
             stored = checkpoint.restore_networks(source, (role,))[role]
             variables[role] = checkpoint.fill(
                 variables[role], checkpoint.flatten(stored), origin=f"The {role} of {source}"
@@ -124,10 +133,12 @@ def initial_state(method: Any, config: ConfigDict) -> AdversarialState:
 class _Run:
     """One process's part of a run: what the loop needs at hand."""
 
-    def __init__(self, config, method, dataset: Dataset, state: AdversarialState, mesh, workdir: Path, preemption):
+    def __init__(
+        self, config, method, dataset: Dataset, state: AdversarialState, mesh, workdir: Path, preemption, began
+    ):
         self.config, self.method, self.dataset, self.mesh = config, method, dataset, mesh
         self.workdir, self.preemption = workdir, preemption
-        self.started = time.monotonic()
+        self.started = began
         self.progress = Progress()
         self.steps: dict[tuple, Callable] = {}  # compiled, by (updates, penalty)
         self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line
@@ -190,11 +201,11 @@ class _Run:
             self._poll()
             updates = next(updates for end, updates in ends if progress.step < end)
             penalty = config.penalty_every > 0 and progress.step % config.penalty_every == 0
+            clock = clock or (time.monotonic(), progress.step)
             batch = parallel.place(next(self.batches), parallel.batch_sharding(self.mesh, rounds=config.rounds))
             if (updates, penalty) not in self.steps:
-                clock = self._pause(clock)
+                self._pause(clock)
                 self._compile(updates, penalty, batch)
-            if clock is None:
                 clock = (time.monotonic(), progress.step)
             self.state, metrics = self.steps[updates, penalty](self.state, batch)
             progress.step += 1
@@ -248,13 +259,14 @@ class _Run:
     def _validate(self) -> None:
         """Score the validation split, note the best, draw samples."""
         progress, config = self.progress, self.config
-        scores = self.evaluator(self.state, poll=self._poll if jax.process_count() == 1 else lambda: None)
+        scores = self.evaluator(self.state, poll=self._poll)
         progress.evaluated = progress.step
         values = {name: value for name, value in scores.items() if name != "iou_per_class"}
         self.writer.scalars(progress.step, "val", values)
-        score = scores["miou"]
-        if score is not None and (progress.best_score is None or score > progress.best_score):
-            progress.best_step, progress.best_score = progress.step, score
+        name = SELECTED_BY[self.method.TASK]
+        best = progress.best_scores and progress.best_scores[name]
+        if best is None or (scores[name] is not None and scores[name] > best):
+            progress.best_step, progress.best_scores = progress.step, scores
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
         self.writer.message(
             f"step {progress.step} val: {shown}{' (best)' if progress.best_step == progress.step else ''}"
@@ -265,10 +277,7 @@ class _Run:
 
     def _poll(self) -> None:
         """End the process, everything saved, if a signal asked for it."""
-        several = jax.process_count() > 1
-        if several and self.progress.step % self.config.log_every:
-            return  # processes agree at the steps of log lines only: agreeing costs a collective
-        if self.preemption.agreed() if several else self.preemption.requested:
+        if self.preemption.due():
             self._pause(None)
             self.save()
             self.checkpoints.wait()
@@ -286,32 +295,34 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Score the best checkpoint on the test split and the baselines beside it; write the summary."""
-        progress = self.progress
+        progress, config = self.progress, self.config
         self.checkpoints.wait()
-        if progress.best_step is None:  # no validation had a score: all of it is ignore
-            progress.best_step = progress.step
+        skipped = int(self.state.skipped_steps)
         if progress.best_step != progress.step:
             arrays, _ = self.checkpoints.load(progress.best_step)
             best = checkpoint.fill(self.state, arrays, origin=f"The checkpoint in {self.workdir}")
             self.state = parallel.place(best, parallel.replicated(self.mesh))
         test = self.dataset.splits.get("test")
-        test_evaluator = None if test is None else Evaluator(self.method, self.config, test, self.mesh)
-        scores = report.final_scores(
-            self.evaluator, test_evaluator, self.state, self.dataset, self.config, self._stop_unsaved
-        )
+        scores = {
+            "test": None
+            if test is None
+            else Evaluator(self.method, config, test, self.mesh)(self.state, poll=self._stop),
+            "val": progress.best_scores,
+            "baselines": report.baseline_scores(self.dataset, config, self._stop),
+        }
         progress.seconds = time.monotonic() - self.started
-        summary = report.summarize(self.config, scores, self.state, progress)
+        summary = report.summarize(config, scores, self.state, progress, skipped)
         if parallel.is_first_process():
             if test is not None:
                 self.writer.images(
-                    progress.best_step, "test", report.SampleSheet(self.method, self.config, test)(self.state)
+                    progress.best_step, "test", report.SampleSheet(self.method, config, test)(self.state)
                 )
             report.write(self.workdir, summary, self.writer)
         return summary
 
-    def _stop_unsaved(self) -> None:
+    def _stop(self) -> None:
         """End the process on a signal while the final scores are taken: training itself is saved already."""
-        if jax.process_count() == 1 and self.preemption.requested:
+        if self.preemption.due():
             raise PreemptedError("Interrupted after training, before the final scores; the same command takes them.")
 
 

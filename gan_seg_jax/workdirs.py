@@ -43,15 +43,21 @@ def lock(workdir: Path) -> Iterator[None]:
         yield
 
 
-def adopt_architectures(config: ConfigDict) -> None:
-    """Give each role that starts from another run that run's architecture.
+def has_checkpoints(workdir: Path) -> bool:
+    """Return whether a run in this folder has saved anything."""
+    return any((workdir / "checkpoints").glob("[0-9]*"))
+
+
+def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
+    """Give each role that starts from another run that run's architecture; a run that has begun knows it already.
 
     Raises:
         InputError: the other run has no such role.
     """
+    begun = (workdir / "config.json").exists()
     for role, source in config.init.items():
         if source and source != "random":
-            networks = checkpoint.read_config(source).networks
+            networks = checkpoint.read_config(workdir if begun else source).networks
             if role not in networks:
                 raise InputError(f"config.init.{role} is {source}, which has no {role}; it has: {', '.join(networks)}.")
             config.networks[role] = networks[role]

@@ -111,7 +111,7 @@ class Writer:
         its later points.
 
         Args:
-            step: the restored step; lines with a greater one are dropped.
+            step: the restored step; lines with a greater one, and final scores ("test"), are dropped.
 
         Raises:
             InputError: if the file cannot be written.
@@ -327,9 +327,10 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _step_of(line: bytes) -> float:
-    """Return the step of a line of metrics.jsonl, infinity for a line that is damaged."""
+    """Return the step of a line of metrics.jsonl, infinity for final scores and for a line that is damaged."""
     try:
-        step = json.loads(line)["step"]
+        record = json.loads(line)
+        step = math.inf if record["split"] == "test" else record["step"]
     except (ValueError, KeyError, TypeError):
         return math.inf
     return step if isinstance(step, int) else math.inf

@@ -79,7 +79,7 @@ def test_the_first_signal_is_noted_and_the_second_counts_as_ever():
         with Preemption() as preemption:
             assert not preemption.requested
             os.kill(os.getpid(), signal.SIGTERM)
-            assert preemption.requested and noted == [] and preemption.agreed()
+            assert preemption.requested and noted == [] and preemption.due()
             os.kill(os.getpid(), signal.SIGTERM)
             assert noted == ["ours"]
         os.kill(os.getpid(), signal.SIGTERM)
