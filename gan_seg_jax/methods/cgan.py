@@ -72,7 +72,7 @@ def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config:
     metrics = {
         "l1": l1,
         "adversarial": adversarial_term,
-        "discriminator_accuracy": adversarial.accuracy(real_scores, fake_scores),
+        "discriminator_accuracy": adversarial.accuracy(real_scores, fake_scores, threshold=gan.threshold),
     }
     return LossOutput(
         {"discriminator": gan.discriminator(real_scores, fake_scores), "generator": generator}, nets, metrics
@@ -84,12 +84,14 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax
     return forward(nets, batch, rng, config)[0]
 
 
-def score_map(nets: Networks, image: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return the discriminator's probability of "real" for each patch [b, h', w'], for pictures.
+def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
+    """Return the discriminator's view of each patch [b, h', w'], for pictures: 0 fake, 1 real, 1/2 where it decides.
 
     Args:
         nets: a view in inference mode.
         image: [b, h, w, 3] in [-1, 1].
         mask: class probabilities [b, h, w, k].
+        config: the run's config.
     """
-    return jax.nn.sigmoid(nets.apply("discriminator", image, mask)[0][..., 0])
+    scores, _ = nets.apply("discriminator", image, mask)
+    return jax.nn.sigmoid(scores[..., 0] - adversarial.ADVERSARIAL[config.losses.adversarial].threshold)
