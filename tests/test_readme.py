@@ -6,8 +6,6 @@ import shlex
 import subprocess
 import sys
 
-import pytest
-
 NAMED = re.compile(r"`((?:gan_seg_jax|configs|experiments|tests|docs)/[\w./]*|\w+\.(?:md|txt|toml|cff))`")
 COMMAND = re.compile(r"python -m (gan_seg_jax\.\w+)((?:\\\n|[^\n`|&;])*)")
 
@@ -19,15 +17,15 @@ def _commands(text):
 
 
 def _map_of_the_code(text):
-    """Return the paths that the README's map names."""
+    """Return the paths that the README's map names; indented lines are below the last folder at the margin."""
     block = text.split("## Map of the code")[1].split("```")[1]
-    paths, parent = [], ""
+    paths, folder = [], ""
     for line in block.strip().splitlines():
-        name = line.split()[0]
+        names = re.findall(r"[\w]+(?:/|\.py)(?=[\s,;]|$)", line)
         if not line.startswith(" "):
-            parent = name if name.endswith("/") else ""
-        prefix = parent if line.startswith(" ") else ""
-        paths += [prefix + word.rstrip(",;") for word in re.findall(r"[\w]+(?:/|\.py)", line) if prefix or word == name]
+            folder = names.pop(0)
+            paths.append(folder)
+        paths += [folder + name for name in names]
     return paths
 
 
@@ -41,11 +39,16 @@ def test_files_that_the_readme_names_exist(repository):
     assert not missing
 
 
-@pytest.mark.parametrize("source", ["README.md", "configs/cgan_seg.py", "configs/supervised_seg.py"])
-def test_commands_parse(repository, source):
-    """Modules, config files, their words, fields and flags exist."""
-    commands = _commands((repository / source).read_text())
-    assert commands
+def test_commands_parse(repository):
+    """Modules, config files, their words, fields and flags exist; every config says how it is run."""
+    configs = [path for path in (repository / "configs").glob("*.py") if path.stem not in ("__init__", "common")]
+    for source in (repository / "README.md", *configs):
+        commands = _commands(source.read_text())
+        assert commands, source
+        _check_commands(repository, source.name, commands)
+
+
+def _check_commands(repository, source, commands):
     for module, flags in commands:
         code = (repository / (module.replace(".", "/") + ".py")).read_text()
         config = None
