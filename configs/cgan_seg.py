@@ -18,7 +18,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.method = "cgan"
     config.phases = ((1, (("discriminator",), ("generator",))),)
     config.networks.generator = common.unet()
-    config.networks.discriminator = common.patchgan()
+    # Spectral: with BatchNorm the discriminator soon tells real from fake without fail, and teaches nothing.
+    config.networks.discriminator = common.patchgan(norm="spectral")
     config.optimizers.generator = common.adam(learning_rate=2e-3, schedule="poly")
     config.optimizers.discriminator = common.adam()
     config.init.generator = config.init.discriminator = ""
@@ -31,6 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.losses.l1_weight = 100.0
         config.losses.cross_entropy_weight = 0.0
         config.optimizers.generator = common.adam()
+        config.networks.discriminator.norm = "batch"
     if "smoke" in chosen:
         common.shrink(config)
     return config
