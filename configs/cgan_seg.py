@@ -2,8 +2,10 @@
 
 Paper: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
 Command: python -m gan_seg_jax.main --config=configs/cgan_seg.py
-Words behind the colon: smoke; paper (L_GAN + 100 L1 at 2e-4 and nothing else; photo -> labels by L1 is known to be
-weak).
+Words behind the colon: smoke; paper (L_GAN + 100 L1 at 2e-4 and nothing else, BatchNorm in the discriminator; photo ->
+labels by L1 is known to be weak). The networks are the same in all forms, and smaller than the paper's.
+Cost and score, `scenes`, two CPU cores: 2.5 minutes, 66 images/s; test mIoU 0.495, paper 0.357 (one seed, spread not
+measured).
 """
 
 from ml_collections import ConfigDict

@@ -3,6 +3,7 @@
 Paper: Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, arXiv:1505.04597.
 Command: python -m gan_seg_jax.main --config=configs/supervised_seg.py
 Words behind the colon: smoke.
+Cost and score, `scenes`, two CPU cores: 2.5 minutes, 67 images/s; test mIoU 0.473 (one seed, spread not measured).
 """
 
 from ml_collections import ConfigDict
