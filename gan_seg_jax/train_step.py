@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from gan_seg_jax import augment
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.state import AdversarialState, Networks, NetworkState, fold_name, step_key
 
 Updates = tuple[tuple[str, ...], ...]
@@ -121,6 +122,11 @@ def _judge(nets: Networks, outputs, through, batch, group, method, config):
 
     def judge(params, outputs):
         out = method.losses(nets.replace(params=params), outputs, batch, nets.rng, config)
+        missing = [role for role in group if role not in out.losses]
+        if missing:
+            raise InputError(
+                f"config.phases moves {missing[0]}, but the method has losses for {sorted(out.losses)} only."
+            )
         distinct: dict[int, list[str]] = {}
         for role in group:
             distinct.setdefault(id(out.losses[role]), []).append(role)

@@ -1,6 +1,7 @@
 """Every config trains its method: only the roles of the phase move, and one compilation serves every step."""
 
 import importlib
+import types
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from gan_seg_jax import config as config_lib
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import example_batch
 from gan_seg_jax.methods import METHODS, get_method
 from gan_seg_jax.optimizers import create_optimizers
@@ -67,3 +69,23 @@ def test_method_trains(name):
                 lambda a, b: bool((a == b).all()), before.networks[role].params, state.networks[role].params
             )
             assert all(jax.tree.leaves(same)) == (role not in moving), role
+
+
+def test_a_role_without_a_loss_is_named():
+    config = load("supervised_seg")
+    method = get_method(config.method)
+    modules = method.build(config)
+    batch = example_batch(method.STREAMS, config)
+    state = create_state(init_variables(method, modules, batch, config, 0), modules, {}, seed=0)
+    h, w = config.canvas_size
+    stream = {
+        "image": np.zeros((2, h, w, 3), np.uint8), "label": np.zeros((2, h, w), np.uint8),
+        "content": np.full((2, 2), (h, w), np.int32), "valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32),
+    }  # fmt: skip
+    forgetful = types.SimpleNamespace(**vars(method))
+    forgetful.losses = lambda *args: method.losses(*args)._replace(losses={})
+    with pytest.raises(InputError, match="moves segmenter"):
+        step = lambda state: train_step(
+            state, {"labelled": stream}, method=forgetful, config=config, updates=(("segmenter",),)
+        )
+        jax.eval_shape(step, state)
