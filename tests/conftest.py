@@ -1,5 +1,6 @@
 """Four virtual CPU devices for every test, and what grain needs of absl."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,3 +26,13 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A tiny set, a trained run on it, and a compile cache that all modules share; see `tests/tiny_runs.py`."""
+    from tests import tiny_runs  # after the devices are set: it imports JAX
+
+    made = tiny_runs.place(tmp_path_factory)
+    with tiny_runs.compile_cache(made.cache), contextlib.chdir(tiny_runs.ROOT):
+        yield made

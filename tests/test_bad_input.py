@@ -1,6 +1,5 @@
 """Bad input: exit code 2, a sentence that names the thing, no traceback, and nothing lost."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -13,13 +12,6 @@ from PIL import Image
 
 from gan_seg_jax import workdirs
 from tests import tiny_runs
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    made = tiny_runs.place(tmp_path_factory)
-    with tiny_runs.compile_cache(made.cache), contextlib.chdir(tiny_runs.ROOT):
-        yield made
 
 
 def contents(folder):

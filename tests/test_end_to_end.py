@@ -26,13 +26,6 @@ SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_cla
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    made = tiny_runs.place(tmp_path_factory)
-    with tiny_runs.compile_cache(made.cache), contextlib.chdir(tiny_runs.ROOT):
-        yield made
-
-
-@pytest.fixture(scope="module")
 def supervised(tiny, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("supervised") / "run"
     outcome = tiny_runs.command("main", *tiny_runs.supervised_args(tiny.data), f"--workdir={workdir}")

@@ -1,6 +1,5 @@
 """Scores of a split: every image once at its own size, on any number of devices, equal to scikit-learn's numbers."""
 
-import contextlib
 import itertools
 import json
 import shutil
@@ -162,13 +161,6 @@ def test_predictions_are_made_at_the_labels_own_size():
 
 
 # The command
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    made = tiny_runs.place(tmp_path_factory)
-    with tiny_runs.compile_cache(made.cache), contextlib.chdir(tiny_runs.ROOT):
-        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Labelling a folder of images: names, sizes, kinds of files, and what happens to damaged ones."""
 
-import contextlib
 import shutil
 
 import jax
@@ -12,13 +11,6 @@ from gan_seg_jax import predict
 from tests import tiny_runs
 
 FOLDERS = {"masks", "colors", "overlays", "confidence"}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    made = tiny_runs.place(tmp_path_factory)
-    with tiny_runs.compile_cache(made.cache), contextlib.chdir(tiny_runs.ROOT):
-        yield made
 
 
 @pytest.fixture
