@@ -49,6 +49,7 @@ def get_config() -> ConfigDict:
             "brightness": 0.0,  # strengths of colour jitter; 0 is off
             "contrast": 0.0,
             "saturation": 0.0,
+            "class_balance": 0.0,  # share of crops placed around a pixel of a class drawn evenly from the image's
         }
     )
 
@@ -57,11 +58,36 @@ def get_config() -> ConfigDict:
     config.networks = ConfigDict()
     config.optimizers = ConfigDict()
     config.init = ConfigDict()
+    # `pretrained.ROLE`: weights of that network's backbone, a .safetensors file in torchvision's or timm's layout, or
+    # "hf:OWNER/NAME"; "" is none. Read once, at the start of a run.
+    config.pretrained = ConfigDict()
     config.ema_decay = 0.0  # of the running average of weights used for evaluation (networks with `ema`); 0 is off
     config.losses = ConfigDict(
         {
-            "label_smoothing": 0.0,  # of the cross-entropy
-            "class_weights": (),  # of the cross-entropy, a number for each class; () is none
+            # The supervised loss is a weighted sum; a term of weight 0 is not computed.
+            "weights": {
+                "cross_entropy": 1.0,
+                "focal": 0.0,
+                "dice": 0.0,
+                "tversky": 0.0,
+                "lovasz": 0.0,  # Lovasz-softmax
+                "boundary": 0.0,  # cross-entropy that counts more near class boundaries
+                "hard_pixel": 0.0,  # cross-entropy of the hardest pixels of each image
+                "l1": 0.0,  # between class probabilities and the one-hot label
+                "mse": 0.0,
+            },
+            "auxiliary_weight": 0.4,  # of the same sum on auxiliary heads, where a network has them
+            "label_smoothing": 0.0,  # of cross_entropy, boundary and hard_pixel
+            "class_weights": (),  # of cross_entropy, focal, boundary and hard_pixel, one for each class; () is none
+            # Or computed from the training masks at the start of a run, and kept in its config.json as class_weights:
+            # inverse | median_frequency | root_median_frequency | effective_number; "" is off.
+            "class_weighting": "",
+            "focal_gamma": 2.0,
+            "tversky_alpha": 0.3,  # weight of false positives
+            "tversky_beta": 0.7,  # weight of false negatives
+            "boundary_strength": 10.0,  # how much more a pixel on a boundary counts
+            "boundary_sigma": 5.0,  # how far that reaches, pixels
+            "hard_pixel_fraction": 0.25,  # share of the known pixels that counts as hard
         }
     )
 
@@ -80,13 +106,19 @@ def get_config() -> ConfigDict:
 def adam(**overrides) -> ConfigDict:
     """Return the fields of an optimizer: Adam with beta1 0.5, the habit of GANs."""
     fields = {
-        "name": "adam",  # adam | sgd
+        "name": "adam",  # adam | adamw | sgd
         "learning_rate": 2e-4,
-        "schedule": "constant",  # constant | poly | cosine | linear
+        "schedule": "constant",  # constant | poly | cosine | linear | step
+        "poly_power": 0.9,
+        "decay_at": (0.5, 0.75),  # of schedule step: shares of the run at which the rate is multiplied ...
+        "decay_factor": 0.1,  # ... by this
         "warmup_steps": 0,
+        "head_factor": 1.0,  # of the rate, for all that is not the pre-trained backbone
         "beta1": 0.5,  # momentum for sgd
         "beta2": 0.999,
-        "weight_decay": 0.0,  # decoupled; not on biases and norms
+        "l1": 0.0,  # regularisation: l1 |w| + l2 / 2 w^2 added to the loss; not on biases and norms
+        "l2": 0.0,
+        "weight_decay": 0.0,  # decoupled from the gradient's scale; not on biases and norms
         "clip_norm": 0.0,  # of the role's whole gradient; 0 is off
     }
     return ConfigDict({**fields, **overrides})

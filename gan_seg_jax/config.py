@@ -48,6 +48,8 @@ def check(config: ConfigDict) -> None:
     _expect(ok, "augment.scale", scale, "(low, high) with 0 < low <= high")
     for name in ("brightness", "contrast", "saturation"):
         _expect(config.augment[name] >= 0, f"augment.{name}", config.augment[name], "0 (off) or a positive strength")
+    balance = config.augment.class_balance
+    _expect(0 <= balance <= 1, "augment.class_balance", balance, "a share, 0 (off) to 1")
     if config.augment.transpose:
         _expect(
             config.crop_size[0] == config.crop_size[1], "crop_size", config.crop_size, "square with augment.transpose"
@@ -58,16 +60,34 @@ def check(config: ConfigDict) -> None:
         for name in ("beta1", "beta2"):
             value = optimizer[name]
             _expect(0.0 <= value < 1.0, f"optimizers.{role}.{name}", value, "at least 0 and less than 1")
-        for name in ("weight_decay", "clip_norm", "warmup_steps"):
+        for name in ("weight_decay", "clip_norm", "warmup_steps", "l1", "l2"):
             value = optimizer[name]
             _expect(0 <= value < math.inf, f"optimizers.{role}.{name}", value, "0 (off) or a positive number")
-    for name, value in config.losses.items():
-        if isinstance(value, (int, float)):
-            _expect(0 <= value < math.inf, f"losses.{name}", value, "0 or a positive number")
-    smoothing = config.losses.label_smoothing
-    _expect(smoothing < 1, "losses.label_smoothing", smoothing, "at least 0 and less than 1")
+        for name in ("head_factor", "poly_power", "decay_factor"):
+            value = optimizer[name]
+            _expect(0 < value < math.inf, f"optimizers.{role}.{name}", value, "a positive number")
+        shares = optimizer.decay_at
+        ok = all(isinstance(share, (int, float)) and 0 < share < 1 for share in shares)
+        _expect(ok, f"optimizers.{role}.decay_at", shares, "shares of the run, between 0 and 1")
+    _check_losses(config)
     _check_networks(config)
     _check_phases(config)
+
+
+def _check_losses(config: ConfigDict) -> None:
+    """Check the weights of the losses and their options."""
+    weights = {f"weights.{name}": value for name, value in config.losses.weights.items()}
+    for name, value in {**dict(config.losses.items()), **weights}.items():
+        if isinstance(value, (int, float)):
+            _expect(0 <= value < math.inf, f"losses.{name}", value, "0 or a positive number")
+    smoothing, fraction = config.losses.label_smoothing, config.losses.hard_pixel_fraction
+    _expect(smoothing < 1, "losses.label_smoothing", smoothing, "at least 0 and less than 1")
+    _expect(0 < fraction <= 1, "losses.hard_pixel_fraction", fraction, "more than 0 and at most 1")
+    _expect(
+        config.losses.boundary_sigma > 0, "losses.boundary_sigma", config.losses.boundary_sigma, "pixels, more than 0"
+    )
+    for role in config.pretrained:
+        _expect(role in config.networks, "pretrained", role, f"roles of config.networks ({', '.join(config.networks)})")
 
 
 def _check_networks(config: ConfigDict) -> None:

@@ -1,32 +1,40 @@
 """`config.optimizers.ROLE` -> optax transform."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from gan_seg_jax.config import phase_ends, updates_of
 from gan_seg_jax.errors import unknown
 
+BACKBONE = "backbone"  # the name under which every network holds its backbone's parameters
+
 
 def learning_rate(options: ConfigDict, horizon: int) -> optax.Schedule:
     """Return the schedule of one role over its own `horizon` updates.
 
-    `constant`; `poly`: rate (1 - t/T)^0.9 (DeepLab); `cosine`; `linear`: flat for the first half, then linearly to 0
-    (pix2pix). `warmup_steps` updates of linear warm-up come first and are part of the horizon.
+    `constant`; `poly`: rate (1 - t/T)^poly_power (DeepLab: 0.9); `cosine`; `linear`: flat for the first half, then
+    linearly to 0 (pix2pix); `step`: times `decay_factor` at each share `decay_at` of the horizon. `warmup_steps`
+    updates of linear warm-up come first and are part of the horizon.
 
     Args:
-        options: with `schedule`, `learning_rate`, `warmup_steps`.
+        options: with `schedule`, `learning_rate`, `warmup_steps`, and those of the schedule.
         horizon: T, updates in the whole run.
     """
     rate, warmup = options.learning_rate, options.warmup_steps
     rest = max(horizon - warmup, 1)
     schedules = {
         "constant": lambda: optax.constant_schedule(rate),
-        "poly": lambda: optax.polynomial_schedule(rate, 0.0, 0.9, rest),
+        "poly": lambda: optax.polynomial_schedule(rate, 0.0, options.poly_power, rest),
         "cosine": lambda: optax.cosine_decay_schedule(rate, rest),
         "linear": lambda: optax.linear_schedule(rate, 0.0, rest - rest // 2, transition_begin=rest // 2),
+        "step": lambda: optax.piecewise_constant_schedule(
+            rate, {round(share * rest): options.decay_factor for share in options.decay_at}
+        ),
     }
     if options.schedule not in schedules:
         raise unknown("learning-rate schedule", options.schedule, schedules)
@@ -39,11 +47,12 @@ def learning_rate(options: ConfigDict, horizon: int) -> optax.Schedule:
 def create_optimizer(options: ConfigDict, horizon: int) -> optax.GradientTransformation:
     """Return the optax transform that `options` describes.
 
-    Weight decay is decoupled and leaves vectors alone (biases, scales of normalisation layers). `clip_norm` 0 is off.
+    Regularisation is part of the loss, l1 |w| + l2 / 2 w^2, so its gradient passes through momentum and Adam's scaling;
+    it comes after clipping. Weight decay is decoupled from them (Loshchilov and Hutter 2019, arXiv:1711.05101: `adamw`
+    is `adam` with weight_decay). Both leave vectors alone (biases, scales of normalisation layers).
 
     Args:
-        options: `config.optimizers.ROLE`: name, learning_rate, schedule, warmup_steps, beta1, beta2, weight_decay,
-            clip_norm.
+        options: `config.optimizers.ROLE`; its fields are explained in `configs/common.py`.
         horizon: how often this role is updated in the whole run.
 
     Raises:
@@ -51,20 +60,37 @@ def create_optimizer(options: ConfigDict, horizon: int) -> optax.GradientTransfo
     """
     makers = {
         "adam": lambda: optax.scale_by_adam(b1=options.beta1, b2=options.beta2),
+        "adamw": lambda: optax.scale_by_adam(b1=options.beta1, b2=options.beta2),
         "sgd": lambda: optax.trace(decay=options.beta1),
     }
     if options.name not in makers:
         raise unknown("optimizer", options.name, makers)
     parts = [optax.clip_by_global_norm(options.clip_norm)] if options.clip_norm > 0 else []
+    if options.l2 > 0:
+        parts.append(optax.add_decayed_weights(options.l2, mask=_matrices))
+    if options.l1 > 0:
+        parts.append(optax.masked(optax.stateless(partial(_add_sign, options.l1)), _matrices))
     parts.append(makers[options.name]())
     if options.weight_decay > 0:
         parts.append(optax.add_decayed_weights(options.weight_decay, mask=_matrices))
+    if options.head_factor != 1.0:
+        parts.append(optax.masked(optax.scale(options.head_factor), _head))
     return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate(options, horizon)))
 
 
 def _matrices(params):
     """Return a mask of the leaves that are not vectors or scalars."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _head(params):
+    """Return a mask of what does not belong to the network's backbone."""
+    return {name: jax.tree.map(lambda _, name=name: name != BACKBONE, tree) for name, tree in params.items()}
+
+
+def _add_sign(strength, gradients, params):
+    """Add the gradient of strength |w|."""
+    return jax.tree.map(lambda gradient, weight: gradient + strength * jnp.sign(weight), gradients, params)
 
 
 def create_optimizers(config: ConfigDict) -> Mapping[str, optax.GradientTransformation]:

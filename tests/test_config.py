@@ -50,6 +50,11 @@ BAD = [
     ("networks.discriminator.channels", -4),
     ("networks.discriminator.layers", -1), ("networks.generator.dropout", 1.0), ("networks.generator.dropout", -0.1),
     ("losses.label_smoothing", 1.0), ("losses.label_smoothing", -0.1),
+    ("losses.weights.dice", -1.0), ("losses.weights.focal", float("nan")), ("losses.hard_pixel_fraction", 0.0),
+    ("losses.hard_pixel_fraction", 1.5), ("losses.boundary_sigma", 0.0), ("losses.focal_gamma", -1.0),
+    ("augment.class_balance", 1.5), ("augment.class_balance", -0.5),
+    ("optimizers.generator.l1", -1.0), ("optimizers.generator.l2", float("nan")),
+    ("optimizers.generator.head_factor", 0.0), ("optimizers.generator.decay_at", (0.5, 1.0)),
     ("phases", ()), ("phases", (1,)), ("phases", ((1,),)), ("phases", ((0, ((G,),)),)), ("phases", ((-1, ((G,),)),)),
     ("phases", ((1, ()),)), ("phases", ((1, ((),)),)), ("phases", ((1, (G,)),)), ("phases", ((1, G),)),
     ("phases", ((1, 2),)),
@@ -147,11 +152,11 @@ def test_differences_name_the_field():
     new = copy.deepcopy(old)
     new["networks"]["generator"]["channels"] = [8, 16]
     new["seed"] = 3
-    del new["losses"]["l1_weight"]
+    del new["losses"]["label_smoothing"]
     new["losses"]["dice_weight"] = 2.0
     assert differences(old, new) == [
         ("losses.dice_weight", "(absent)", 2.0),
-        ("losses.l1_weight", 1.0, "(absent)"),
+        ("losses.label_smoothing", 0.0, "(absent)"),
         ("networks.generator.channels", [32, 64], [8, 16]),
         ("seed", 0, 3),
     ]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import cgan_seg, common
@@ -17,6 +18,7 @@ from gan_seg_jax.optimizers import create_optimizer, create_optimizers, learning
         ("poly", {0: 0.1, 50: 0.1 * 0.5**0.9, 75: 0.1 * 0.25**0.9, 100: 0.0, 120: 0.0}),
         ("cosine", {0: 0.1, 50: 0.05, 25: 0.05 * (1 + np.cos(np.pi / 4)), 100: 0.0}),
         ("linear", {0: 0.1, 50: 0.1, 75: 0.05, 100: 0.0, 120: 0.0}),
+        ("step", {0: 0.1, 49: 0.1, 51: 0.01, 74: 0.01, 76: 0.001, 120: 0.001}),
     ],
 )
 def test_schedules(schedule, values):
@@ -25,7 +27,7 @@ def test_schedules(schedule, values):
         np.testing.assert_allclose(rate(step), value, atol=1e-7, err_msg=f"step {step}")
 
 
-@pytest.mark.parametrize("schedule", ["constant", "poly", "cosine", "linear"])
+@pytest.mark.parametrize("schedule", ["constant", "poly", "cosine", "linear", "step"])
 def test_warmup_is_part_of_the_horizon(schedule):
     rate = learning_rate(common.adam(learning_rate=0.1, schedule=schedule, warmup_steps=10), 110)
     plain = learning_rate(common.adam(learning_rate=0.1, schedule=schedule), 100)
@@ -35,7 +37,7 @@ def test_warmup_is_part_of_the_horizon(schedule):
 
 
 def test_schedules_of_the_shortest_runs():
-    for schedule in ("constant", "poly", "cosine", "linear"):
+    for schedule in ("constant", "poly", "cosine", "linear", "step"):
         for horizon in (0, 1):
             assert np.isfinite(learning_rate(common.adam(schedule=schedule), horizon)(0))
         assert np.isfinite(learning_rate(common.adam(schedule=schedule, warmup_steps=9), 3)(2))
@@ -64,6 +66,51 @@ def test_weight_decay_is_decoupled_and_leaves_vectors_alone():
     np.testing.assert_allclose(changes["kernel"], np.full((2, 2), -0.1 * 0.5 * 3.0), rtol=1e-6)
     np.testing.assert_array_equal(changes["bias"], 0.0)
     np.testing.assert_array_equal(changes["scale"], 0.0)
+
+
+def test_poly_has_its_power():
+    rate = learning_rate(common.adam(learning_rate=0.1, schedule="poly", poly_power=2.0), 100)
+    np.testing.assert_allclose(rate(50), 0.1 * 0.5**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_regularisation_equals_the_gradient_of_its_term(name):
+    strength = {"l1": 0.3, "l2": 0.2}
+    params = {"kernel": jnp.array([[2.0, -3.0]]), "bias": jnp.array([1.0])}
+
+    def term(params):
+        weight = params["kernel"]
+        return strength["l1"] * jnp.sum(jnp.abs(weight)) + strength["l2"] / 2 * jnp.sum(weight**2)
+
+    gradient = {"kernel": jnp.array([[0.5, 0.1]]), "bias": jnp.array([0.4])}
+    whole = jax.tree.map(jnp.add, gradient, jax.grad(term)(params))
+    tx = create_optimizer(common.adam(name=name, learning_rate=0.1, **strength), 100)
+    plain = create_optimizer(common.adam(name=name, learning_rate=0.1), 100)
+    state, plain_state = tx.init(params), plain.init(params)
+    for _ in range(2):
+        changes, state = tx.update(gradient, state, params)
+        expected, plain_state = plain.update(whole, plain_state, params)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), changes, expected)
+
+
+def test_adamw_is_that_of_optax():
+    params, gradient = {"kernel": jnp.array([[2.0, -3.0]])}, {"kernel": jnp.array([[0.5, 0.1]])}
+    tx = create_optimizer(common.adam(name="adamw", learning_rate=0.1, beta1=0.9, weight_decay=0.01), 100)
+    reference = optax.adamw(0.1, b1=0.9, b2=0.999, weight_decay=0.01)
+    states = [tx.init(params), reference.init(params)]
+    for _ in range(3):
+        (changes, states[0]), (expected, states[1]) = (
+            t.update(gradient, state, params) for t, state in zip((tx, reference), states, strict=True)
+        )
+        np.testing.assert_allclose(changes["kernel"], expected["kernel"], rtol=1e-6)
+
+
+def test_the_head_has_its_factor():
+    tx = create_optimizer(common.adam(name="sgd", learning_rate=0.1, beta1=0.0, head_factor=10.0), 100)
+    params = {"backbone": {"conv": jnp.zeros(1)}, "classifier": {"backbone": jnp.zeros(1)}}
+    changes, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    np.testing.assert_allclose(changes["backbone"]["conv"], -0.1, rtol=1e-6)
+    np.testing.assert_allclose(changes["classifier"]["backbone"], -1.0, rtol=1e-6)
 
 
 def test_clipping_is_by_the_whole_gradient():
@@ -102,7 +149,7 @@ def test_only_moving_roles_have_optimizers():
     [
         ("name", "adma", "Unknown optimizer 'adma'. Did you mean 'adam'"),
         ("schedule", "polly", "Unknown learning-rate schedule 'polly'. Did you mean 'poly'"),
-        ("name", "", "Known: adam, sgd"),
+        ("name", "", "Known: adam, adamw, sgd"),
     ],
 )
 def test_unknown_names(field, value, message):
