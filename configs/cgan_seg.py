@@ -27,12 +27,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.init.generator = config.init.discriminator = ""
     config.losses.adversarial = "non_saturating"  # a name in gan_seg_jax.losses.adversarial.ADVERSARIAL
     config.losses.adversarial_weight = 0.01
-    config.losses.l1_weight = 1.0
-    config.losses.cross_entropy_weight = 1.0
+    config.losses.weights.l1 = 1.0
     if "paper" in chosen:
         config.losses.adversarial_weight = 1.0
-        config.losses.l1_weight = 100.0
-        config.losses.cross_entropy_weight = 0.0
+        config.losses.weights.l1 = 100.0
+        config.losses.weights.cross_entropy = 0.0
         config.optimizers.generator = common.adam()
         config.networks.discriminator.norm = "batch"
     if "smoke" in chosen:

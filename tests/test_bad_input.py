@@ -90,7 +90,7 @@ GAN_FIELDS = (
     ("networks.discriminator.layers=6", "layers"), ("networks.discriminator.layers=-1", "layers"),
     ("networks.discriminator.channels=0", "channels"), ("networks.discriminator.norm=bach", "batch"),
     ("losses.adversarial=hing", "hinge"), ("losses.adversarial_weight=-1.0", "adversarial_weight"),
-    ("losses.l1_weight=nan", "l1_weight"),
+    ("losses.weights.l1=nan", "losses.weights.l1"),
 )  # fmt: skip
 
 
@@ -238,7 +238,7 @@ def finished(tiny, tmp_path):
         ("seed=1", ("config.seed", "0", "1")),
         ("batch_size=8", ("config.batch_size", "4", "8")),
         ("networks.generator.channels=(8, 8)", ("config.networks.generator.channels", "[4, 8]", "[8, 8]")),
-        ("losses.l1_weight=7.0", ("config.losses.l1_weight", "7.0")),
+        ("losses.weights.l1=7.0", ("config.losses.weights.l1", "7.0")),
         ("optimizers.generator.learning_rate=0.5", ("config.optimizers.generator.learning_rate", "0.5")),
         ("augment.flip_vertical=True", ("config.augment.flip_vertical", "False", "True")),
     ],

@@ -225,8 +225,8 @@ def test_cgan_equals_a_step_written_by_hand():
         l1 = jnp.sum(jnp.abs(fake - truth).mean(-1) * known) / jnp.sum(known)
         cross_entropy = -jnp.sum(truth * jax.nn.log_softmax(logits)) / jnp.sum(known)
         weights = config.losses
-        total = weights.adversarial_weight * jnp.mean(jax.nn.softplus(-scores)) + weights.l1_weight * l1
-        return total + weights.cross_entropy_weight * cross_entropy, new["batch_stats"]
+        total = weights.adversarial_weight * jnp.mean(jax.nn.softplus(-scores)) + weights.weights.l1 * l1
+        return total + weights.weights.cross_entropy * cross_entropy, new["batch_stats"]
 
     (value_g, new_stats_g), grad_g = fast(jax.value_and_grad(loss_g, has_aux=True))(variables[G]["params"])
     new_g = jax.tree.map(lambda p, g: p - g, variables[G]["params"], grad_g)

@@ -53,7 +53,7 @@ class SpectralNet(nn.Module):
 def tiny_config(**overrides) -> ConfigDict:
     """Return what the step reads of a config, without augmentation."""
     off = {"flip_horizontal": False, "flip_vertical": False, "transpose": False, "scale": (1.0, 1.0)}
-    off |= {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+    off |= {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "class_balance": 0.0}
     fields = {"crop_size": (SIZE, SIZE), "augment": off, "rounds": 1, "share_forward": False, "ema_decay": 0.0}
     return ConfigDict({**fields, **overrides})
 

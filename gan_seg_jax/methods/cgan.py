@@ -5,12 +5,17 @@ The generator G maps an image x to class logits; the discriminator D sees the im
 softmax(G(x)) and scores patches. Each descends
 
     L_D = 1/2 [ loss(D(x, y), real) + loss(D(x, softmax G(x)), fake) ]
-    L_G = w_adv loss(D(x, softmax G(x)), real) + w_L1 mean|softmax G(x) - y| + w_CE CE(G(x), y)
+    L_G = w_adv loss(D(x, softmax G(x)), real) + S(G(x), y),   S = w_L1 mean|softmax G(x) - y| + w_CE CE(G(x), y) + ...
+
+where S is the weighted sum of `config.losses.weights`; auxiliary heads of the generator add auxiliary_weight times S
+of their own and are not shown to the discriminator.
 
 Differences from the paper: the map has a channel per class instead of three colours (L1 between palette colours is no
-distance between classes); a cross-entropy term may be added (w_CE, 0 in `configs/cgan_seg.py:paper`). Pixels without a
-label are zero in the real and in the fake map alike, so that they tell the discriminator nothing.
+distance between classes); terms besides L1 may be added (none in `configs/cgan_seg.py:paper`). Pixels without a label
+are zero in the real and in the fake map alike, so that they tell the discriminator nothing.
 """
+
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -19,7 +24,8 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import adversarial, segmentation
-from gan_seg_jax.models import build_network
+from gan_seg_jax.losses.weighted import weighted_sum
+from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
@@ -41,36 +47,31 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     }
 
 
-def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[jax.Array, Networks]:
-    """Return the generator's class logits [b, h, w, k]."""
+def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
+    """Return what the generator returns: class logits [b, h, w, k], or a pair of them and those of auxiliary heads."""
     del rng, config
     return nets.apply("generator", batch["labelled"]["image"])
 
 
-def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
     del rng
     image, label = batch["labelled"]["image"], batch["labelled"]["label"]
     known = segmentation.known(label, config.num_classes)
     real = segmentation.one_hot(label, config.num_classes)
-    fake = jax.nn.softmax(outputs) * known[..., None]
+    logits, heads = split_heads(outputs)
+    fake = jax.nn.softmax(logits) * known[..., None]
     real_scores, nets = nets.apply("discriminator", image, real)
     fake_scores, nets = nets.apply("discriminator", image, fake, update=False)
 
     gan = adversarial.ADVERSARIAL[config.losses.adversarial]
-    l1 = segmentation.l1(fake, real, known)
     adversarial_term = gan.generator(fake_scores)
-    generator = config.losses.adversarial_weight * adversarial_term + config.losses.l1_weight * l1
-    if config.losses.cross_entropy_weight > 0:
-        cross_entropy = segmentation.cross_entropy(
-            outputs,
-            label,
-            class_weights=config.losses.class_weights or None,
-            label_smoothing=config.losses.label_smoothing,
-        )
-        generator += config.losses.cross_entropy_weight * cross_entropy
+    supervised, terms = weighted_sum(logits, label, config.losses)
+    generator = config.losses.adversarial_weight * adversarial_term + supervised
+    for head_logits in heads.values():
+        generator += config.losses.auxiliary_weight * weighted_sum(head_logits, label, config.losses)[0]
     metrics = {
-        "l1": l1,
+        **terms,
         "adversarial": adversarial_term,
         "discriminator_accuracy": adversarial.accuracy(real_scores, fake_scores, threshold=gan.threshold),
     }
@@ -81,7 +82,8 @@ def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config:
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
     """Return class logits [b, h, w, k]."""
-    return forward(nets, batch, rng, config)[0]
+    outputs, _ = forward(nets, batch, rng, config)
+    return split_heads(outputs)[0]
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:

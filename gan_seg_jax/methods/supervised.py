@@ -1,12 +1,21 @@
-"""Supervised segmentation: a network trained by pixel-wise cross-entropy, the yardstick of every other method."""
+"""Supervised segmentation: a network trained by pixel-wise losses alone, the yardstick of every other method.
+
+With z the logits, z_a those of auxiliary heads (networks that have some, in training only), y the label and S the
+weighted sum of losses that `config.losses.weights` asks for (cross-entropy alone by default):
+
+    L = S(z, y) + auxiliary_weight * sum_a S(z_a, y)
+"""
+
+from typing import Any
 
 import chex
 import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from gan_seg_jax.losses import segmentation
-from gan_seg_jax.models import build_network
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.losses.weighted import weighted_sum
+from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
@@ -14,30 +23,38 @@ STREAMS = ("labelled",)
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
-    """Return the segmenter."""
+    """Return the segmenter.
+
+    Raises:
+        InputError: no loss has a weight.
+    """
+    if not any(weight > 0 for weight in config.losses.weights.values()):
+        raise InputError("All of config.losses.weights are 0; give at least one loss a positive weight.")
     options = config.networks.segmenter
     return {"segmenter": build_network(options, dtype=config.dtype, num_classes=config.num_classes)}
 
 
-def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[jax.Array, Networks]:
-    """Return the segmenter's class logits [b, h, w, k]."""
+def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
+    """Return what the segmenter returns: class logits [b, h, w, k], or a pair of them and those of auxiliary heads."""
     del rng, config
     return nets.apply("segmenter", batch["labelled"]["image"])
 
 
-def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
-    """Return the mean cross-entropy over the labelled pixels."""
+def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+    """Return the loss (module docstring); its parts are metrics where there is more than one."""
     del rng
     label = batch["labelled"]["label"]
-    loss = segmentation.cross_entropy(
-        outputs,
-        label,
-        class_weights=config.losses.class_weights or None,
-        label_smoothing=config.losses.label_smoothing,
-    )
-    return LossOutput({"segmenter": loss}, nets)
+    logits, heads = split_heads(outputs)
+    loss, terms = weighted_sum(logits, label, config.losses)
+    metrics = terms if len(terms) > 1 or heads else {}
+    for name, head_logits in heads.items():
+        head_loss, _ = weighted_sum(head_logits, label, config.losses)
+        loss += config.losses.auxiliary_weight * head_loss
+        metrics = {**metrics, f"auxiliary/{name}": head_loss}
+    return LossOutput({"segmenter": loss}, nets, metrics)
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
     """Return class logits [b, h, w, k]."""
-    return forward(nets, batch, rng, config)[0]
+    outputs, _ = forward(nets, batch, rng, config)
+    return split_heads(outputs)[0]

@@ -4,15 +4,29 @@ import inspect
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.models.deeplab import DeepLabV1, DeepLabV2, DeepLabV3, DeepLabV3Plus
 from gan_seg_jax.models.discriminators import PatchGAN
+from gan_seg_jax.models.fcdensenet import FCDenseNet
+from gan_seg_jax.models.fcn import FCN
+from gan_seg_jax.models.pspnet import PSPNet
+from gan_seg_jax.models.segnet import SegNet
 from gan_seg_jax.models.unet import UNet
 
 MODELS: dict[str, type[nn.Module]] = {
+    "fcn": FCN,
     "unet": UNet,
+    "segnet": SegNet,
+    "pspnet": PSPNet,
+    "deeplabv1": DeepLabV1,
+    "deeplabv2": DeepLabV2,
+    "deeplabv3": DeepLabV3,
+    "deeplabv3plus": DeepLabV3Plus,
+    "fcdensenet": FCDenseNet,
     "patchgan": PatchGAN,
 }
 
@@ -39,3 +53,8 @@ def build_network(options: ConfigDict, *, dtype: str, **derived: Any) -> nn.Modu
         return model(**given, **derived, dtype=jnp.dtype(dtype))
     except TypeError as error:
         raise InputError(f"The network {options.name} cannot be built: {error}.") from error
+
+
+def split_heads(outputs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return (logits, auxiliary logits by name) of what a segmentation network returned: logits, or such a pair."""
+    return outputs if isinstance(outputs, tuple) else (outputs, {})

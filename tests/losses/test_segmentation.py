@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -151,3 +152,39 @@ def test_class_and_batch_permutations_change_nothing(seed, smoothing):
     expected = segmentation.cross_entropy(logits, label, label_smoothing=smoothing)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert found >= 0
+
+
+def test_focal_known_answers():
+    expected = np.mean([0.5**2 * -np.log(0.5), 0.9**2 * -np.log(0.1)])
+    np.testing.assert_allclose(segmentation.focal(_LOGITS, _LABEL), expected, rtol=1e-5)
+    expected = (2 * 0.5**2 * -np.log(0.5) + 3 * 0.9**2 * -np.log(0.1)) / 5
+    found = segmentation.focal(_LOGITS, _LABEL, class_weights=(2.0, 3.0, 7.0))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    logits, label = _random(5)
+    found = segmentation.focal(logits, label, gamma=0.0)
+    np.testing.assert_allclose(found, segmentation.cross_entropy(logits, label), rtol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_of_two_classes_equals_optax(gamma):
+    rng = np.random.default_rng(0)
+    score = rng.normal(0, 3, (2, 3, 4)).astype(np.float32)
+    label = rng.integers(0, 2, (2, 3, 4))
+    expected = optax.losses.sigmoid_focal_loss(score, label, gamma=gamma).mean()
+    found = segmentation.focal(np.stack([0 * score, score], axis=-1), label, gamma=gamma)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_of_a_certain_pixel_has_a_gradient(gamma):
+    logits = jnp.array([[[[1e4, 0.0, 0.0], [0.0, 0.0, 0.0]]]])
+    gradient = jax.grad(lambda x: segmentation.focal(x, jnp.array([[[0, 0]]]), gamma=gamma))(logits)
+    assert np.all(np.isfinite(gradient))
+    assert not np.any(gradient[0, 0, 0]) and np.any(gradient[0, 0, 1])
+
+
+def test_mse_known_answers():
+    prediction = jnp.array([[[[0.5, 0.5], [1.0, 0.0]]]])
+    target = jnp.array([[[[1.0, 0.0], [0.0, 1.0]]]])
+    np.testing.assert_allclose(segmentation.mse(prediction, target), 0.625)
+    np.testing.assert_allclose(segmentation.mse(prediction, target, jnp.array([[[True, False]]])), 0.25)

@@ -1,0 +1,85 @@
+"""The weighted sum of segmentation losses that a config asks for (`config.losses.weights`)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gan_seg_jax.errors import unknown
+from gan_seg_jax.losses import segmentation
+from gan_seg_jax.losses.boundary import boundary_cross_entropy
+from gan_seg_jax.losses.hard_pixels import hard_pixel_cross_entropy
+from gan_seg_jax.losses.lovasz import lovasz_softmax
+from gan_seg_jax.losses.region import dice, tversky
+
+
+def _mask_difference(difference: Callable) -> Callable:
+    """Return a loss of class probabilities against the one-hot mask."""
+
+    def loss(logits, label, options):
+        del options
+        num_classes = logits.shape[-1]
+        probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+        mask = segmentation.one_hot(label, num_classes)
+        return difference(probabilities, mask, segmentation.known(label, num_classes))
+
+    return loss
+
+
+def _cross_entropy_options(options: Any) -> dict[str, Any]:
+    return {"class_weights": options.class_weights or None, "label_smoothing": options.label_smoothing}
+
+
+# Name -> (logits, label, options) -> float32 scalar.
+TERMS: dict[str, Callable[[jax.Array, jax.Array, Any], jax.Array]] = {
+    "cross_entropy": lambda logits, label, options: segmentation.cross_entropy(
+        logits, label, **_cross_entropy_options(options)
+    ),
+    "focal": lambda logits, label, options: segmentation.focal(
+        logits, label, gamma=options.focal_gamma, class_weights=options.class_weights or None
+    ),
+    "dice": lambda logits, label, options: dice(logits, label),
+    "tversky": lambda logits, label, options: tversky(
+        logits, label, alpha=options.tversky_alpha, beta=options.tversky_beta
+    ),
+    "lovasz": lambda logits, label, options: lovasz_softmax(logits, label),
+    "boundary": lambda logits, label, options: boundary_cross_entropy(
+        logits,
+        label,
+        strength=options.boundary_strength,
+        sigma=options.boundary_sigma,
+        **_cross_entropy_options(options),
+    ),
+    "hard_pixel": lambda logits, label, options: hard_pixel_cross_entropy(
+        logits, label, fraction=options.hard_pixel_fraction, **_cross_entropy_options(options)
+    ),
+    "l1": _mask_difference(segmentation.l1),
+    "mse": _mask_difference(segmentation.mse),
+}
+
+
+def weighted_sum(logits: jax.Array, label: jax.Array, options: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Compute sum_t weights[t] loss_t over the terms whose weight is not 0; the others cost nothing.
+
+    Args:
+        logits: float [b, h, w, k]; computed in float32 whatever the dtype.
+        label: int [b, h, w], class ids, 255 = ignore.
+        options: `config.losses` (static): `weights`, term -> number, not negative; `class_weights` (k numbers, or ()
+            for none; of cross_entropy, focal, boundary and hard_pixel, since the others count classes, not pixels, or
+            are distances between maps); `label_smoothing` (of cross_entropy, boundary and hard_pixel); `focal_gamma`,
+            `tversky_alpha`, `tversky_beta`, `boundary_strength`, `boundary_sigma`, `hard_pixel_fraction`.
+
+    Returns:
+        The sum, float32 scalar, and the value of each term in it, before its weight. Every term is 0 with zero gradient
+        where no pixel is known.
+
+    Raises:
+        InputError: a weight has the name of no term; the nearest is given.
+    """
+    weights: Mapping[str, float] = options.weights
+    for name in weights:
+        if name not in TERMS:
+            raise unknown("loss in config.losses.weights:", name, TERMS)
+    terms = {name: TERMS[name](logits, label, options) for name, weight in weights.items() if weight > 0}
+    return sum((weights[name] * value for name, value in terms.items()), jnp.float32(0.0)), terms

@@ -1,0 +1,113 @@
+"""Lovasz-softmax against the definition of a Lovasz extension, in float64 and without sorting pixels."""
+
+import itertools
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gan_seg_jax.losses import lovasz
+from gan_seg_jax.losses.lovasz import lovasz_softmax
+
+
+def _set_function(wrong, labelled):
+    """Return 1 - IoU of a class if exactly the pixels of the mask `wrong` are wrong about it."""
+    predicted = labelled ^ wrong
+    return 1 - (labelled & predicted).sum() / (labelled | predicted).sum()
+
+
+def _brute_force(logits, label, num_classes):
+    """Return the mean over classes of the integral over t in 0..1 of the set function of {error >= t}."""
+    logits, known = np.asarray(logits, np.float64), label < num_classes
+    probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities = (probabilities / probabilities.sum(axis=-1, keepdims=True))[known]
+    label = label[known]
+    losses = []
+    for number in np.unique(label):
+        labelled = label == number
+        errors = np.abs(labelled - probabilities[:, number])
+        levels = np.unique(np.append(errors, 0.0))
+        losses.append(
+            sum((high - low) * _set_function(errors >= high, labelled) for low, high in itertools.pairwise(levels))
+        )
+    return np.mean(losses) if losses else 0.0
+
+
+def _random(seed, size=(2, 3, 4), num_classes=3):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (*size, num_classes)).astype(np.float32)
+    label = rng.integers(0, num_classes + 1, size)
+    return logits, np.where(label == num_classes, 255, label)
+
+
+_FAST = {"xla_backend_optimization_level": 0}
+_loss = jax.jit(jax.value_and_grad(lovasz_softmax), compiler_options=_FAST)
+
+
+def test_hard_predictions_have_one_minus_iou():
+    label = jnp.array([[[0, 0, 0, 1, 255]]])
+    logits = 100.0 * jax.nn.one_hot(jnp.array([[[0, 0, 1, 1, 2]]]), 3)
+    np.testing.assert_allclose(_loss(logits, label)[0], 1 - (2 / 3 + 1 / 2) / 2, rtol=1e-6)
+
+
+def test_one_pixel_has_its_error():
+    logits = jnp.log(jnp.array([[[[0.3, 0.7]]]]))
+    np.testing.assert_allclose(_loss(logits, jnp.array([[[0]]]))[0], 0.7, rtol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), ties=st.booleans())
+def test_equals_the_integral_over_level_sets(seed, ties):
+    logits, label = _random(seed)
+    if ties:
+        logits = np.round(logits / 2)
+    found, _ = _loss(logits, label)
+    np.testing.assert_allclose(found, _brute_force(logits, label, 3), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_is_that_of_the_definition(seed):
+    logits, label = _random(seed)
+    _, gradient = _loss(logits, label)
+    rng = np.random.default_rng(seed)
+    for _ in range(5):
+        direction = rng.normal(0, 1, logits.shape)
+        ahead, behind = (_brute_force(logits + sign * 1e-6 * direction, label, 3) for sign in (1, -1))
+        np.testing.assert_allclose(np.sum(gradient * direction), (ahead - behind) / 2e-6, rtol=1e-3, atol=1e-5)
+
+
+def test_many_pixels_keep_their_digits():
+    """Differences of IoU between neighbours are near float32's resolution of IoU itself."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (1, 256, 256, 2)).astype(np.float32)
+    label = np.where(rng.random((1, 256, 256)) < 0.3, 1, 0)
+    errors = 1 - np.take_along_axis(np.asarray(jax.nn.softmax(logits.astype(np.float64))), label[..., None], -1).ravel()
+    order = np.argsort(-errors)
+    losses = []
+    for number in (0, 1):
+        labelled = (label.ravel() == number)[order]
+        hits = labelled.sum() - np.cumsum(labelled)
+        jaccard = 1 - hits / (labelled.sum() + np.cumsum(~labelled))
+        losses.append(np.sum(errors[order] * np.diff(jaccard, prepend=0)))
+    np.testing.assert_allclose(_loss(logits, label)[0], np.mean(losses), rtol=1e-5)
+
+
+def test_sorting_is_numpy_s_and_lowers_for_every_platform():
+    keys = np.random.default_rng(0).integers(0, 2**32, (3, 50), np.uint32)
+    keys[:, ::5] = keys[:, :1]
+    found = jax.jit(lovasz._argsort)(keys)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, np.argsort(keys, axis=1, kind="stable"))
+    exported = jax.export.export(jax.jit(lovasz._argsort), platforms=("tpu", "cuda"))(keys)
+    assert "xui64>" not in exported.mlir_module()  # the packed form is the CPU's
+
+
+def test_vmap_takes_each_image_alone():
+    logits, label = _random(3)
+    each = jax.jit(jax.vmap(lambda x, y: lovasz_softmax(x[None], y[None])), compiler_options=_FAST)
+    expected = [_brute_force(logits[i], label[i], 3) for i in range(2)]
+    np.testing.assert_allclose(each(logits, label), expected, rtol=1e-5)
