@@ -41,8 +41,10 @@ def prepare(
         crop_size: height and width (h, w) of a training crop (static).
         options: static fields. Geometry: `flip_horizontal`, `flip_vertical`, `transpose` (bool; each with
             probability 0.5; all three give the 8 symmetries of the square, 90-degree turns included; classes that
-            have a left and a right side are not exchanged); `scale` (low, high), zoom, log-uniform. Colour:
-            `brightness`, `contrast`, `saturation`, see `color_jitter`. (1.0, 1.0), False and 0 are off.
+            have a left and a right side are not exchanged); `scale` (low, high), zoom, log-uniform; `class_balance`,
+            the probability that the window is drawn among those that show a pixel drawn uniformly from a class drawn
+            uniformly from the classes in the image. Colour: `brightness`, `contrast`, `saturation`, see
+            `color_jitter`. (1.0, 1.0), False and 0 are off.
         train: True draws crop, geometry and colour. False draws nothing and keeps the whole canvas.
 
     Returns:
@@ -82,6 +84,8 @@ def check_options(crop_size: tuple[int, int], options: Any) -> None:
     low, high = options.scale
     if not 0 < low <= high:
         raise InputError(f"scale is {tuple(options.scale)}; give (low, high) with 0 < low <= high, (1.0, 1.0) is off.")
+    if not 0 <= options.class_balance <= 1:
+        raise InputError(f"class_balance is {options.class_balance}; give a probability, 0 (off) to 1.")
     for name in ("brightness", "contrast", "saturation"):
         if not getattr(options, name) >= 0:
             raise InputError(f"{name} is {getattr(options, name)}; give 0 (off) or a positive strength.")
@@ -193,7 +197,10 @@ def _crop(
         zoom = jnp.exp(jax.random.uniform(zoom_key, minval=low, maxval=high))
     else:
         zoom = None
-    axes = [_draw_axis(axis_keys[i], content[i], flips[i], zoom, out_size=crop_size[i]) for i in range(2)]
+    pixel = (None, None)
+    if options.class_balance:
+        pixel = _draw_balanced_pixel(jax.random.fold_in(key, 2), label, content, share=options.class_balance)
+    axes = [_draw_axis(axis_keys[i], content[i], flips[i], zoom, pixel[i], out_size=crop_size[i]) for i in range(2)]
     coordinates = [resample.source_coordinates(crop_size[i], start=axes[i].start, step=axes[i].step) for i in range(2)]
     rows, columns = (resample.nearest_index(coordinates[i], content=content[i]) for i in range(2))
     label = label[rows][:, columns]
@@ -212,15 +219,66 @@ def _crop(
     return image, label, inside
 
 
-def _draw_axis(key: jax.Array, content: jax.Array, flip: jax.Array, zoom: jax.Array | None, *, out_size: int) -> Axis:
-    """Place a window uniformly: inside the content, or around it where the content is smaller than the window."""
+def _draw_balanced_pixel(
+    key: jax.Array, label: jax.Array, content: jax.Array, *, share: float
+) -> tuple[jax.Array, jax.Array]:
+    """Draw a class uniformly from those in the image, and one of its pixels uniformly.
+
+    Args:
+        key: a PRNG key.
+        label: uint8 [H, W].
+        content: int32 [2].
+        share: probability that a pixel is drawn at all.
+
+    Returns:
+        Row and column, int32; -1 where none is drawn or no pixel of the image is known.
+    """
+    share_key, class_key, pixel_key = jax.random.split(key, 3)
+    width = label.shape[1]
+    label = jnp.where(_content_mask(content[None], label.shape)[0], label, IGNORE).reshape(-1)
+    occurs = jnp.bincount(label, length=256)[:IGNORE] > 0
+    index = _draw_index(pixel_key, label == _draw_index(class_key, occurs))
+    found = jax.random.bernoulli(share_key, share) & jnp.any(occurs)
+    return jnp.where(found, index // width, -1), jnp.where(found, index % width, -1)
+
+
+def _draw_index(key: jax.Array, mask: jax.Array) -> jax.Array:
+    """Return an index, int32, drawn uniformly from those where the mask, bool [n], holds."""
+    counts = jnp.cumsum(mask)
+    return jnp.argmax(counts > jax.random.randint(key, (), 0, jnp.maximum(counts[-1], 1)))
+
+
+def _draw_axis(
+    key: jax.Array,
+    content: jax.Array,
+    flip: jax.Array,
+    zoom: jax.Array | None,
+    pixel: jax.Array | None,
+    *,
+    out_size: int,
+) -> Axis:
+    """Place a window uniformly: inside the content, or around it where the content is smaller than the window.
+
+    Where `pixel` is given and not -1, only windows inside the content that show this row or column are drawn; a window
+    around the content shows all of them.
+    """
     if zoom is None:
         slack = content - out_size
-        shift = jax.random.randint(key, (), 0, jnp.abs(slack) + 1)
-        start, step = jnp.sign(slack) * shift, 1.0
+        first, last = jnp.int32(0), jnp.abs(slack)
+        if pixel is not None:
+            wanted = (pixel >= 0) & (slack > 0)
+            first = jnp.where(wanted, jnp.maximum(pixel - out_size + 1, first), first)
+            last = jnp.where(wanted, jnp.minimum(pixel, last), last)
+        start, step = jnp.sign(slack) * jax.random.randint(key, (), first, last + 1), 1.0
         seen = out_size
     else:
         step = 1.0 / zoom
         seen = out_size * step
-        start = jax.random.uniform(key) * (content - seen)
+        first, last = 0.0, content - seen
+        if pixel is not None:
+            wanted = (pixel >= 0) & (last > 0)
+            centre = pixel + 0.5
+            first = jnp.where(wanted, jnp.maximum(centre - seen, 0.0), 0.0)
+            last = jnp.where(wanted, jnp.minimum(centre, last), last)
+        start = first + jax.random.uniform(key) * (last - first)
     return Axis(start=start + jnp.where(flip, seen, 0), step=jnp.where(flip, -step, step))

@@ -22,6 +22,7 @@ _OFF = {
     "brightness": 0.0,
     "contrast": 0.0,
     "saturation": 0.0,
+    "class_balance": 0.0,
 }
 _GEOMETRY = {"flip_horizontal": True, "flip_vertical": True, "transpose": True, "scale": (0.5, 2.0)}
 _COLOUR = {"brightness": 0.4, "contrast": 0.3, "saturation": 0.5}
@@ -58,7 +59,7 @@ def _compiled(crop_size, options, train):
     def prepare(stream, key):
         return augment.prepare(stream, key, crop_size=crop_size, options=options, train=train)
 
-    return jax.jit(prepare)
+    return jax.jit(prepare, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def _prepare(stream, crop_size, options, *, seed=0, train=True):
@@ -284,6 +285,99 @@ def test_same_key_same_batch_and_rows_differ():
     assert len({image.tobytes() for image in first["image"]}) == 8
 
 
+def _rare(seed, size=(40, 60), content=None, batch=200):
+    """Class 0 with a patch of class 1, about 1% of the pixels, and some void."""
+    stream = _stream(seed, size, content=content, batch=batch)
+    height, width = size if content is None else content
+    rng = np.random.default_rng(seed)
+    stream["label"][:] = 0
+    stream["label"][:, 0] = 255
+    for label in stream["label"]:
+        row, column = rng.integers(1, height - 4), rng.integers(0, width - 5)
+        label[row : row + 4, column : column + 5] = 1
+    return stream
+
+
+@pytest.mark.parametrize("geometry", [{}, _GEOMETRY])
+@pytest.mark.parametrize("content", [None, (36, 48)])
+def test_class_balance_shows_rare_classes(geometry, content):
+    """Half of the windows are placed around a pixel of the rare class, the others nearly as chance places them."""
+    stream = _rare(16, content=content)
+
+    def share(**balance):
+        batch = _prepare(stream, (12, 12), _options(**geometry | balance))
+        if "scale" not in geometry:
+            assert not np.any(np.all(batch["image"] == 0, axis=-1))  # the window stays inside the content
+        return np.mean(np.any(batch["label"] == 1, axis=(1, 2)))
+
+    rarely = share()
+    assert rarely < 0.35
+    assert abs(share(class_balance=1.0) - (0.5 + 0.5 * rarely)) < 0.12
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.8, 1.25)])
+def test_class_balance_keeps_the_pixel_in_the_window(scale):
+    """Where all known pixels are of one rare class, every window shows it."""
+    stream = _rare(17)
+    stream["label"][stream["label"] == 0] = 255
+    options = _options(**_GEOMETRY | {"scale": scale, "class_balance": 1.0})
+    batch = _prepare(stream, (12, 12), options)
+    shown = np.any(batch["label"] == 1, axis=(1, 2))
+    assert np.mean(shown) > (0.97 if scale != (1.0, 1.0) else 0.999)  # half a pixel may be cut off
+    assert np.all(np.mean(batch["label"] == 1, axis=0) > 0.02)  # anywhere in the window
+
+
+def test_class_balance_draws_classes_and_pixels_uniformly():
+    """Windows of one pixel are the drawn pixel itself."""
+    stream = _stream(18, (8, 8), batch=1)
+    label = np.full((8, 8), 0)
+    label[:, 4:] = np.arange(8)[:, None] // 4 + 1  # 32 of class 0, 16 of 1 and of 2
+    label[0, 0], label[7, 7] = 255, 9  # void, and a class of a single pixel
+    stream = jax.tree.map(lambda x: np.repeat(x, 4000, axis=0), stream)
+    stream["label"][:] = label
+    stream["image"][..., 0] = np.arange(64).reshape(8, 8)
+    half = _prepare(stream, (1, 1), _options(class_balance=0.5))
+    assert abs(np.mean(half["label"] == 9) - (0.5 * 0.25 + 0.5 / 64)) < 0.03
+    batch = _prepare(stream, (1, 1), _options(class_balance=1.0))
+    place = np.round((batch["image"][:, 0, 0, 0] + 1) * 127.5).astype(int)
+    np.testing.assert_array_equal(batch["label"][:, 0, 0], label.ravel()[place])
+    found, expected = np.bincount(place, minlength=64) / 4000, np.zeros(64)
+    for number in (0, 1, 2, 9):
+        expected += np.where(label.ravel() == number, 0.25 / np.sum(label == number), 0)
+    assert found[0] == 0  # void
+    np.testing.assert_allclose(found, expected, atol=5 * np.sqrt(0.25 / 4000))
+    np.testing.assert_allclose(found[expected > 0.2], 0.25, atol=0.04)
+    for number in (0, 1, 2):
+        np.testing.assert_allclose(found[label.ravel() == number].sum(), 0.25, atol=0.04)
+
+
+def test_class_balance_ignores_padding_and_falls_back():
+    stream = _stream(19, (24, 32), content=(16, 20), batch=64)
+    stream["label"][:, 20:] = 3  # what the host left in the padding does not matter
+    options = _options(class_balance=1.0)
+    batch = _prepare(stream, (8, 8), options)
+    assert not np.any(np.all(batch["image"] == 0, axis=-1))
+    stream["label"][:, :20] = 255
+    unknown = _prepare(stream, (8, 8), options)
+    plain = _prepare(stream, (8, 8), _options())
+    jax.tree.map(np.testing.assert_array_equal, unknown, plain)  # the ordinary draw
+    small = _stream(20, (24, 32), content=(6, 5), batch=64)
+    jax.tree.map(
+        np.testing.assert_array_equal, _prepare(small, (8, 8), options), _prepare(small, (8, 8), _options())
+    )  # every window shows all
+
+
+def test_without_class_balance_no_draw_changes():
+    """The sums of the labels of a crop, as they were before the option existed."""
+    stream = _stream(21, content=(20, 28), batch=3)
+    stream["label"][:] = (np.arange(24)[:, None] * 7 + np.arange(32)) % 251
+    found = []
+    for scale in ((1.0, 1.0), (0.5, 2.0)):
+        batch = _prepare(stream, (10, 12), _options(flip_horizontal=True, flip_vertical=True, scale=scale))
+        found.append(np.sum(batch["label"], axis=(1, 2)).tolist())
+    assert found == [[12960, 12720, 12000], [10080, 10108, 7868]]
+
+
 def test_sharded_batch_draws_the_same():
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
     stream = _stream(13, batch=4 * len(jax.devices()))
@@ -314,6 +408,7 @@ def test_content_is_traced_so_sizes_do_not_recompile():
         ({"scale": (2.0, 0.5)}, (16, 16), "low <= high"),
         ({"scale": (0.0, 1.0)}, (16, 16), "0 < low"),
         ({"brightness": -0.1}, (16, 16), "brightness is -0.1"),
+        ({"class_balance": 1.5}, (16, 16), "class_balance is 1.5"),
         ({}, (0, 16), "crop_size"),
     ],
 )
