@@ -89,6 +89,11 @@ def collect(folder: Path) -> str:
         parts.append(
             f"## Differences to `{next(iter(arms))}`, paired by seed\n\n" + _differences_table(rows, list(arms))
         )
+    if any(record.get("evaluations") for record in finished):
+        parts.append(
+            "## The same runs with other inference\n\nDifferences to the plain scores, paired by seed; minutes of the "
+            "whole command.\n\n" + _evaluations_table(arms)
+        )
     parts += [
         "## IoU per class\n\n" + _class_table(rows),
         "## Flags of `python -m gan_seg_jax.main`\n\n" + "\n".join(_run_lines(table)),
@@ -228,6 +233,24 @@ def _differences_table(rows: Mapping[str, Mapping[int, Record]], arms: Sequence[
             pairs.append(count)
             line.append(_text(mean, "+.4f") + ("" if half is None else f" ± {half:.4f}"))
         lines.append([name, str(max(pairs)), *line])
+    return _markdown(lines)
+
+
+def _evaluations_table(arms: Mapping[str, Sequence[Record]]) -> str:
+    """Return a row for each arm and each `evaluation-NAME.json` that its runs left."""
+    lines = [["", "n", "mIoU", "difference", "boundary F1", "difference", "minutes"]]
+    for arm, found in arms.items():
+        for name in dict.fromkeys(name for record in found for name in record.get("evaluations", {})):
+            line = []
+            for score in ("miou", "boundary_f1"):
+                plain = {record["seed"]: _reported(record).get(score) for record in found}
+                other = {r["seed"]: r["evaluations"][name].get(score) for r in found if name in r["evaluations"]}
+                _, mean, half = paired_differences(plain, other)
+                line += [_mean_text(list(other.values()), ".4f")]
+                line += [_text(mean, "+.4f") + ("" if half is None else f" ± {half:.4f}")]
+            seconds = [r["evaluations"][name].get("seconds") for r in found if name in r["evaluations"]]
+            minutes = [None if s is None else s / 60 for s in seconds]
+            lines.append([f"{arm}, {name}", str(len(other)), *line, _mean_text(minutes, ".1f")])
     return _markdown(lines)
 
 

@@ -55,7 +55,7 @@ def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str])
     if start is None:
         start = {
             "arm": arm, "seed": seed, "arguments": list(arguments), **now, "resumed": [], "hardware": hardware(),
-            "python": platform.python_version(), "exit_code": None, "message": "",
+            "python": platform.python_version(), "exit_code": None, "message": "", "then": {},
         }  # fmt: skip
     else:
         start = {**start, "resumed": [*start["resumed"], now], "exit_code": None, "message": ""}
@@ -65,6 +65,19 @@ def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str])
 def write_outcome(workdir: Path, exit_code: int, message: str) -> None:
     """Note how the cell ended."""
     write_json(workdir / START_FILE, {**read_start(workdir), "exit_code": exit_code, "message": message})
+
+
+def write_then(workdir: Path, name: str, seconds: float) -> None:
+    """Note that a command on the finished run is done, and how long it took (wall time, start and compilation in)."""
+    start = read_start(workdir)
+    then = {**start.get("then", {}), name: round(seconds, 1)}
+    write_json(workdir / START_FILE, {**start, "then": then, "exit_code": 0, "message": ""})
+
+
+def _evaluations(workdir: Path) -> dict[str, Any]:
+    """Return name -> contents of every `evaluation-NAME.json`."""
+    files = sorted(workdir.glob("evaluation-*.json"))
+    return {file.stem.removeprefix("evaluation-"): _read_json(file) for file in files}
 
 
 def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
@@ -94,6 +107,8 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "hardware": {**start["hardware"], "devices": devices},
         **{name: result.get(name) for name in MEASURES},
         "scores": {name: result.get(name) for name in ("val", "test", "baselines")},
+        "then": start.get("then", {}),
+        "evaluations": _evaluations(workdir),
     }
 
 

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from typing import Any
 import collect
 import records
 
-COMMAND = (sys.executable, "-m", "gan_seg_jax.main")
+COMMAND = (sys.executable, "-m")
+PACKAGE = "gan_seg_jax"
 DIVERGED, PREEMPTED = 3, 75  # exit codes of the command, see ARCHITECTURE.md
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MESSAGE_LINES = 20  # of a cell's last words that are searched for its error
@@ -37,12 +39,15 @@ class Arm:
         config: config file, relative to the repository, with words behind a colon.
         overrides: further flags; `{data_dir}`, `{workdir}` (of the table) and `{seed}` are filled in.
         seeds: one cell is run for each.
+        then: commands on the finished run, each a module and its flags without `--workdir`, in their order: such as
+            `("evaluate", "--flip")`. The `evaluation-*.json` they leave become rows of a second table.
     """
 
     name: str
     config: str
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    then: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Cell:
         arguments: flags of the command without `--workdir`, placeholders of folders not filled in.
         places: placeholder -> folder on this machine.
         picture: whether its sample panel stands for the arm.
+        then: commands on the finished run.
     """
 
     arm: str
@@ -62,6 +68,7 @@ class Cell:
     arguments: tuple[str, ...]
     places: dict[str, Path]
     picture: bool
+    then: tuple[tuple[str, ...], ...] = ()
 
     @property
     def name(self) -> str:
@@ -154,7 +161,7 @@ def main(
         title: heading of the table.
         arms: the rows in their order; differences are taken against the first.
         argv: flags, those of the process by default.
-        command: what trains a cell (replaced in tests).
+        command: what runs a module of ours (replaced in tests).
 
     Returns:
         The exit code.
@@ -243,7 +250,7 @@ def _cells(arms: Sequence[Arm], options: argparse.Namespace) -> list[Cell]:
         for seed in arm.seeds:
             flags = [flag.replace("{seed}", str(seed)) for flag in (*arm.overrides, *options.override)]
             arguments = (f"--config={arm.config}", *flags, f"--config.seed={seed}")
-            cells.append(Cell(arm.name, seed, arguments, places, picture=seed == arm.seeds[0]))
+            cells.append(Cell(arm.name, seed, arguments, places, picture=seed == arm.seeds[0], then=arm.then))
     return cells
 
 
@@ -278,7 +285,26 @@ def _write_table(folder: Path, script: str, title: str, arms: Sequence[Arm], cel
 
 
 def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label: str) -> int:
-    """Run a cell unless it is over; return its exit code, 75 if a signal asked to end."""
+    """Run a cell, and what follows it, unless it is over; return its exit code, 75 if a signal asked to end."""
+    code = _train(cell, command, interrupts, label)
+    for module, *flags in cell.then if code == 0 else ():
+        name = " ".join((module, *flags))
+        if name in records.read_start(cell.workdir).get("then", {}):
+            continue
+        if interrupts.noted:
+            return PREEMPTED
+        print(f"{label}: {name}", flush=True)
+        began = time.monotonic()
+        code, message = interrupts.run([*command, f"{PACKAGE}.{module}", *flags, f"--workdir={cell.workdir}"])
+        if code != 0:
+            if not interrupts.noted:
+                records.write_outcome(cell.workdir, code, f"{name}: {message}")
+            return PREEMPTED if interrupts.noted else code
+        records.write_then(cell.workdir, name, time.monotonic() - began)
+    return code
+
+
+def _train(cell: Cell, command: Sequence[str], interrupts: Interrupts, label: str) -> int:
     start = records.read_start(cell.workdir)
     if start is not None and records.read_summary(cell.workdir) is not None:
         print(f"{label}: finished already.", flush=True)
@@ -290,7 +316,7 @@ def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label:
         return PREEMPTED
     print(f"{label}: {'resuming' if start else 'starting'}: {' '.join(cell.arguments)}", flush=True)
     records.write_start(cell.workdir, arm=cell.arm, seed=cell.seed, arguments=cell.arguments)
-    code, message = interrupts.run([*command, *cell.filled()])
+    code, message = interrupts.run([*command, f"{PACKAGE}.main", *cell.filled()])
     if code == 0 and records.read_summary(cell.workdir) is None:
         code, message = 1, "The command ended with exit code 0 but left no summary.json."
     if code != 0 and (interrupts.noted or code == PREEMPTED):

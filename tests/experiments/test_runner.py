@@ -22,12 +22,25 @@ EXPERIMENTS = Path(runner.__file__).parent
 # | die (of a signal, the second call is ok) | nothing (ends before it writes its config).
 STUB = """
 import json, os, pathlib, signal, sys, time
-flags = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[1:])
+module, *arguments = sys.argv[1:]
+flags = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
+if module != "gan_seg_jax.main":
+    workdir = pathlib.Path(flags["workdir"])
+    name = flags["do"].removeprefix("fail:")
+    with (workdir / "calls.txt").open("a") as file:
+        file.write(module + " " + name + "\\n")
+    if name != flags["do"] and not (workdir / "tried").exists():
+        (workdir / "tried").touch()
+        print("error: no such thing.", file=sys.stderr)
+        sys.exit(2)
+    plain = json.loads((workdir / "summary.json").read_text())["test"]["miou"]
+    (workdir / f"evaluation-test-{name}.json").write_text(json.dumps({"miou": plain + 0.05, "seconds": 30.0}))
+    sys.exit()
 workdir, seed, do = pathlib.Path(flags["workdir"]), int(flags["config.seed"]), flags.get("do", "ok")
 calls = workdir / "calls.txt"
 first = not calls.exists()
 with calls.open("a") as file:
-    file.write(" ".join(sys.argv[1:]) + "\\n")
+    file.write(" ".join(arguments) + "\\n")
 if do == "nothing":
     sys.exit(2)
 config = {"seed": seed, "method": "cgan", "dataset": "scenes", "canvas_size": [8, 16], "crop_size": [8, 16],
@@ -121,6 +134,21 @@ def test_finished_cells_are_skipped_and_their_records_stay_the_same_bytes(table,
     assert table(arms) == 0
     assert [file.read_bytes() for file in files] == before
     assert len(calls(tmp_path, "a-seed0")) == len(calls(tmp_path, "b-seed0")) == 1
+
+
+def test_commands_follow_a_finished_run_once(table, tmp_path, capfd):
+    then = (("evaluate", "--do=flip"), ("evaluate", "--do=fail:crf"))
+    arms = [Arm("a", "configs/a.py", seeds=(0, 1)), Arm("b", "configs/b.py", then=then)]
+    assert table(arms) == 1
+    assert "b-seed0 (exit code 2)" in capfd.readouterr().err
+    assert record_of(tmp_path, "b-seed0")["evaluations"].keys() == {"test-flip"}
+    assert table(arms) == 0
+    assert calls(tmp_path, "b-seed0")[1:] == ["gan_seg_jax.evaluate flip", *["gan_seg_jax.evaluate crf"] * 2]
+    record = record_of(tmp_path, "b-seed0")
+    assert record["evaluations"]["test-crf"]["miou"] == pytest.approx(0.55)
+    assert record["then"].keys() == {"evaluate --do=flip", "evaluate --do=fail:crf"} and record["exit_code"] == 0
+    assert "| b, test-crf | 1 | 0.5500 | +0.0500 | - | - | 0.5 |" in capfd.readouterr().out
+    assert table(arms) == 0 and len(calls(tmp_path, "b-seed0")) == 4
 
 
 def test_a_killed_cell_resumes_with_the_same_command(table, tmp_path):

@@ -1,0 +1,66 @@
+"""Segmentation networks on CamVid: trained at 144x192 for ten minutes each on two cores, scored at 360x480.
+
+    GAN_SEG_DATA=FOLDER python experiments/camvid_networks.py
+
+FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. Every network has the same data,
+augmentation, optimizer and class weights; it takes as many steps as fit into the time. Then the finished runs are
+scored again with mirror images, with three scales, after morphological clean-up and after a fully connected CRF whose
+widths and weights were searched on val. The classical methods are fitted on the training split.
+"""
+
+import sys
+
+import runner
+from runner import Arm
+
+TITLE = "CamVid at 144x192: segmentation networks, ten minutes each on two cores"
+DATA = ("--config.dataset=camvid", "--config.data_dir={data_dir}/camvid")
+TRAINING = (
+    *DATA,
+    "--config.canvas_size=(144, 192)",
+    "--config.crop_size=(144, 192)",
+    "--config.augment.scale=(0.8, 1.6)",
+    "--config.augment.brightness=0.4",
+    "--config.augment.contrast=0.4",
+    "--config.augment.saturation=0.4",
+    "--config.ema_decay=0.99",
+    "--config.losses.class_weighting=root_median_frequency",
+    "--config.baselines=()",
+)
+CHEAP = (
+    ("evaluate", "--flip"),
+    ("evaluate", "--flip", "--scales=0.75,1,1.5"),
+    ("evaluate", "--min_region=64", "--max_hole=64"),
+)
+CRF = (("crf_search", "--images=24"), ("evaluate", "--crf"))
+
+
+def network(name: str, steps: int, *, then=CHEAP, overrides: tuple[str, ...] = ()) -> Arm:
+    """Return the arm of a network trained for so many steps with six validations."""
+    intervals = (f"--config.{field}={-(-steps // 6)}" for field in ("eval_every", "checkpoint_every", "samples_every"))
+    config = f"configs/supervised_seg.py:{name}"
+    return Arm(name, config, (*TRAINING, f"--config.steps={steps}", *intervals, *overrides), then=then)
+
+
+def classical(method: str) -> Arm:
+    """Return the arm of a classical method."""
+    return Arm(method, f"configs/classical.py:{method}", DATA)
+
+
+WIDE = tuple(  # of the U-Net: more width at half the resolution, where poles and signs still are
+    f"--config.networks.segmenter.{name}={value}"
+    for name, value in {
+        "channels": (32, 64, 128, 256), "encoder_convs": (0, 1, 1, 2), "decoder_convs": (1, 1, 1),
+    }.items()
+)  # fmt: skip
+ARMS = (
+    network("unet", 2250, then=(*CHEAP, *CRF), overrides=WIDE),
+    network("fcn8s", 1000),
+    network("segnet", 1000),
+    network("deeplabv3plus", 1000, then=(*CHEAP, *CRF)),
+    network("fcdensenet56", 300),
+    *map(classical, ("slic", "sobel", "roberts", "canny", "dbscan", "kmeans", "majority")),
+)
+
+if __name__ == "__main__":
+    sys.exit(runner.main(__file__, TITLE, ARMS))
