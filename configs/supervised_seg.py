@@ -1,24 +1,49 @@
-"""Supervised segmentation by cross-entropy: the yardstick.
+"""Supervised segmentation by one network: the yardstick.
 
-Paper: Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, arXiv:1505.04597.
+Papers: U-Net, Ronneberger et al., MICCAI 2015, arXiv:1505.04597; FCN, Long et al., CVPR 2015, arXiv:1411.4038;
+SegNet, Badrinarayanan et al., TPAMI 2017, arXiv:1511.00561; PSPNet, Zhao et al., CVPR 2017, arXiv:1612.01105; DeepLab
+v1, v2, v3, v3+, Chen et al., arXiv:1412.7062, 1606.00915, 1706.05587, 1802.02611; FC-DenseNet, Jegou et al., CVPR
+workshops 2017, arXiv:1611.09326.
 Command: python -m gan_seg_jax.main --config=configs/supervised_seg.py
-Words behind the colon: smoke.
+Words behind the colon: one network of fcn32s, fcn16s, fcn8s, unet (the default), segnet, pspnet, deeplabv1, deeplabv2,
+deeplabv3, deeplabv3plus, fcdensenet56, fcdensenet67, fcdensenet103; smoke; paper. Without `paper` every network has a
+form for a few processor cores and the same optimizer and data, so that a table of them is fair; `paper` sets the
+paper's own form and recipe (configs/networks.py says what differs), for an accelerator and for data of the user's:
+python -m gan_seg_jax.main --config=configs/supervised_seg.py:deeplabv3,paper --config.dataset=folder
+`--config.backbone=NAME` changes the backbone of FCN, PSPNet and DeepLab; names are in gan_seg_jax/models/backbones.py.
 Cost and score, `scenes`, two CPU cores: 2.5 minutes, 67 images/s; test mIoU 0.473 (one seed, spread not measured).
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, networks
+from gan_seg_jax.errors import InputError
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Return the config."""
-    chosen = common.words(arg, ("smoke",))
+    """Return the config.
+
+    Raises:
+        InputError: an unknown word, or two networks.
+    """
+    chosen = common.words(arg, (*networks.NETWORKS, "smoke", "paper"))
+    names = sorted(chosen & set(networks.NETWORKS)) or ["unet"]
+    if len(names) > 1:
+        raise InputError(f"The config's words name {len(names)} networks ({', '.join(names)}); give one.")
+    name = names[0]
     config = common.get_config()
     config.method = "supervised"
-    config.networks.segmenter = common.unet()
+    config.networks.segmenter = networks.NETWORKS[name]()
     config.optimizers.segmenter = common.adam(learning_rate=2e-3, schedule="poly", beta1=0.9)
     config.init.segmenter = ""
+    if "backbone" in config.networks.segmenter:
+        config.pretrained.segmenter = ""
+    if "paper" in chosen:
+        networks.paper(config, name)
+    if "backbone" in config.networks.segmenter:  # one value under two names, so that --config.backbone works
+        config.backbone = config.networks.segmenter.backbone
+        config.networks.segmenter.backbone = config.get_ref("backbone")
     if "smoke" in chosen:
         common.shrink(config)
+        networks.shrink(config)
     return config

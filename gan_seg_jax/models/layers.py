@@ -1,8 +1,8 @@
 """The layers that networks are made of: convolutions, norms and resizing, as thin Flax modules.
 
-Parameters are float32; `dtype` is the type of the computation and of the result. Every convolution takes `spectral`
-(spectral normalisation of its kernel) and `kernel_init` ("he", "lecun" or the standard deviation of a normal
-distribution).
+Parameters are float32; `dtype` is the type of the computation and of the result. Convolutions take `kernel_init` ("he",
+"lecun" or the standard deviation of a normal distribution), the dense ones `spectral` too (spectral normalisation of
+the kernel). The poolings of `models.pooling` are here under the same names.
 """
 
 import math
@@ -14,8 +14,13 @@ import jax.numpy as jnp
 from gan_seg_jax import resample
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models import convolution
+from gan_seg_jax.models.pooling import max_pool, max_pool_with_indices, max_unpool
 
-NORMS = ("batch", "instance", "group", "none")
+__all__ = [
+    "Conv", "Conv1x1", "DepthwiseConv", "DownConv", "Norm", "SeparableConv", "UpConv", "max_pool",
+    "max_pool_with_indices", "max_unpool", "pad_to_multiple", "resize", "resize_logits",
+]  # fmt: skip
+NORMS = ("batch", "frozen_batch", "instance", "group", "none")
 
 
 class Conv(nn.Module):
@@ -127,19 +132,92 @@ class UpConv(nn.Module):
         return _add_bias(self, convolution.up(x.astype(self.dtype), w))
 
 
+class DepthwiseConv(nn.Module):
+    """Convolve each channel with a kernel of its own: shifted products on CPU, the native operation elsewhere.
+
+    The kernel is stored [kernel, kernel, 1, c].
+
+    Attributes: as `Conv`; zeros on each side keep the size at stride 1.
+    """
+
+    kernel: int = 3
+    stride: int = 1
+    rate: int = 1
+    bias: bool = True
+    kernel_init: str | float = "he"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return float [b, ceil(h / stride), ceil(w / stride), c] from x float [b, h, w, c].
+
+        Raises:
+            InputError: the kernel's side is even.
+        """
+        if self.kernel % 2 == 0:
+            raise InputError(f"A depthwise convolution of side {self.kernel} has no centre; give it an odd side.")
+        shape = (self.kernel, self.kernel, 1, x.shape[-1])
+        w = _kernel(self, shape, fan_in=self.kernel**2)
+        y = convolution.depthwise(x.astype(self.dtype), w, self.stride, self.rate)
+        return _add_bias(self, y)
+
+
+class SeparableConv(nn.Module):
+    """Convolve each channel, then mix the channels by a 1x1 convolution (DeepLab v3+, https://arxiv.org/abs/1802.02611).
+
+    relu(norm(pointwise(relu(norm(depthwise(x)))))), as in DeepLab v3+'s decoder and ASPP.
+
+    Attributes:
+        features: number of output channels.
+        kernel: side of the depthwise kernel, odd.
+        stride: of the depthwise convolution.
+        rate: of the depthwise convolution.
+        norm: kind of `Norm`, after each of the two.
+        inner_activation: whether the norm of the depthwise convolution is followed by a ReLU (Xception has none).
+        kernel_init: "he", "lecun" or a standard deviation.
+        dtype: of the computation.
+    """
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    rate: int = 1
+    norm: str = "batch"
+    inner_activation: bool = True
+    kernel_init: str | float = "he"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Return float [b, ceil(h / stride), ceil(w / stride), features] from x float [b, h, w, c]."""
+        options = {"bias": self.norm == "none", "kernel_init": self.kernel_init, "dtype": self.dtype}
+        x = DepthwiseConv(self.kernel, self.stride, self.rate, **options, name="depthwise")(x)
+        x = Norm(self.norm, self.dtype, name="depthwise_norm")(x, train=train)
+        x = nn.relu(x) if self.inner_activation else x
+        x = Conv1x1(self.features, **options, name="pointwise")(x)
+        return nn.relu(Norm(self.norm, self.dtype, name="pointwise_norm")(x, train=train))
+
+
 class Norm(nn.Module):
-    """Normalise by name: "batch", "instance", "group" (of up to 32 groups) or "none".
+    """Normalise by name: "batch", "frozen_batch", "instance", "group" (of up to 32 groups) or "none".
 
     Statistics are float32. Those of "batch" are over the whole batch: under `jax.jit` with a sharded batch, that is
-    the global batch. Running averages have momentum 0.9.
+    the global batch. "frozen_batch" has the variables of "batch", always uses the running averages, never moves them,
+    and its scale and bias get no gradient.
 
     Attributes:
         kind: one of `NORMS`.
         dtype: of the result.
+        epsilon: added to the variance.
+        momentum: of the running averages.
+        scale_init: what the scale starts at.
     """
 
     kind: str
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    scale_init: float = 1.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -152,17 +230,38 @@ class Norm(nn.Module):
         Raises:
             InputError: `kind` is not one of `NORMS`.
         """
+        scale_init = nn.initializers.constant(self.scale_init)
+        options = {"epsilon": self.epsilon, "dtype": self.dtype, "scale_init": scale_init, "name": self.kind}
         if self.kind == "batch":
-            norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="batch")
-            return norm(x, use_running_average=not train)
+            return nn.BatchNorm(momentum=self.momentum, **options)(x, use_running_average=not train)
+        if self.kind == "frozen_batch":
+            return _FrozenBatchNorm(**options | {"name": "batch"})(x)
         if self.kind == "instance":
-            return nn.InstanceNorm(epsilon=1e-5, dtype=self.dtype, name="instance")(x)
+            return nn.InstanceNorm(**options)(x)
         if self.kind == "group":
-            groups = math.gcd(32, x.shape[-1])
-            return nn.GroupNorm(num_groups=groups, epsilon=1e-5, dtype=self.dtype, name="group")(x)
+            return nn.GroupNorm(num_groups=math.gcd(32, x.shape[-1]), **options)(x)
         if self.kind == "none":
             return x.astype(self.dtype)
         raise unknown("norm", self.kind, NORMS)
+
+
+class _FrozenBatchNorm(nn.Module):
+    """Batch normalisation by constants, as one product and one sum; the variables of `nn.BatchNorm`."""
+
+    epsilon: float
+    dtype: jnp.dtype
+    scale_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x):
+        shape = x.shape[-1:]
+        scale = self.param("scale", self.scale_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32).value
+        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32).value
+        factor = scale / jnp.sqrt(var + self.epsilon)
+        factor, offset = jax.lax.stop_gradient((factor, bias - mean * factor))
+        return (x * factor + offset).astype(self.dtype)
 
 
 def pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
@@ -210,13 +309,18 @@ def resize_logits(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jax.vmap(resample.apply_weights, in_axes=(0, None, None))(x.astype(jnp.float32), rows, columns)
 
 
+def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Return float [b, *size, c] of x's dtype: a feature map resized as by `resize_logits`."""
+    return resize_logits(x, size).astype(x.dtype)
+
+
 def _slice(x, axis, start, stop):
     return jax.lax.slice_in_dim(x, start, stop, axis=axis)
 
 
-def _kernel(module, shape, *, fan_in, train):
+def _kernel(module, shape, *, fan_in, train=False):
     kernel = module.param("kernel", _initializer(module.kernel_init, fan_in), shape, jnp.float32)
-    if module.spectral:
+    if getattr(module, "spectral", False):
         kernel = _spectral_normalize(module, kernel, train=train)
     return kernel.astype(module.dtype)
 
@@ -267,4 +371,4 @@ def _unit(x):
 def _add_bias(module, y):
     if not module.bias:
         return y
-    return y + module.param("bias", nn.initializers.zeros, (module.features,), jnp.float32).astype(y.dtype)
+    return y + module.param("bias", nn.initializers.zeros, y.shape[-1:], jnp.float32).astype(y.dtype)

@@ -1,5 +1,7 @@
 """The layers equal the textbook operations in values and derivatives, in the forms meant for each platform."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,10 @@ def gradient_penalty(operation):
 
 def derivatives(operation):
     return lambda a, b: (operation(a, b), gradients(operation)(a, b), gradient_penalty(operation)(a, b))
+
+
+def quickly(function):
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def assert_close(actual, expected, tolerance=2e-5):
@@ -214,15 +220,15 @@ def test_initialisation_by_standard_deviation_and_by_unknown_name():
 def test_norm_has_its_statistics(kind):
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
     y, variables = layers.Norm(kind).init_with_output(jax.random.key(0), x, train=True)
-    axes = {"batch": (0, 1, 2), "instance": (1, 2), "group": (1, 2, 3), "none": ()}[kind]
+    axes = {"batch": (0, 1, 2), "instance": (1, 2), "group": (1, 2, 3)}.get(kind, ())
     if kind == "group":
         y = y.reshape(4, 8, 8, 2, 3).swapaxes(3, 4).reshape(4, 8, 8, 3, 2)[..., 0]  # gcd(32, 6) = 2 groups
-    if kind == "none":
-        np.testing.assert_array_equal(y, x)
+    if kind in ("none", "frozen_batch"):  # the running averages begin at 0 and 1
+        np.testing.assert_allclose(y, x, rtol=1e-5)
     else:
         np.testing.assert_allclose(jnp.mean(y, axes), 0.0, atol=1e-4)
         np.testing.assert_allclose(jnp.var(y, axes), 1.0, atol=1e-3)
-    assert ("batch_stats" in variables) == (kind == "batch")
+    assert ("batch_stats" in variables) == (kind in ("batch", "frozen_batch"))
 
 
 def test_batch_norm_keeps_running_averages_and_uses_them_in_inference():
@@ -242,6 +248,53 @@ def test_batch_norm_of_bfloat16_has_float32_statistics():
     y, variables = layers.Norm("batch", jnp.bfloat16).init_with_output(jax.random.key(0), x, train=True)
     assert y.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+
+def trained_norm(x):
+    """Return the variables of a batch norm that has seen x, with a scale and a bias of its own."""
+    norm = layers.Norm("batch")
+    variables = norm.init(jax.random.key(0), x, train=False)
+    _, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    params = {"batch": {"scale": normal(1, x.shape[-1]), "bias": normal(2, x.shape[-1])}}
+    return {"params": params, "batch_stats": updates["batch_stats"]}
+
+
+def test_frozen_batch_norm_takes_the_variables_of_a_batch_norm_and_equals_its_inference():
+    x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
+    variables = trained_norm(x)
+    frozen = layers.Norm("frozen_batch")
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (variables, frozen.init(jax.random.key(0), x, train=True))]
+    assert shapes[0] == shapes[1]
+    expected = layers.Norm("batch").apply(variables, x, train=False)
+    for train in (True, False):
+        y, after = frozen.apply(variables, x, train=train, mutable=["batch_stats"])
+        assert_close(y, expected)
+        jax.tree.map(np.testing.assert_array_equal, after["batch_stats"], variables["batch_stats"])
+
+
+def test_frozen_batch_norm_gives_no_gradient_to_its_parameters_and_that_of_a_product_to_its_input():
+    x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
+    variables = trained_norm(x)
+
+    def loss(params, x):
+        return jnp.sum(jnp.sin(layers.Norm("frozen_batch").apply(variables | {"params": params}, x, train=True)))
+
+    def expected(x):
+        return jnp.sum(jnp.sin(layers.Norm("batch").apply(variables, x, train=False)))
+
+    params, dx = jax.grad(loss, argnums=(0, 1))(variables["params"], x)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(params))
+    assert_close(dx, jax.grad(expected)(x))
+
+
+def test_norm_attributes():
+    x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
+    norm = layers.Norm("batch", epsilon=4.0, momentum=0.75, scale_init=0.5)
+    variables = norm.init(jax.random.key(0), x, train=False)
+    y, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    mean, var = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+    assert_close(y, 0.5 * (x - mean) / jnp.sqrt(var + 4.0))
+    assert_close(updates["batch_stats"]["batch"]["mean"], 0.25 * mean)
 
 
 def test_unknown_norm_is_named():
@@ -301,3 +354,195 @@ def test_resize_logits_equals_image_resize(size):
     x = normal(0, 2, 6, 8, 3)
     expected = jax.image.resize(x, (2, *size, 3), "bilinear", antialias=True)
     assert_close(jax.jit(layers.resize_logits, static_argnums=1)(x, size), expected)
+
+
+def test_resize_of_a_feature_map_keeps_its_dtype():
+    x = normal(0, 2, 6, 8, 3)
+    assert_close(layers.resize(x, (9, 5)), layers.resize_logits(x, (9, 5)))
+    assert layers.resize(x.astype(jnp.bfloat16), (9, 5)).dtype == jnp.bfloat16
+
+
+# Atrous convolution: exact, on small integers, against the sum that defines it.
+
+
+def atrous_sum(x, w, rate):
+    """Return y[m, n] = sum_{k, l} x[m + rate k, n + rate l] w[k, l] with k and l from the kernel's centre, in NumPy."""
+    (b, height, width, _), side = x.shape, w.shape[0]
+    reach = rate * (side // 2)
+    padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    y = np.zeros((b, height, width, w.shape[-1]))
+    for k in range(side):
+        for l in range(side):
+            y += padded[:, k * rate : k * rate + height, l * rate : l * rate + width] @ w[k, l]
+    return y
+
+
+def atrous_gradients(x, w, g, rate):
+    """Return the derivatives of sum(g y): dx[j] = sum_k g[j - rate k] w[k] and dw[k] = sum_m x[m + rate k] g[m]."""
+    (_, height, width, _), side = x.shape, w.shape[0]
+    reach = rate * (side // 2)
+    padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    dw = np.zeros(w.shape)
+    for k in range(side):
+        for l in range(side):
+            window = padded[:, k * rate : k * rate + height, l * rate : l * rate + width]
+            dw[k, l] = np.einsum("bhwi,bhwo->io", window, g)
+    return atrous_sum(g, w[::-1, ::-1].swapaxes(2, 3), rate), dw
+
+
+def integers(seed, *shape):
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["dense", "depthwise"])
+@pytest.mark.parametrize("rate", [1, 2, 6, 12, 18, 24])
+def test_atrous_convolution_is_exactly_its_sum(rate, kind):
+    check_atrous(rate, (1, 53, 1, 2), kind)
+    check_atrous(rate, (2, 29, 26, 2), kind)
+
+
+@pytest.mark.parametrize("rate", [1, 24])
+def test_a_rate_leaves_1x1_convolution_as_it_is(rate):
+    check_atrous(rate, (2, 29, 26, 2), "1x1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dense", "depthwise"])
+@pytest.mark.parametrize("rate", range(1, 25))
+def test_atrous_convolution_is_exactly_its_sum_at_every_rate(rate, kind):
+    for side in (3, 5):
+        for shape in [(1, 53, 1, 2), (2, 29, 26, 2)]:
+            check_atrous(rate, shape, kind, side=side)
+
+
+def check_atrous(rate, shape, kind, *, side=3):
+    features = shape[-1] if kind == "depthwise" else 3
+    side = 1 if kind == "1x1" else side
+    x, g = integers(0, *shape), integers(1, *shape[:3], features)
+    if kind == "depthwise":
+        module = layers.DepthwiseConv(side, rate=rate, bias=False)
+        kernel = integers(2, side, side, 1, features)
+        dense = kernel * np.eye(features)
+    else:
+        module = layers.Conv(features, side, rate=rate, bias=False)
+        kernel = dense = integers(2, side, side, shape[-1], features)
+
+    def forward_backward(x, kernel, g):
+        y, pullback = jax.vjp(lambda x, kernel: module.apply({"params": {"kernel": kernel}}, x), x, kernel)
+        return y, *pullback(g)
+
+    y, dx, dw = quickly(forward_backward)(x, kernel, g)
+    expected_dx, expected_dw = atrous_gradients(x, dense, g, rate)
+    if kind == "depthwise":
+        expected_dw = np.einsum("klcc->klc", expected_dw)[:, :, None]
+    np.testing.assert_array_equal(y, atrous_sum(x, dense, rate))
+    np.testing.assert_array_equal(dx, expected_dx)
+    np.testing.assert_array_equal(dw, expected_dw)
+
+
+def test_atrous_convolution_has_the_known_answer():
+    x = jnp.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).reshape(1, 6, 1, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[:, 1, 0, 0].set(jnp.array([100.0, 10.0, 1.0]))
+    y = layers.Conv(1, rate=2, bias=False).apply({"params": {"kernel": kernel}}, x)
+    np.testing.assert_array_equal(y[0, :, 0, 0], [13, 24, 135, 246, 350, 460])
+
+
+# Depthwise convolution.
+
+# Side of the kernel, stride, rate, height and width.
+DEPTHWISE = [(3, 1, 2, 5, 6), (5, 2, 1, 7, 6), (3, 3, 4, 11, 5), (3, 2, 7, 3, 4)]
+
+
+def textbook_depthwise(x, w, stride, rate):
+    return convolution._depthwise_native(x, w, stride=stride, rate=rate)
+
+
+def depthwise_pairs(side, stride, rate, height, width):
+    """Return (ours, textbook, arguments) of the three operations, each a function of two arrays."""
+    x, w = normal(0, 2, height, width, 3), normal(1, side, side, 1, 3)
+    y = normal(2, 2, -(-height // stride), -(-width // stride), 3)
+    forward = functools.partial(textbook_depthwise, stride=stride, rate=rate)
+    return {
+        "depthwise": (lambda x, w: convolution.depthwise(x, w, stride, rate), forward, (x, w)),
+        "transpose": (
+            lambda y, w: convolution.depthwise_transpose(y, w, stride, rate, (height, width)),
+            lambda y, w: jax.linear_transpose(lambda x: forward(x, w), x)(y)[0],
+            (y, w),
+        ),
+        "weight_gradient": (
+            lambda x, y: convolution.depthwise_weight_gradient(x, y, stride, rate, side),
+            lambda x, y: jax.linear_transpose(lambda w: forward(x, w), w)(y)[0],
+            (x, y),
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", DEPTHWISE[:2])
+@pytest.mark.parametrize("name", ["depthwise", "transpose", "weight_gradient"])
+def test_depthwise_operations_equal_the_textbook_with_first_and_second_derivatives(name, case):
+    ours, textbook, arguments = depthwise_pairs(*case)[name]
+    assert_close(quickly(derivatives(ours))(*arguments), quickly(derivatives(textbook))(*arguments))
+
+
+@pytest.mark.parametrize("case", DEPTHWISE)
+def test_depthwise_forms_for_other_platforms_agree(case):
+    side, stride, rate, height, width = case
+    static = {"stride": stride, "rate": rate}
+    operations = depthwise_pairs(*case)
+    for name, prefix, more in [
+        ("depthwise", "_depthwise", {}),
+        ("transpose", "_depthwise_transpose", {"size": (height, width)}),
+        ("weight_gradient", "_depthwise_weight_gradient", {"side": side}),
+    ]:
+        forms = [getattr(convolution, f"{prefix}_{form}") for form in ("cpu", "native")]
+        assert_close(*(form(*operations[name][2], **static, **more) for form in forms))
+
+
+def test_depthwise_has_the_known_answer():
+    x = jnp.arange(1.0, 8.0).reshape(1, 1, 7, 1)
+    w = jnp.zeros((3, 3, 1, 1)).at[1, :, 0, 0].set(jnp.array([100.0, 10.0, 1.0]))
+    np.testing.assert_array_equal(convolution.depthwise(x, w, 1, 2)[0, 0, :, 0], [13, 24, 135, 246, 357, 460, 570])
+    np.testing.assert_array_equal(convolution.depthwise(x, w, 2, 1)[0, 0, :, 0], [12, 234, 456, 670])
+    np.testing.assert_array_equal(convolution.depthwise(x, w, 1, 7)[0, 0, :, 0], 10 * x[0, 0, :, 0])
+
+
+def test_depthwise_under_vmap_and_in_bfloat16():
+    operation = lambda x, w: convolution.depthwise(x, w, 2, 1)
+    textbook = functools.partial(textbook_depthwise, stride=2, rate=1)
+    x, w = normal(0, 3, 2, 6, 5, 4), normal(1, 3, 3, 1, 4)
+    assert_close(*(quickly(jax.vmap(gradients(f), (0, None)))(x, w) for f in (operation, textbook)))
+    x, w = x[0].astype(jnp.bfloat16), w.astype(jnp.bfloat16)
+    out, grads = operation(x, w), gradients(operation)(x, w)
+    assert out.dtype == grads[0].dtype == grads[1].dtype == jnp.bfloat16
+    assert_close(out.astype(jnp.float32), textbook(x.astype(jnp.float32), w.astype(jnp.float32)), tolerance=1e-2)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_lowering_depthwise_ahead_of_time_chooses_the_form_of_the_platform(platform):
+    x, w = normal(0, 2, 8, 8, 6), normal(1, 3, 3, 1, 6)
+    operation = gradients(lambda x, w: convolution.depthwise(x, w, 1, 2))
+    text = jax.jit(operation).trace(x, w).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == (0 if platform == "cpu" else 3)
+
+
+def test_depthwise_conv_starts_with_the_variance_of_its_taps():
+    kernel = layers.DepthwiseConv(9).init(jax.random.key(0), normal(0, 1, 5, 5, 32))["params"]["kernel"]
+    assert float(jnp.std(kernel)) == pytest.approx((2 / 81) ** 0.5, rel=0.05)
+
+
+def test_depthwise_conv_refuses_an_even_kernel():
+    with pytest.raises(InputError, match="side 4"):
+        layers.DepthwiseConv(4).init(jax.random.key(0), normal(0, 1, 5, 5, 3))
+
+
+@pytest.mark.parametrize("inner_activation", [True, False])
+def test_separable_conv_is_its_parts(inner_activation):
+    x = normal(0, 2, 9, 7, 4)
+    module = layers.SeparableConv(6, stride=2, rate=2, inner_activation=inner_activation)
+    variables = module.init(jax.random.key(1), x, train=False)
+    kernels = {name: variables["params"][name]["kernel"] for name in ("depthwise", "pointwise")}
+    y = textbook_depthwise(x, kernels["depthwise"], 2, 2) / jnp.sqrt(1 + 1e-5)
+    y = jax.nn.relu(y) if inner_activation else y
+    y = jax.nn.relu(textbook_pointwise(y, kernels["pointwise"]) / jnp.sqrt(1 + 1e-5))
+    assert y.shape == (2, 5, 4, 6)
+    assert_close(module.apply(variables, x, train=False), y)

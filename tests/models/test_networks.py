@@ -1,14 +1,20 @@
 """The networks: sizes, parameters, modes and derivatives."""
 
+import sys
+
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
+from configs import networks, supervised_seg
+from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import MODELS, PatchGAN, UNet
+from gan_seg_jax.models import MODELS, PatchGAN, UNet, build_network
 
 PIX2PIX = {
     "channels": (64, 128, 256, 512, 512, 512, 512, 512),
@@ -38,8 +44,143 @@ def shapes(network, *sizes):
     return out.shape, sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
+NAMES = (
+    "fcn32s", "fcn16s", "fcn8s", "unet", "segnet", "pspnet", "deeplabv1", "deeplabv2", "deeplabv3", "deeplabv3plus",
+    "fcdensenet56", "fcdensenet67", "fcdensenet103",
+)  # fmt: skip
+WITH_BACKBONE = [name for name in NAMES if name.startswith(("fcn", "pspnet", "deeplab"))]
+
+
 def test_models_are_named():
-    assert MODELS == {"unet": UNet, "patchgan": PatchGAN}
+    assert tuple(networks.NETWORKS) == NAMES and set(networks.PAPERS) == set(NAMES)
+    assert {networks.NETWORKS[name]().name for name in NAMES} == MODELS.keys() - {"patchgan"}
+
+
+def segmenter(name, *words, **changes):
+    """Return the network that the words of `configs/supervised_seg.py` ask for, with 4 classes."""
+    options = supervised_seg.get_config(",".join((name, *words))).networks.segmenter
+    options.update(changes)
+    return build_network(options, dtype="float32", num_classes=4)
+
+
+@pytest.mark.parametrize("words", [(), ("smoke",), ("paper",)], ids=["small", "smoke", "paper"])
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_of_the_config_keep_the_size(name, words):
+    config = supervised_seg.get_config(",".join((name, *words)))
+    config_lib.check(config)
+    sizes = [(2, *config.crop_size, 3)] if words else [(2, 131, 157, 3), (2, 97, 200, 3)]
+    for size in sizes:
+        image = jax.ShapeDtypeStruct(size, jnp.float32)
+        outputs, _ = jax.eval_shape(lambda x: segmenter(name, *words).init_with_output(keys(), x, train=True), image)
+        logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
+        for out in (logits, *auxiliary.values()):
+            assert (out.shape, out.dtype) == ((*size[:3], 4), jnp.float32)
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Return a function from command-line arguments to the config, by the flags of the commands."""
+
+    def run(*argv):
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=values)
+        monkeypatch.setattr(sys, "argv", ["main", *argv])  # where ml_collections looks for the overrides
+        values(sys.argv)
+        return values["config"].value
+
+    return run
+
+
+@pytest.mark.parametrize("name", WITH_BACKBONE)
+def test_backbone_is_one_field_for_config_and_network(name, parse):
+    """Through the flags, in the network, in config.json, and in what is read back from it."""
+    path = f"--config=configs/supervised_seg.py:{name},smoke"
+    config = parse(path, "--config.backbone=resnet34")
+    assert config.backbone == config.networks.segmenter.backbone == "resnet34"
+    assert config_lib.digest(config) != config_lib.digest(parse(path))
+    written = config_lib.to_json(config)
+    assert written["backbone"] == written["networks"]["segmenter"]["backbone"] == "resnet34"
+    restored = config_lib.from_json(written)
+    assert config_lib.to_json(restored) == written
+    assert build_network(restored.networks.segmenter, dtype="float32", num_classes=4).backbone == "resnet34"
+    other = parse(path, "--config.networks.segmenter.backbone=resnet34")
+    assert config_lib.digest(other) == config_lib.digest(config)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(WITH_BACKBONE)))
+def test_networks_without_a_backbone_have_no_such_field(name, parse):
+    with pytest.raises(AttributeError, match="backbone"):
+        parse(f"--config=configs/supervised_seg.py:{name}", "--config.backbone=resnet34")
+
+
+def test_words_of_the_config_that_do_not_fit_are_named():
+    with pytest.raises(InputError, match="'deplabv3'. Did you mean 'deeplabv3'"):
+        supervised_seg.get_config("deplabv3")
+    with pytest.raises(InputError, match=r"2 networks \(fcn8s, unet\); give one"):
+        supervised_seg.get_config("unet,fcn8s")
+
+
+def test_the_config_without_words_is_the_unet():
+    plain = config_lib.to_json(supervised_seg.get_config())
+    assert plain == config_lib.to_json(supervised_seg.get_config("unet"))
+    assert plain["networks"]["segmenter"]["channels"] == [24, 48, 96, 192, 256]
+    small = [supervised_seg.get_config(name) for name in NAMES]
+    assert len({str(config_lib.to_json(config)["optimizers"]) for config in small}) == 1  # a fair table
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("deeplabv1", (321, 20, 6000, "sgd", 1e-3, "step", 10.0, 5e-4)),
+        ("deeplabv2", (321, 10, 20_000, "sgd", 2.5e-4, "poly", 10.0, 5e-4)),
+        ("deeplabv3", (513, 16, 30_000, "sgd", 0.007, "poly", 1.0, 1e-4)),
+        ("deeplabv3plus", (513, 16, 30_000, "sgd", 0.007, "poly", 1.0, 1e-4)),
+        ("pspnet", (473, 16, 30_000, "sgd", 0.01, "poly", 10.0, 1e-4)),
+        ("segnet", (360, 12, 40_000, "sgd", 0.1, "constant", 1.0, 5e-4)),
+    ],
+)
+def test_recipes_are_the_papers(name, expected):
+    config = supervised_seg.get_config(f"{name},paper")
+    options = config.optimizers.segmenter
+    found = (config.crop_size[0], config.batch_size, config.steps, options.name, options.learning_rate)
+    assert (*found, options.schedule, options.head_factor, options.l2) == expected
+    assert (options.beta1, options.poly_power) == (0.9, 0.9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_learns_one_batch(name):
+    """Two images of blocks of four classes: below 10% of the first loss, without dropout."""
+    has_dropout = "dropout" in MODELS[networks.NETWORKS[name]().name].__dataclass_fields__
+    network = segmenter(name, **({"dropout": 0.0} if has_dropout else {}))
+    blocks = jnp.array([[[0, 1], [2, 3]], [[3, 3], [1, 0]]])
+    label = jnp.repeat(jnp.repeat(blocks, 32, axis=1), 32, axis=2)  # even one score per 32 x 32 pixels can tell
+    colors = jnp.array([[0.8, 0.0, -0.5], [-0.8, 0.5, 0.0], [0.0, -0.8, 0.8], [0.3, 0.8, -0.8]])
+    image = jnp.clip(colors[label] + 0.1 * jax.random.normal(jax.random.key(1), (2, 64, 64, 3)), -1, 1)
+    variables = initialize(network, image)
+    optimizer = optax.adam(2e-3)
+
+    @jax.jit
+    def step(params, stats, moments):
+        def loss(params):
+            outputs, updates = network.apply(
+                {"params": params, "batch_stats": stats}, image, train=True, mutable=["batch_stats"]
+            )
+            logits = outputs[0] if isinstance(outputs, tuple) else outputs
+            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(), updates.get("batch_stats", {})
+
+        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, moments = optimizer.update(gradient, moments)
+        return optax.apply_updates(params, updates), stats, moments, value
+
+    state = (variables["params"], variables.get("batch_stats", {}), optimizer.init(variables["params"]))
+    first, last = None, float("inf")
+    for _ in range(300):
+        *state, value = step(*state)
+        first, last = first or float(value), float(value)
+        if last < 0.1 * first:
+            break
+    assert last < 0.1 * first
 
 
 @pytest.mark.parametrize("size", [(256, 256), (37, 53)])

@@ -1,0 +1,98 @@
+"""Backbones by name: feature extractors under segmentation networks.
+
+A backbone maps an image float [b, h, w, 3] in [-1, 1] to a dict of float feature maps "c1" to "c5" with strides 2, 4,
+8, 16 and 32; strides beyond `output_stride` are turned into rates (`stages.atrous_stages`). It normalises the image
+for itself.
+
+Parameters have the names of published PyTorch weights (torchvision, and timm for the deep stem), by one rule:
+1. the first number of a key joins the word before it, and the two name the block: "layer1.0." is `layer1_0`,
+   "features.1." is `features_1`, "conv1.0." (deep stem) is `conv1_0`;
+2. what is between the block and the last word is joined by "_" and names the layer in it: "layer1.0.downsample.0." is
+   `layer1_0/downsample_0`, "features.1.conv.0.0." is `features_1/conv_0_0`, "features.0.0." of MobileNetV2 is
+   `features_0/0`;
+3. the last word: of a convolution "weight" is `kernel` ([o, i, h, w] becomes [h, w, i, o]; that of a depthwise
+   one is [h, w, 1, c]) and "bias" is `bias`; of a norm "weight" and "bias" are `batch/scale` and `batch/bias`,
+   "running_mean" and "running_var" are `batch/mean` and `batch/var` of the collection `batch_stats`.
+The rest of the published weights has no counterpart: the classifiers ("fc.", "classifier.") and MobileNetV2's last
+convolution ("features.18.").
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.models.mobilenet import MobileNetV2
+from gan_seg_jax.models.resnet import ResNet
+from gan_seg_jax.models.stages import atrous_stages
+from gan_seg_jax.models.vgg import VGG16
+
+
+def _resnet(depths, *, bottleneck=False, deep_stem=False):
+    def make(**options):
+        return ResNet(depths=depths, bottleneck=bottleneck, deep_stem=deep_stem, **options)
+
+    return make
+
+
+def _without_multi_grid(name, model):
+    def make(*, multi_grid, **options):
+        if set(multi_grid) != {1}:
+            raise InputError(f"{name} has no multi-grid, found {tuple(multi_grid)}; set multi_grid to (1, 1, 1).")
+        return model(**options)
+
+    return make
+
+
+def _vgg16_without_norm(*, norm, **options):
+    del norm
+    return VGG16(norm="none", **options)
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": _resnet((2, 2, 2, 2)),
+    "resnet34": _resnet((3, 4, 6, 3)),
+    "resnet50": _resnet((3, 4, 6, 3), bottleneck=True),
+    "resnet101": _resnet((3, 4, 23, 3), bottleneck=True),
+    "resnet50_deep": _resnet((3, 4, 6, 3), bottleneck=True, deep_stem=True),
+    "resnet101_deep": _resnet((3, 4, 23, 3), bottleneck=True, deep_stem=True),
+    "mobilenetv2": _without_multi_grid("mobilenetv2", MobileNetV2),
+    "vgg16": _without_multi_grid("vgg16", _vgg16_without_norm),
+    "vgg16_bn": _without_multi_grid("vgg16_bn", VGG16),
+}
+
+
+def create_backbone(
+    name: str,
+    *,
+    output_stride: int = 32,
+    multi_grid: tuple[int, ...] = (1, 1, 1),
+    norm: str = "batch",
+    width: float = 1.0,
+    dtype: jnp.dtype = jnp.float32,
+    module_name: str | None = "backbone",
+) -> nn.Module:
+    """Return the backbone of that name; `features = backbone(image, train=train)`.
+
+    Args:
+        name: key of `BACKBONES`.
+        output_stride: 8, 16 or 32.
+        multi_grid: factors on the rates of the last stage (ResNets only).
+        norm: kind of `layers.Norm`; "vgg16" has none whatever is given here.
+        width: factor on the channel counts.
+        dtype: of the computation.
+        module_name: of the submodule. Networks leave it, since learning rates and pre-trained weights find a backbone
+            by it; None outside of a network.
+
+    Raises:
+        InputError: no such backbone, no such output_stride, or a multi-grid for a backbone without one.
+    """
+    if name not in BACKBONES:
+        raise unknown("backbone", name, BACKBONES)
+    atrous_stages((), output_stride, network=name)  # its message, before the network is built
+    make = BACKBONES[name]
+    multi_grid = tuple(multi_grid)
+    return make(
+        output_stride=output_stride, multi_grid=multi_grid, norm=norm, width=width, dtype=dtype, name=module_name
+    )

@@ -1,0 +1,249 @@
+"""Backbones: published parameter counts and products, shapes, stride turned into rates, and training on a mesh."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.models import stages
+from gan_seg_jax.models.backbones import BACKBONES, create_backbone
+from gan_seg_jax.models.mobilenet import MobileNetV2
+from gan_seg_jax.models.resnet import ResNet
+
+# torchvision's counts without the classifier (1000 classes: 513,000 or 2,049,000 parameters in a ResNet, 1,281,000 in
+# MobileNetV2). Those of the deep stem: 28,512 + 256 in place of 9,408 + 128.
+PARAMETERS = {
+    "resnet18": 11_689_512 - 513_000,
+    "resnet34": 21_797_672 - 513_000,
+    "resnet50": 25_557_032 - 2_049_000,
+    "resnet101": 44_549_160 - 2_049_000,
+    "resnet50_deep": 23_508_032 + 28_768 - 9_536,
+    "resnet101_deep": 42_500_160 + 28_768 - 9_536,
+    "mobilenetv2": 3_504_872 - 1_281_000 - 412_160,  # without the convolution from 320 to 1280 channels
+    "vgg16": 14_714_688,
+    "vgg16_bn": 14_723_136,
+}
+CHANNELS = {
+    "resnet18": (64, 64, 128, 256, 512),
+    "mobilenetv2": (16, 24, 32, 96, 320),
+    "vgg16": (64, 128, 256, 512, 512),
+    "vgg16_bn": (64, 128, 256, 512, 512),
+}
+SMALL = {"resnet18": 0.125, "resnet50": 0.125, "resnet50_deep": 0.125, "mobilenetv2": 0.25, "vgg16_bn": 0.125}
+
+
+def shapes(module, size):
+    image = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
+    return jax.eval_shape(lambda image: module.init_with_output(jax.random.key(0), image, train=True), image)
+
+
+def count(variables):
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+def quickly(function):
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def test_every_backbone_is_pinned():
+    assert set(PARAMETERS) == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_counts_are_the_published_ones(name):
+    assert count(shapes(create_backbone(name), (32, 32))[1]) == PARAMETERS[name]
+
+
+def test_mobilenet_with_its_last_convolution_has_the_published_count():
+    features, variables = shapes(MobileNetV2(last_conv=True), (32, 32))
+    assert count(variables) == 2_223_872
+    assert features["c5"].shape == (2, 1, 1, 1280)
+
+
+@pytest.mark.parametrize(("name", "giga"), [("resnet18", 1.81), ("resnet50", 4.09), ("vgg16", 15.47)])
+def test_products_of_an_image_of_224_are_the_published_ones(name, giga):
+    module = create_backbone(name)
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    variables = jax.eval_shape(lambda image: module.init(jax.random.key(0), image, train=False), image)
+    traced = jax.jit(lambda variables, image: module.apply(variables, image, train=False)).trace(variables, image)
+    flops = traced.lower(lowering_platforms=("cuda",)).cost_analysis()["flops"]
+    # XLA leaves out products with padding; norms, sums and pools are small.
+    assert 0.9 * giga < flops / 2e9 < 1.02 * giga
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("size", [(65, 97), (47, 36)])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_deep", "mobilenetv2", "vgg16", "vgg16_bn"])
+def test_shapes_at_each_output_stride(name, size, output_stride):
+    features, _ = shapes(create_backbone(name, output_stride=output_stride), size)
+    channels = CHANNELS.get(name, (64, 256, 512, 1024, 2048))
+    for level in range(1, 6):
+        stride = min(2**level, output_stride)
+        floors = name.startswith("vgg") and output_stride == 32
+        expected = [length // stride if floors else -(-length // stride) for length in size]
+        assert features[f"c{level}"].shape == (2, *expected, channels[level - 1])
+
+
+def test_strides_become_rates():
+    strides = (2, 2, 1, 2, 2, 2)
+    assert stages.atrous_stages(strides, 32, network="x")[2:] == [(1, 1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1)]
+    assert stages.atrous_stages(strides, 16, network="x")[2:] == [(1, 1, 1), (2, 1, 1), (2, 1, 1), (1, 1, 2)]
+    assert stages.atrous_stages(strides, 8, network="x")[2:] == [(1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)]
+
+
+def apply(name, output_stride, variables, image, **options):
+    module = create_backbone(name, output_stride=output_stride, width=SMALL[name], **options)
+    return quickly(lambda variables, image: module.apply(variables, image, train=False))(variables, image)
+
+
+def initial(name, size, **options):
+    """Return variables with running statistics and norms that are not trivial, and an image."""
+    image = jax.random.uniform(jax.random.key(1), (1, *size, 3), minval=-1, maxval=1)
+    module = create_backbone(name, width=SMALL[name], **options)
+    variables = quickly(lambda key: module.init(key, image, train=False))(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(variables)
+    rng = np.random.default_rng(0)
+    leaves = [leaf * rng.uniform(0.8, 1.2, leaf.shape).astype(np.float32) for leaf in leaves]
+    return jax.tree.unflatten(tree, leaves), image
+
+
+def check_dilated(name, multi_grid, output_strides):
+    variables, image = initial(name, (65, 70))
+    strided = apply(name, 32, variables, image, multi_grid=multi_grid)
+    for output_stride in output_strides:
+        dilated = apply(name, output_stride, variables, image, multi_grid=multi_grid)
+        for level in range(1, 6):
+            step = max(1, 2**level // output_stride)
+            expected = strided[f"c{level}"]
+            actual = dilated[f"c{level}"][:, ::step, ::step]
+            np.testing.assert_allclose(actual, expected, atol=2e-5 * float(jnp.max(jnp.abs(expected))))
+
+
+def test_dilated_features_hold_the_strided_ones_exactly():
+    check_dilated("resnet18", (1, 2), (8,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "multi_grid"), [("resnet18", (1, 1, 1)), ("resnet50", (1, 2, 4)), ("mobilenetv2", (1, 1, 1))]
+)
+def test_dilated_features_of_every_kind_hold_the_strided_ones_exactly(name, multi_grid):
+    check_dilated(name, multi_grid, (16, 8))
+
+
+def test_multi_grid_changes_the_last_stage_only():
+    image = jax.random.uniform(jax.random.key(1), (1, 64, 64, 3), minval=-1, maxval=1)
+    modules = [ResNet((1, 1, 1, 1), output_stride=16, multi_grid=grid, width=0.125) for grid in ((1, 2), (2, 1))]
+    run = lambda module: quickly(lambda key: module.init_with_output(key, image, train=False)[0])(jax.random.key(0))
+    plain, grid = map(run, modules)
+    for level in range(1, 5):
+        np.testing.assert_array_equal(plain[f"c{level}"], grid[f"c{level}"])
+    assert float(jnp.max(jnp.abs(plain["c5"] - grid["c5"]))) > 1e-3
+
+
+def test_dilated_vgg_holds_the_fourth_stage_of_the_one_with_smaller_rate():
+    variables, image = initial("vgg16_bn", (48, 37))
+    sixteen, eight = (apply("vgg16_bn", output_stride, variables, image) for output_stride in (16, 8))
+    np.testing.assert_array_equal(sixteen["c3"], eight["c3"])
+    np.testing.assert_array_equal(sixteen["c4"], eight["c4"][:, ::2, ::2])
+
+
+def test_images_are_normalised_by_the_mean_and_deviation_of_imagenet():
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    image = jnp.stack([2 * mean - 1, 2 * (mean + std) - 1]).astype(jnp.float32).reshape(1, 1, 2, 3)
+    np.testing.assert_allclose(stages.normalize_image(image, jnp.float32)[0, 0], [[0, 0, 0], [1, 1, 1]], atol=1e-6)
+
+
+def test_names_of_parameters_follow_the_published_keys():
+    def paths(name):
+        _, variables = shapes(create_backbone(name), (32, 32))
+        leaves = jax.tree_util.tree_leaves_with_path(variables)
+        return {"/".join(key.key for key in path): leaf.shape for path, leaf in leaves}
+
+    resnet = paths("resnet50")
+    assert resnet["params/layer1_0/downsample_0/kernel"] == (1, 1, 64, 256)
+    assert resnet["params/layer4_2/bn3/batch/scale"] == (2048,)
+    assert resnet["batch_stats/layer2_3/bn2/batch/var"] == (128,)
+    assert paths("resnet50_deep")["params/conv1_6/kernel"] == (3, 3, 32, 64)
+    mobilenet = paths("mobilenetv2")
+    assert mobilenet["params/features_0/0/kernel"] == (3, 3, 3, 32)
+    assert mobilenet["params/features_1/conv_0_0/kernel"] == (3, 3, 1, 32)
+    assert mobilenet["params/features_17/conv_2/kernel"] == (1, 1, 960, 320)
+    assert paths("vgg16")["params/features_28/bias"] == (512,)
+    assert paths("vgg16_bn")["params/features_41/batch/bias"] == (512,)
+
+
+def test_width_keeps_multiples_of_eight():
+    cases = {(64, 0.25): 16, (64, 0.1): 8, (24, 0.5): 16, (1280, 1.0): 1280, (30, 1.0): 30, (96, 0.35): 32}
+    assert {case: stages.scaled(*case) for case in cases} == cases
+
+
+@pytest.mark.parametrize("output_stride", [4, 0, 64])
+def test_an_impossible_output_stride_is_named(output_stride):
+    with pytest.raises(InputError, match=rf"mobilenetv2 has no output_stride {output_stride}; choose one of 8, 16, 32"):
+        create_backbone("mobilenetv2", output_stride=output_stride)
+    with pytest.raises(InputError, match="ResNet has no output_stride"):
+        shapes(ResNet(output_stride=output_stride), (32, 32))
+
+
+def test_bad_choices_are_named():
+    with pytest.raises(InputError, match="'resnet50'"):
+        create_backbone("resnet5O")
+    with pytest.raises(InputError, match=r"vgg16 has no multi-grid, found \(1, 2, 4\)"):
+        create_backbone("vgg16", multi_grid=(1, 2, 4))
+    with pytest.raises(InputError, match="31x64 pixels"):
+        shapes(create_backbone("vgg16"), (31, 64))
+    with pytest.raises(InputError, match="Unknown norm"):
+        shapes(create_backbone("resnet18", norm="layer"), (32, 32))
+
+
+def test_zero_initialised_blocks_are_the_identity():
+    image = jax.random.uniform(jax.random.key(1), (1, 33, 33, 3))
+    module = ResNet(depths=(1, 1, 1, 1), zero_init=True, width=0.125)
+    features, _ = quickly(lambda key: module.init_with_output(key, image, train=False))(jax.random.key(0))
+    pooled = jax.lax.reduce_window(
+        features["c1"], -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+    )
+    np.testing.assert_array_equal(features["c2"], pooled)
+
+
+def forward_backward(module, variables, image):
+    def loss(params):
+        features, updates = module.apply(variables | {"params": params}, image, train=True, mutable=["batch_stats"])
+        return sum(jnp.mean(x.astype(jnp.float32) ** 2) for x in features.values()), (features, updates)
+
+    (value, (features, updates)), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    return value, features, updates, gradients
+
+
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("mobilenetv2", marks=pytest.mark.slow)])
+def test_a_sharded_batch_gives_the_same_loss_statistics_and_gradients(name):
+    variables, _ = initial(name, (32, 32))
+    image = jax.random.uniform(jax.random.key(2), (4, 33, 40, 3), minval=-1, maxval=1)
+    module = create_backbone(name, output_stride=16, width=SMALL[name])
+    step = quickly(lambda variables, image: forward_backward(module, variables, image))
+    value, _, updates, gradients = step(variables, image)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    split = jax.device_put(image, NamedSharding(mesh, PartitionSpec("data")))
+    whole = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+    sharded = step(whole, split)
+    np.testing.assert_allclose(sharded[0], value, rtol=1e-5)
+    for actual, expected in zip(jax.tree.leaves(sharded[2:]), jax.tree.leaves((updates, gradients)), strict=True):
+        assert np.any(expected)  # every parameter has a gradient
+        # A norm takes the bias of a linear map before it away: the gradient of such a bias is rounding.
+        np.testing.assert_allclose(actual, expected, atol=1e-4 * float(np.max(np.abs(expected))) + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), [("resnet50_deep", "group"), ("mobilenetv2", "frozen_batch"), ("vgg16_bn", "none")]
+)
+def test_bfloat16_features_and_float32_gradients_with_other_norms(name, norm):
+    image = jax.ShapeDtypeStruct((2, 40, 48, 3), jnp.float32)
+    module = create_backbone(name, output_stride=8, norm=norm, width=SMALL[name], dtype=jnp.bfloat16)
+    variables = jax.eval_shape(lambda image: module.init(jax.random.key(0), image, train=True), image)
+    run = lambda variables, image: forward_backward(module, variables, image)
+    _, features, _, gradients = jax.eval_shape(run, variables, image)
+    assert {x.dtype for x in features.values()} == {jnp.dtype(jnp.bfloat16)}
+    assert {x.dtype for x in jax.tree.leaves(gradients)} == {jnp.dtype(jnp.float32)}

@@ -1,0 +1,312 @@
+"""Backbones equal the modules of torchvision, timm and transformers with the same weights: features and gradients.
+
+Weights go the way of a user: written to a safetensors file by PyTorch and read by `load_backbone`.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_seg_jax.models import layers, stages
+from gan_seg_jax.models.backbones import create_backbone
+from gan_seg_jax.models.pretrained import load_backbone
+
+torch = pytest.importorskip("torch", reason="parity needs PyTorch, which the package itself does not")
+pytest.importorskip("torchvision", reason="parity needs torchvision", exc_type=ImportError)
+safetensors_torch = pytest.importorskip("safetensors.torch")
+
+TOLERANCE = 1e-4
+RESNET = ("relu", "layer1", "layer2", "layer3", "layer4")
+SIZES = {"even": (64, 64), "odd": (51, 75)}
+
+
+class Case(NamedTuple):
+    """A published module: how to make it, the submodules that return c1 to c5, and the backbone that is to equal it."""
+
+    make: str
+    places: tuple[str, ...]
+    backbone: str
+    output_stride: int = 32
+
+
+CASES = {
+    "resnet18": Case("torchvision:resnet18", RESNET, "resnet18"),
+    "resnet34": Case("torchvision:resnet34", RESNET, "resnet34"),
+    "resnet50": Case("torchvision:resnet50", RESNET, "resnet50"),
+    "resnet101": Case("torchvision:resnet101", RESNET, "resnet101"),
+    "resnet50-stride8": Case("torchvision:resnet50", RESNET, "resnet50", output_stride=8),
+    "resnet50-stride16": Case("torchvision:resnet50", RESNET, "resnet50", output_stride=16),
+    "mobilenetv2": Case(
+        "torchvision:mobilenet_v2", tuple(f"features.{index}" for index in (1, 3, 6, 13, 17)), "mobilenetv2"
+    ),
+    "vgg16": Case("torchvision:vgg16", tuple(f"features.{index}" for index in (4, 9, 16, 23, 30)), "vgg16"),
+    "vgg16_bn": Case("torchvision:vgg16_bn", tuple(f"features.{index}" for index in (6, 13, 23, 33, 43)), "vgg16_bn"),
+    "timm-resnet50c": Case("timm:resnet50c", ("act1", *RESNET[1:]), "resnet50_deep"),
+    "timm-mobilenetv2": Case(
+        "timm:mobilenetv2_100", tuple(f"blocks.{index}" for index in (0, 1, 2, 4, 6)), "mobilenetv2"
+    ),
+    "timm-mobilenetv2-stride8": Case(
+        "timm:mobilenetv2_100", tuple(f"blocks.{index}" for index in (0, 1, 2, 4, 6)), "mobilenetv2", output_stride=8
+    ),
+    "transformers-resnet18": Case(
+        "transformers:basic",
+        ("resnet.embedder.embedder", *(f"resnet.encoder.stages.{index}" for index in range(4))),
+        "resnet18",
+    ),
+    "transformers-resnet50": Case(
+        "transformers:bottleneck",
+        ("resnet.embedder.embedder", *(f"resnet.encoder.stages.{index}" for index in range(4))),
+        "resnet50",
+    ),
+}
+
+
+def make_module(case):
+    library, _, name = case.make.partition(":")
+    module = pytest.importorskip(library, reason=f"parity of {case.make} needs {library}")
+    if library == "transformers":
+        basic = {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
+        return module.ResNetForImageClassification(module.ResNetConfig(**basic if name == "basic" else {}))
+    if library == "timm":
+        return module.create_model(name, output_stride=case.output_stride)
+    options = {}
+    if name.startswith("resnet"):
+        options["replace_stride_with_dilation"] = [False, case.output_stride < 32, case.output_stride < 16]
+    result = getattr(module.models, name)(**options)
+    if name.startswith("vgg"):
+        result.classifier = torch.nn.Identity()  # 124 million of its 138 million parameters
+    return result
+
+
+def norms_of(module):
+    return [part for part in module.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+
+
+def randomise(module, size, *, decided):
+    """Draw BatchNorm's scale, bias and statistics, the latter near those of random images so that nothing vanishes.
+
+    Args:
+        module: changed in place.
+        size: of the images.
+        decided: put every activation on one side of its ReLU by the channel, mostly 3 standard deviations or more from
+            0 (and 6). Gradients have jumps there: where thousands of values lie within rounding of one, two correct
+            implementations differ in some, and by percents.
+    """
+
+    def sides(features):
+        return torch.where(torch.arange(features) % 4 == 3, -1.0, 1.0)
+
+    def decide(conv, _, output):  # in a network without norms
+        std, mean = torch.std_mean(output, (0, 2, 3))
+        conv.bias += 4 * std * sides(conv.out_channels) - mean
+        return output + (4 * std * sides(conv.out_channels) - mean)[:, None, None]
+
+    norms = norms_of(module)
+    for norm in norms:
+        torch.nn.init.uniform_(norm.weight, *((0.6, 1.0) if decided else (0.5, 1.5)))
+        norm.bias.data.copy_(3 * sides(norm.num_features) if decided else 0.2 * torch.randn(norm.num_features))
+        norm.momentum = 1.0
+    handles = []
+    if decided and not norms:
+        handles = [part.register_forward_hook(decide) for part in module.modules() if isinstance(part, torch.nn.Conv2d)]
+    with torch.no_grad():
+        module.train()(1.3 * torch.randn(2, 3, *size))  # the deviation of normalised uniform images
+    for handle in handles:
+        handle.remove()
+    for norm in norms:
+        norm.momentum = 0.1
+        norm.running_mean += 0.2 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean)
+        norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.7, 1.4)
+
+
+class Result(NamedTuple):
+    features: list[np.ndarray]  # c1 to c5, [b, h, w, c]
+    image_gradient: np.ndarray
+    gradients: dict  # as the variables, or by the keys of the file
+    statistics: dict
+
+
+def run_torch(module, places, image, *, train):
+    """Return the features, and the gradients of their sum weighted by `cotangent`."""
+    caught, counts, handles = {}, {}, []
+
+    def catch(place):
+        return lambda _, inputs, output: caught.update({place: output})
+
+    def count(name):
+        return lambda _, inputs, output: counts.update({name: inputs[0].numel() // inputs[0].shape[1]})
+
+    for place in places:
+        handles.append(module.get_submodule(place).register_forward_hook(catch(place)))
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            handles.append(part.register_forward_hook(count(name)))
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    x = torch.tensor(image.transpose(0, 3, 1, 2), requires_grad=True)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (stages.IMAGENET_MEAN, stages.IMAGENET_STD))
+    module.train(train)(((x + 1) / 2 - mean) / std)
+    features = [caught[place].permute(0, 2, 3, 1) for place in places]
+    sum((f * torch.tensor(cotangent(f.shape))).sum() for f in features).backward()
+    for handle in handles:
+        handle.remove()
+    after = dict(module.state_dict())
+    for name, n in counts.items():  # torch adds the unbiased variance, Flax the biased one
+        key = f"{name}.running_var"
+        if train:
+            after[key] = 0.9 * before[key] + (after[key] - 0.9 * before[key]) * (n - 1) / n
+    gradients = {key: p.grad.clone() for key, p in module.named_parameters() if p.grad is not None}
+    if train and counts:  # a bias before a norm by the batch's mean (VGG has some) has no effect; PyTorch has rounding
+        for name, part in module.named_modules():
+            if isinstance(part, torch.nn.Conv2d) and part.bias is not None:
+                gradients[f"{name}.bias"].zero_()
+    module.zero_grad(set_to_none=True)
+    return Result(
+        [f.detach().numpy() for f in features],
+        x.grad.permute(0, 2, 3, 1).numpy(),
+        gradients,
+        {key: value for key, value in after.items() if "running_" in key},
+    )
+
+
+def cotangent(shape):
+    """Return fixed random weights of a feature map, smaller for a larger one."""
+    rng = np.random.default_rng(shape[-1])
+    return (rng.normal(size=tuple(shape)) / np.sqrt(np.prod(shape))).astype(np.float32)
+
+
+class Net(nn.Module):
+    backbone: nn.Module
+
+    def __call__(self, image, *, train):
+        return self.backbone(image, train=train)
+
+
+def flax_runner(net, *, train):
+    """Return a function of variables and image that does in Flax what `run_torch` does."""
+
+    def run(variables, image):
+        def weighted(params, image):
+            features, new = net.apply({**variables, "params": params}, image, train=train, mutable=["batch_stats"])
+            features = [features[f"c{index}"] for index in range(1, 6)]
+            return sum((f * cotangent(f.shape)).sum() for f in features), (features, new)
+
+        gradients, (features, new) = jax.grad(weighted, argnums=(0, 1), has_aux=True)(variables["params"], image)
+        return Result(features, gradients[1], {"params": gradients[0]}, {**variables, **new})
+
+    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})  # compiles in a fraction of the time
+
+
+def difference(actual, expected):
+    """Return the largest difference over the largest value expected, or over 1 where all expected values are 0."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    return float(np.max(np.abs(actual - expected)) / (np.max(np.abs(expected)) or 1.0))
+
+
+def largest_difference(actual, expected):
+    """Return the largest `difference` of two trees, and where it is."""
+    differences = jax.tree.leaves_with_path(jax.tree.map(difference, actual, expected))
+    path, value = max(differences, key=lambda item: item[1])
+    return value, jax.tree_util.keystr(path)
+
+
+def batch_of(case):
+    return 1 if case.backbone.startswith("vgg") else 2  # the fewer windows are pooled, the fewer jumps there are
+
+
+def steady_image(module, case, size, *, train):
+    """Return a random image whose gradients in PyTorch hardly move when noise a little above rounding is added to it.
+
+    Max pooling has jumps that `randomise` leaves: where the two largest values of a window lie within rounding.
+    """
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        image = rng.uniform(-1, 1, (batch_of(case), *size, 3)).astype(np.float32)
+        noise = 1e-5 * rng.normal(size=image.shape).astype(np.float32)
+        runs = [run_torch(module, case.places, x, train=train) for x in (image, image + noise)]
+        if largest_difference(*((run.image_gradient, run.gradients) for run in runs))[0] < 5 * TOLERANCE:
+            return image
+    raise AssertionError("no image without values at the jumps of the gradient")
+
+
+def compare(case, size, tmp_path, *, train):
+    """Return the largest relative difference of features, new statistics, and gradients (each with its place)."""
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True)
+    path, module = tmp_path / "weights.safetensors", make_module(case)
+    net = Net(create_backbone(case.backbone, output_stride=case.output_stride))
+    run = flax_runner(net, train=train)
+    example = jax.ShapeDtypeStruct((batch_of(case), *size, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), example)
+
+    def through_file(content):
+        safetensors_torch.save_file(content, path)
+        return load_backbone(str(path), shapes, backbone=case.backbone)
+
+    def both(image):
+        variables = through_file(module.state_dict())
+        expected = run_torch(module, case.places, image, train=train)
+        # Gradients and new statistics have the keys of weights, so they take the same way into Flax's form.
+        tree = through_file({**expected.gradients, **expected.statistics})
+        expected = expected._replace(gradients={"params": tree["params"]}, statistics=tree)
+        with jax.default_matmul_precision("highest"):
+            return run(variables, image), expected
+
+    randomise(module, size, decided=False)
+    actual, expected = both(np.random.default_rng(0).uniform(-1, 1, (batch_of(case), *size, 3)).astype(np.float32))
+    found = {"features": largest_difference(actual.features, expected.features)}
+    if "batch_stats" in shapes:
+        pair = (result.statistics["batch_stats"] for result in (actual, expected))
+        found["statistics"] = largest_difference(*pair)
+
+    randomise(module, size, decided=True)
+    actual, expected = both(steady_image(module, case, size, train=train))
+    found["image gradient"] = largest_difference(actual.image_gradient, expected.image_gradient)
+    found["gradients"] = largest_difference(actual.gradients, expected.gradients)
+    return found
+
+
+def parity_cases():
+    """Every module at both sizes, in inference and in training mode; one of them in the fast suite."""
+    for name in CASES:
+        for size in SIZES:
+            for train in (False, True) if name != "vgg16" else (False,):  # without norms both are the same
+                fast = (name, size, train) == ("resnet18", "odd", False)
+                marks = () if fast else (pytest.mark.slow,)
+                yield pytest.param(name, size, train, marks=marks, id=f"{name}-{size}-{'train' if train else 'eval'}")
+
+
+@pytest.mark.parametrize("name, size, train", list(parity_cases()))
+def test_a_backbone_equals_the_published_module(tmp_path, name, size, train):
+    for what, (value, place) in compare(CASES[name], SIZES[size], tmp_path, train=train).items():
+        assert value < TOLERANCE, f"{what}: {value:.1e} at {place}"
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 13)])
+@pytest.mark.parametrize("window, stride, padding", [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_max_pool_equals_torch(size, window, stride, padding):
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    image = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    expected = torch.nn.functional.max_pool2d(image, window, stride, padding, ceil_mode=False)
+    weights = np.random.default_rng(1).normal(size=expected.permute(0, 2, 3, 1).shape).astype(np.float32)
+    (expected.permute(0, 2, 3, 1) * torch.tensor(weights)).sum().backward()
+
+    def pool(x):
+        return layers.max_pool(x, window, stride=stride, padding=padding)
+
+    np.testing.assert_array_equal(pool(x), expected.detach().permute(0, 2, 3, 1))
+    gradient = jax.grad(lambda x: (pool(x) * weights).sum())(x)
+    np.testing.assert_allclose(gradient, image.grad.permute(0, 2, 3, 1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(10, 14), (40, 56), (11, 29), (5, 7), (5, 90)])
+def test_resize_logits_equals_torch_when_enlarging(size):
+    x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(
+        torch.tensor(x.transpose(0, 3, 1, 2)), size, mode="bilinear", align_corners=False
+    )
+    np.testing.assert_allclose(layers.resize_logits(x, size), expected.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
