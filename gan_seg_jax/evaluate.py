@@ -1,12 +1,17 @@
 """Score a segmentation over a whole split: networks on all devices, and anything else that labels images.
 
     python -m gan_seg_jax.evaluate --workdir=DIR [--split=test] [--checkpoint=best|latest|STEP] [--data_dir=..]
+        [--scales=0.75,1,1.25] [--flip] [--window=H,W] [--crf] [--min_region=50] ...
+
+Without the flags of the second line it writes DIR/evaluation-SPLIT.json, with them evaluation-SPLIT-TAG.json, where the
+tag says what is on (`scales+flip`) and the file holds all values.
 
 Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits. One
 confusion matrix holds the split; from it come all scores but the boundary F1, whose counts are pooled likewise.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,8 @@ from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import Run, load_run, make_predictor
+from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
+from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.state import AdversarialState
 from gan_seg_jax.writer import per_class_table, scores_table
 
@@ -56,10 +63,10 @@ class Tally:
 class Evaluator:
     """Scores a state on one split; compiled once."""
 
-    def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh):
+    def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, options: Options = PLAIN):
         """Prepare to score `split` with the batch size of the config on all devices of the mesh."""
-        self._config, self._split, self._mesh = config, split, mesh
-        predict = make_predictor(method, config)
+        self._config, self._split, self._mesh, self._options = config, split, mesh, options
+        predict = make_predictor(method, config, options, mesh)
 
         def step(state, stream):
             prediction, _ = predict(state, stream, stream["label"].shape[1:])
@@ -77,14 +84,19 @@ class Evaluator:
             state: the state; averaged weights are used where there are any.
             poll: called between batches; may raise to stop.
         """
-        tally = Tally(self._config.num_classes)
+        tally, clean_up = Tally(self._config.num_classes), self._options.clean_up
         for batch, counts, prediction in self._predictions(state):
             poll()
             for row in np.flatnonzero(batch["valid"]):
                 height, width = batch["size"][row]
                 window = (row, slice(0, height), slice(0, width))
-                tally.add_boundaries(batch["label"][window], prediction[window])
-            if parallel.is_first_process():  # the matrix is already that of the global batch
+                label, labelled = batch["label"][window], prediction[window]
+                if clean_up:
+                    cleaned = morphology.clean(labelled, **clean_up, num_classes=self._config.num_classes)
+                    tally.add(label, cleaned)
+                else:
+                    tally.add_boundaries(label, labelled)
+            if not clean_up and parallel.is_first_process():  # the matrix is already that of the global batch
                 tally.confusion += np.asarray(counts)
         return tally.scores(self._config.class_names)
 
@@ -92,7 +104,8 @@ class Evaluator:
         """Yield host batches with what the devices made of them, one batch behind, so that both work at once."""
         process = (jax.process_index(), jax.process_count())
         pending = None
-        for batch in pipeline.eval_batches(self._split, self._config, process=process):
+        more = {"scales": self._options.scales, "original": self._options.crf is not None}
+        for batch in pipeline.eval_batches(self._split, self._config, process=process, **more):
             counts, prediction = self._step(state, parallel.place(batch, parallel.batch_sharding(self._mesh)))
             if pending is not None:
                 yield pending[0], pending[1], local_rows(pending[2])
@@ -139,8 +152,19 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def evaluate_run(run: Run, split_name: str) -> dict[str, Any]:
+def evaluate_run(run: Run, split_name: str, options: Options = PLAIN) -> dict[str, Any]:
     """Return the scores of a run on a split of its data set.
+
+    Raises:
+        InputError: the data set has no such split, or other classes than the run.
+    """
+    split, mesh = open_split(run, split_name)
+    state = parallel.place(run.state, parallel.replicated(mesh))
+    return Evaluator(run.method, run.config, split, mesh, options=options)(state)
+
+
+def open_split(run: Run, name: str) -> tuple[Split, Mesh]:
+    """Return a split of a run's data set, and the mesh; the run's batch size becomes one that the mesh can share.
 
     Raises:
         InputError: the data set has no such split, or other classes than the run.
@@ -148,28 +172,32 @@ def evaluate_run(run: Run, split_name: str) -> dict[str, Any]:
     config = run.config
     dataset = pipeline.open_dataset(config)
     pipeline.resolve_classes(config, dataset)
-    if split_name not in dataset.splits:
-        raise InputError(f"{dataset.info.name} has no split {split_name!r}; it has: {', '.join(dataset.splits)}.")
+    if name not in dataset.splits:
+        raise InputError(f"{dataset.info.name} has no split {name!r}; it has: {', '.join(dataset.splits)}.")
     mesh = parallel.make_mesh()
     config.batch_size = -(-config.batch_size // mesh.size) * mesh.size
-    return Evaluator(run.method, config, dataset.splits[split_name], mesh)(
-        parallel.place(run.state, parallel.replicated(mesh))
-    )
+    return dataset.splits[name], mesh
 
 
 def main() -> None:
     """Run the command."""
     values = flags.FLAGS
     workdir = Path(commands.required("workdir"))
+    options = options_from_flags(workdir)
     run = load_run(workdir, values.checkpoint)
     if values.data_dir is not None:
         run.config.data_dir = values.data_dir
-    scores = evaluate_run(run, values.split)
-    name = f"step {run.step}, {values.split}"
+    start = time.monotonic()
+    scores = evaluate_run(run, values.split, options)
+    name, about = f"step {run.step}, {values.split}", {"step": run.step, "split": values.split}
+    file = f"evaluation-{values.split}.json"
+    if options.tag:
+        name, file = f"{name}, {options.tag}", f"evaluation-{values.split}-{options.tag}.json"
+        about |= {"options": options.to_json(), "seconds": time.monotonic() - start}
     if parallel.is_first_process():
         print(scores_table([(name, scores)]))
         print("\n" + per_class_table(run.config.class_names, [(name, scores)]))
-        write_json(workdir / f"evaluation-{values.split}.json", {"step": run.step, "split": values.split, **scores})
+        write_json(workdir / file, {**about, **scores})
 
 
 if __name__ == "__main__":
@@ -177,4 +205,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("split", "test", "Which split to score.")
     flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
     flags.DEFINE_string("data_dir", None, "Folder of the data set, where it is not the one of the training.")
+    define_flags()
     commands.run(main, __doc__)

@@ -7,10 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from gan_seg_jax import augment, checkpoint, resample
+from gan_seg_jax import augment, checkpoint, resample, tiling
+from gan_seg_jax.data import canvas
+from gan_seg_jax.inference_options import PLAIN, Options
 from gan_seg_jax.methods import get_method
+from gan_seg_jax.postprocess import crf
 from gan_seg_jax.state import AdversarialState, create_state, inference_view, variable_shapes
 
 
@@ -66,20 +70,105 @@ def prepare(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, jax.A
     return augment.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
 
 
-def make_predictor(method: Any, config: ConfigDict) -> Callable:
+def make_predictor(method: Any, config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None = None) -> Callable:
     """Return a function that labels a batch of canvases at the images' own sizes.
 
     The function takes (state, stream, out_size), `out_size` static, and returns (labels uint8 [b, *out_size],
     probability of the chosen class float32 [b, *out_size]); only the first `stream["size"]` pixels have a meaning.
+    What `options` wants beyond the image itself must be in the stream: see `make_scorer`. Clean-up, which is the host's
+    work (`morphology.clean`), is not done here.
     """
+    score = make_scorer(method, config, options, mesh)
 
     def predict(state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]):
-        key = jax.random.key(0)
-        batch = {"labelled": prepare(stream, config)}
-        logits = method.predict(inference_view(state, key), batch, key, config).astype(jnp.float32)
-        logits = resample.resize_bilinear(logits, stream["content"], stream["size"], out_size=out_size)
+        logits = score(state, stream, out_size)
         chosen = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
         confidence = jnp.exp(jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1))
         return chosen, confidence
 
     return predict
+
+
+def make_scorer(method: Any, config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None = None) -> Callable:
+    """Return a function that gives the classes' scores at the images' own sizes.
+
+    The function takes (state, stream, out_size), `out_size` static, and returns float32 [b, *out_size, k] of which
+    softmax is the probabilities: logits of the network; with several scales, mirror images or windows the log of the
+    mean probability; with the CRF its log-marginals. For scales other than 1 the stream holds `canvas.scaled_views`;
+    for the CRF the image as it is stored, `original` uint8 [b, *out_size, 3].
+
+    Args:
+        method: the method.
+        config: the run's config.
+        options: how the scores are made.
+        mesh: the devices over which the batch is sharded, which the CRF must know; None is one device.
+    """
+
+    def score(state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> jax.Array:
+        nets = inference_view(state, jax.random.key(0))
+        maps = []
+        for scale in options.scales:
+            image, content = canvas.view_names(scale)
+            batch = prepare({**stream, "image": stream[image], "content": stream[content]}, config)
+            for logits in _canvas_scores(method, config, options, nets, batch):
+                logits = resample.resize_bilinear(logits, stream[content], stream["size"], out_size=out_size)
+                maps.append(logits if options.views == 1 else jax.nn.softmax(logits))
+        scores = maps[0] if options.views == 1 else _log(sum(maps) / options.views)
+        if options.crf is not None:
+            scores = apply_crf(scores, stream["original"], stream["size"], options.crf, mesh)
+        return scores
+
+    return score
+
+
+def _canvas_scores(method, config, options, nets, batch) -> list[jax.Array]:
+    """Return the scores [b, h, w, k] of prepared canvases, and those of their mirror images, mirrored back."""
+
+    def network(image):
+        unknown = jnp.full(image.shape[:3], augment.IGNORE, jnp.int32)
+        view = {**batch, "image": image, "label": unknown}
+        return method.predict(nets, {"labelled": view}, jax.random.key(0), config).astype(jnp.float32)
+
+    def whole(image):
+        if options.window == (0, 0):
+            return network(image)
+        probabilities = tiling.blend(
+            lambda tile: jax.nn.softmax(network(tile)),
+            image, window=options.window, overlap=options.overlap, channels=config.num_classes,
+        )  # fmt: skip
+        return _log(probabilities)
+
+    if not options.flip:
+        return [whole(batch["image"])]
+    # A loop, so that the network is compiled once for both.
+    plain, mirrored = jax.lax.map(whole, jnp.stack([batch["image"], batch["image"][:, :, ::-1]]))
+    return [plain, mirrored[:, :, ::-1]]
+
+
+def _log(probabilities: jax.Array) -> jax.Array:
+    """Return the logarithm, finite where a probability has underflowed: what is interpolated later must not be nan."""
+    return jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))
+
+
+def apply_crf(
+    scores: jax.Array, original: jax.Array, size: jax.Array, parameters: crf.CRFParameters, mesh: Mesh | None
+) -> jax.Array:
+    """Return the log-marginals of the fully connected CRF, float32 [b, h, w, k].
+
+    Args:
+        scores: float32 [b, h, w, k] at the images' own sizes.
+        original: the images as they are stored, uint8 [b, h, w, 3].
+        size: int32 [b, 2], height and width of each; the rest is padding and takes no part.
+        parameters: of the CRF; may be traced.
+        mesh: over which the batch is sharded: each device does its own images. None is one device.
+    """
+    height, width = scores.shape[1:3]
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)
+    inside = (rows < size[:, 0, None, None]) & (columns < size[:, 1, None, None])
+    run, arguments = crf.mean_field, (scores, original.astype(jnp.float32), inside, parameters)
+    if mesh is not None and mesh.size > 1:  # the CRF goes through its images in a loop, which jit would not split
+        own, whole = PartitionSpec("data"), PartitionSpec()
+        specs = {"in_specs": (own, own, own, whole), "out_specs": own}
+        arguments = (*arguments[:3], jax.tree.map(jnp.float32, parameters))
+        run = jax.shard_map(run, mesh=mesh, **specs, check_vma=False)
+    return run(*arguments)

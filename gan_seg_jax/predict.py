@@ -1,9 +1,10 @@
 """Label the images of a folder: masks, colours, overlays and confidence.
 
     python -m gan_seg_jax.predict --workdir=DIR --input=FILE_OR_FOLDER --output=FOLDER [--checkpoint=best|latest|STEP]
+        [--scales=0.75,1,1.25] [--flip] [--window=H,W] [--crf] [--min_region=50] ...
 
 For each image, sub-folders kept: `masks/` (uint8 class ids, size of the input), `colors/`, `overlays/`, `confidence/`
-(uint8 = round(255 p) of the chosen class). A damaged image is reported and skipped.
+(uint8 = round(255 p) of the chosen class, before any clean-up). A damaged image is reported and skipped.
 """
 
 import collections
@@ -18,9 +19,11 @@ from absl import flags
 from PIL import Image
 
 from gan_seg_jax import commands, panels, parallel
-from gan_seg_jax.data import images, pipeline
+from gan_seg_jax.data import canvas, images
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import Run, load_run, make_predictor
+from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
+from gan_seg_jax.postprocess import morphology
 
 FOLDERS = ("masks", "colors", "overlays", "confidence")
 SMALLEST_BUCKET = 64
@@ -69,34 +72,38 @@ def bucket(length: int) -> int:
 
 
 def predict_images(
-    run: Run, files: list[tuple[Path, Path]]
+    run: Run, files: list[tuple[Path, Path]], options: Options = PLAIN
 ) -> Iterator[tuple[Path, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (output name, image uint8 [h, w, 3], class ids uint8 [h, w], confidence float32 [h, w]) of each image.
 
     Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
     """
     mesh = parallel.make_mesh()
-    predict = make_predictor(run.method, run.config)
+    predict = make_predictor(run.method, run.config, options, mesh)
+    enlarged = max(1.0, *options.scales) ** 2  # pixels of the largest view for each of the image
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
     compiled = {}
     state = parallel.place(run.state, whole)
     waiting: dict[tuple[int, int], list] = collections.defaultdict(list)
 
     def batch_size(out_size) -> int:
-        fitting = min(run.config.batch_size, PIXELS_AT_ONCE // (out_size[0] * out_size[1]))
+        fitting = min(run.config.batch_size, int(PIXELS_AT_ONCE / (out_size[0] * out_size[1] * enlarged)))
         return max(-(-fitting // mesh.size), 1) * mesh.size
 
     def label(out_size, group) -> Iterator:
         if out_size not in compiled:
             step = functools.partial(predict, out_size=out_size)
             compiled[out_size] = jax.jit(step, in_shardings=(whole, sharded), out_shardings=sharded)
-        rows = [_canvas(image, run, out_size) for _, image in group]
+        rows = [_canvas(image, run, out_size, options) for _, image in group]
         rows += rows[-1:] * (batch_size(out_size) - len(rows))
         stream = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         chosen, confidence = jax.device_get(compiled[out_size](state, parallel.place(stream, sharded)))
         for row, (name, image) in enumerate(group):
             window = (row, slice(0, image.shape[0]), slice(0, image.shape[1]))
-            yield name, image, chosen[window], confidence[window]
+            labels = chosen[window]
+            if options.clean_up:
+                labels = morphology.clean(labels, **options.clean_up, num_classes=run.config.num_classes)
+            yield name, image, labels, confidence[window]
 
     for path, name in files:
         try:
@@ -112,12 +119,15 @@ def predict_images(
         yield from label(out_size, group)
 
 
-def _canvas(image: np.ndarray, run: Run, out_size: tuple[int, int]) -> dict[str, np.ndarray]:
+def _canvas(image: np.ndarray, run: Run, out_size: tuple[int, int], options: Options) -> dict[str, np.ndarray]:
     """Return an image as the host delivers it; its label is never looked at."""
     config = run.config
-    canvas_size = config.canvas_size if config.resize == "fit" else tuple(-(-n // 32) * 32 for n in out_size)
+    canvas_size = config.canvas_size if config.resize == "fit" else canvas.multiples_of_32(out_size)
     empty = np.zeros(image.shape[:2], np.uint8)
-    arrays = pipeline.fit_to_canvas(image, empty, canvas_size, resize=config.resize, rng=None)
+    arrays = canvas.fit_to_canvas(image, empty, canvas_size, resize=config.resize, rng=None)
+    arrays |= canvas.scaled_views(image, canvas_size, options.scales, resize=config.resize)
+    if options.crf is not None:
+        arrays["original"] = canvas.pad(image, out_size)
     return {**arrays, "size": np.array(image.shape[:2], np.int32), "valid": np.bool_(True), "id": np.int32(0)}
 
 
@@ -145,10 +155,12 @@ def write(output: Path, name: Path, image: np.ndarray, mask: np.ndarray, confide
 def main() -> None:
     """Run the command."""
     source, output = Path(commands.required("input")), Path(commands.required("output"))
-    run = load_run(commands.required("workdir"), flags.FLAGS.checkpoint)
+    workdir = commands.required("workdir")
+    options = options_from_flags(workdir)
+    run = load_run(workdir, flags.FLAGS.checkpoint)
     files = find_images(source, output)
     written = 0
-    for name, image, mask, confidence in predict_images(run, files):
+    for name, image, mask, confidence in predict_images(run, files, options):
         write(output, name, image, mask, confidence, run.config.class_colors)
         written += 1
     if written == 0:
@@ -161,4 +173,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("input", None, "An image, or a folder of images (sub-folders too).")
     flags.DEFINE_string("output", None, "Folder for the pictures.")
     flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
+    define_flags()
     commands.run(main, __doc__)

@@ -1,9 +1,9 @@
 """Scores of a split: every image once at its own size, on any number of devices, equal to scikit-learn's numbers."""
 
+import functools
 import itertools
 import json
 import shutil
-import types
 
 import jax
 import jax.numpy as jnp
@@ -11,47 +11,20 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from configs import common
 from gan_seg_jax import evaluate, inference, parallel, resample
+from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.state import AdversarialState
+from gan_seg_jax.inference_options import CRF_FILE, PLAIN, Options
+from gan_seg_jax.postprocess import morphology
+from gan_seg_jax.postprocess.crf import CRFParameters
 from tests import tiny_runs
-
-SIZES = ((12, 20), (16, 24), (9, 31), (7, 5))
-
-
-def read_class(nets, batch, rng, config):
-    """A method's `predict` whose logits follow the red channel of the image: no network is needed."""
-    del nets, rng
-    red = batch["labelled"]["image"][..., 0]
-    return -jnp.square(red[..., None] * 127.5 + 127.5 - 40.0 * jnp.arange(config.num_classes)) / 200.0
+from tests.red_channel import METHOD, STATE, coded_split, make_config, read_class
 
 
-METHOD = types.SimpleNamespace(predict=read_class)
-STATE = AdversarialState(jnp.int32(0), jnp.uint32(0), jnp.int32(0), jnp.int32(0), {})
-
-
-def coded_split(count: int, *, errors: float) -> tiny_runs.MemorySplit:
-    """Return a split whose red channel is 40 times the label, but for a share of the pixels."""
-    plain = tiny_runs.memory_split(count, sizes=SIZES)
-    rng, images = np.random.default_rng(5), []
-    for label in plain.labels:
-        shown = np.where((rng.random(label.shape) < errors) | (label == IGNORE), rng.integers(0, 3, label.shape), label)
-        images.append(np.repeat((40 * shown).astype(np.uint8)[..., None], 3, axis=2))
-    return tiny_runs.MemorySplit(plain.info, plain.name, tuple(images), plain.labels)
-
-
-def make_config(**fields):
-    config = common.get_config()
-    names = {"num_classes": 3, "class_names": tiny_runs.INFO.class_names, "class_colors": tiny_runs.INFO.class_colors}
-    config.update({"batch_size": 4, "resize": "none", **names, **fields})
-    return config
-
-
-def score(split, *, devices=4, **fields):
+def score(split, *, devices=4, options=PLAIN, **fields):
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    return evaluate.Evaluator(METHOD, make_config(**fields), split, mesh)(STATE)
+    return evaluate.Evaluator(METHOD, make_config(**fields), split, mesh, options=options)(STATE)
 
 
 def expected(split) -> dict:
@@ -145,8 +118,6 @@ def test_logits_are_resized_to_the_label_as_jax_does(target):
 def test_predictions_are_made_at_the_labels_own_size():
     """Scaled to the canvas and back: the whole path equals each image's by itself."""
     split, config = coded_split(4, errors=0.0), make_config(resize="fit", canvas_size=(10, 14), crop_size=(10, 14))
-    from gan_seg_jax.data import pipeline
-
     batch = next(iter(pipeline.eval_batches(split, config)))
     chosen, confidence = inference.make_predictor(METHOD, config)(STATE, batch, batch["label"].shape[1:])
     for row, (height, width) in enumerate(batch["size"]):
@@ -158,6 +129,38 @@ def test_predictions_are_made_at_the_labels_own_size():
         assert agreement > 0.995
         right = jnp.max(jax.nn.softmax(logits), axis=-1)
         np.testing.assert_allclose(confidence[row, :height, :width], right, atol=1e-4)
+
+
+# Options
+
+
+ALL = Options(scales=(0.5, 1.0, 1.5), flip=True, window=(8, 16), crf=CRFParameters(bilateral_xy=4.0), min_region=3)
+
+
+def test_options_do_not_depend_on_batches_and_devices(monkeypatch):
+    exact = functools.partial(inference.crf.mean_field, method="exact")
+    monkeypatch.setattr(inference.crf, "mean_field", exact)  # compiles faster
+    split = coded_split(6, errors=0.2)
+    found = [score(split, options=ALL, devices=devices, batch_size=size) for devices, size in ((1, 3), (4, 4), (2, 8))]
+    assert all(scores == found[0] for scores in found)
+    assert found[0] != score(split)
+
+
+@pytest.mark.parametrize("options", [{"flip": True}, {"window": (8, 16)}, {"flip": True, "window": (5, 7)}])
+def test_where_every_pixel_stands_alone_flips_and_windows_change_nothing(options):
+    split = coded_split(6, errors=0.3)
+    assert score(split, options=Options(**options)) == score(split)
+
+
+def test_cleaned_maps_are_scored_like_any_others():
+    split = coded_split(6, errors=0.1)
+
+    def predict(image):
+        return morphology.clean(image[..., 0] // 40, opening=1, min_region=20, num_classes=3)
+
+    right = evaluate.score_labelling(predict, split, tiny_runs.INFO.class_names)
+    assert score(split, options=Options(opening=1, min_region=20)) == right
+    assert right["miou"] > score(split)["miou"] + 0.02  # single wrong pixels are gone
 
 
 # The command
@@ -186,9 +189,42 @@ def test_any_checkpoint_and_another_place_of_the_data(tiny, workdir, tmp_path):
     assert json.loads((workdir / "evaluation-test.json").read_text())["step"] == 4
 
 
+def test_options_are_scored_into_a_file_of_their_own(workdir):
+    workdir.joinpath(CRF_FILE).write_text(json.dumps({"parameters": {"bilateral_xy": 5.0}}))
+    args = ("--scales=0.75,1", "--flip", "--window=12,16", "--crf", "--opening=1")
+    outcome = tiny_runs.command("evaluate", f"--workdir={workdir}", *args)
+    assert outcome.code == 0, outcome.err
+    assert not (workdir / "evaluation-test.json").exists()
+    written = json.loads((workdir / "evaluation-test-scales+flip+window+crf+clean.json").read_text())
+    assert written["options"] == {
+        "scales": [0.75, 1.0], "flip": True, "window": [12, 16], "overlap": 0.5, "min_region": 0, "max_hole": 0,
+        "opening": 1, "closing": 0, "crf": {**CRFParameters()._asdict(), "bilateral_xy": 5.0},
+    }  # fmt: skip
+    assert 0 < written["miou"] < 1 and written["seconds"] > 0 and f"{written['miou']:.4f}" in outcome.out
+
+
+def test_flags_that_ask_for_nothing_are_the_plain_evaluation(workdir):
+    outcome = tiny_runs.command("evaluate", f"--workdir={workdir}", "--scales=1.0", "--noflip", "--min_region=0")
+    assert outcome.code == 0, outcome.err
+    written = json.loads((workdir / "evaluation-test.json").read_text())
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert written == {"step": summary["best_step"], "split": "test", **summary["test"]}
+
+
+def test_the_help_lists_the_flags_of_the_options():
+    outcome = tiny_runs.command("evaluate", "--help")
+    assert outcome.code == 0
+    for name in ("workdir", "scales", "flip", "window", "overlap", "crf", "min_region", "closing"):
+        assert f"--{name}:" in outcome.out or f"--[no]{name}:" in outcome.out
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        (("--scales=1,big",), "--scales is '1,big'"), (("--scales=0,1",), "--scales is 0.0,1.0"),
+        (("--scales=1,1.0",), "each scale once"), (("--scales=inf",), "--scales"), (("--scales=",), "--scales"),
+        (("--window=64",), "HEIGHT,WIDTH"), (("--window=0,64",), "HEIGHT,WIDTH"), (("--window=6.4,2",), "whole"),
+        (("--overlap=1",), "--overlap is 1.0"), (("--min_region=-1",), "--min_region is -1"), (("--flop",), "flop"),
         (("--split=tset",), "tset"), (("--checkpoint=5",), "step 5"), (("--checkpoint=worst",), "worst"),
         (("--data_dir=/nowhere",), "/nowhere"), (("--workdir=/nowhere",), "/nowhere"), (("--workdir=",), "--workdir"),
     ],
@@ -198,6 +234,15 @@ def test_bad_arguments(workdir, args, words):
     outcome = tiny_runs.command("evaluate", f"--workdir={workdir}", *args)
     assert outcome.code == 2 and words in outcome.err and "Traceback" not in outcome.err
     assert sorted(workdir.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"parameters": {"width": 1}}', '{"parameters": {"bilateral_xy": 0}}', '{"parameters": 3}']
+)
+def test_a_damaged_crf_file_is_named(workdir, text):
+    workdir.joinpath(CRF_FILE).write_text(text)
+    outcome = tiny_runs.command("evaluate", f"--workdir={workdir}", "--crf")
+    assert outcome.code == 2 and CRF_FILE in outcome.err and "Traceback" not in outcome.err
 
 
 def test_a_set_with_other_classes_is_refused(tiny, workdir, tmp_path):

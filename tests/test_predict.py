@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gan_seg_jax import predict
+from gan_seg_jax.postprocess import morphology
 from tests import tiny_runs
 
 FOLDERS = {"masks", "colors", "overlays", "confidence"}
@@ -109,6 +110,7 @@ def test_all_kinds_of_images(tiny, source, tmp_path):
     [
         (("--input=/nowhere",), "/nowhere"), (("--input=",), "--input"), (("--output=",), "--output"),
         (("--workdir=/nowhere",), "/nowhere"), (("--checkpoint=99",), "99"), (("--imput=x",), "imput"),
+        (("--scales=1,2,",), "--scales"), (("--window=8",), "--window"), (("--closing=-1",), "--closing"),
     ],
 )  # fmt: skip
 def test_bad_arguments(tiny, source, tmp_path, args, words):
@@ -137,8 +139,12 @@ def test_pictures_of_an_earlier_call_are_no_input(tiny, source):
     assert written(source / "out") == {f"{folder}/a.png" for folder in FOLDERS}
 
 
-def test_few_programs_serve_many_sizes(tiny, source, monkeypatch):
-    sizes = [(height, width) for height in (10, 33, 64, 65, 90) for width in (12, 50, 91, 120, 128)]
+@pytest.mark.parametrize(
+    ("options", "heights", "programs"),
+    [((), (10, 33, 64, 65, 90), 6), (("--scales=0.5,1", "--flip", "--window=12,16"), (10, 33, 50, 64), 3)],
+)
+def test_few_programs_serve_many_sizes(tiny, source, monkeypatch, options, heights, programs):
+    sizes = [(height, width) for height in heights for width in (12, 50, 91, 120, 128)]
     for number, size in enumerate(sizes):
         save(source / f"{number}.png", size)
     count, compile_one = [], jax.jit
@@ -149,9 +155,10 @@ def test_few_programs_serve_many_sizes(tiny, source, monkeypatch):
         return compile_one(function, **options)
 
     monkeypatch.setattr(predict.jax, "jit", counting)
-    assert run(tiny, source, source.parent / "out").code == 0
+    outcome = run(tiny, source, source.parent / "out", *options)
+    assert outcome.code == 0, outcome.err
     assert len(written(source.parent / "out")) == 4 * len(sizes)
-    assert len(count) <= 6  # two heights times three widths
+    assert len(count) == programs  # heights times widths of buckets
 
 
 def test_buckets_hold_what_they_are_for():
@@ -169,3 +176,25 @@ def test_labels_do_not_depend_on_the_company(tiny, source, tmp_path):
     run(tiny, tmp_path / "3.png", tmp_path / "one")
     together, alone = (np.array(Image.open(tmp_path / name / "masks" / "3.png")) for name in ("all", "one"))
     np.testing.assert_array_equal(together, alone)
+
+
+def masks(folder):
+    return {path.name: np.array(Image.open(path)) for path in sorted((folder / "masks").iterdir())}
+
+
+def test_options_change_the_labels_and_clean_up_comes_last(tiny, source, tmp_path):
+    for number, size in enumerate([(12, 20), (40, 33), (60, 50)]):
+        save(source / f"{number}.png", size)
+    clean = ("--min_region=20", "--closing=1")
+    cases = {"plain": (), "better": ("--scales=0.5,1.5", "--flip"), "crf": ("--crf",), "clean": clean}
+    for name, options in cases.items():
+        outcome = run(tiny, source, tmp_path / name, *options)
+        assert outcome.code == 0, outcome.err
+    found = {name: masks(tmp_path / name) for name in cases}
+    for name in ("better", "crf", "clean"):
+        assert any((found[name][file] != found["plain"][file]).any() for file in found["plain"]), name
+    for file, mask in found["plain"].items():
+        right = morphology.clean(mask, min_region=20, closing=1, num_classes=3)
+        np.testing.assert_array_equal(found["clean"][file], right)
+        confidence = [Image.open(tmp_path / name / "confidence" / file) for name in ("plain", "clean")]
+        np.testing.assert_array_equal(*map(np.array, confidence))

@@ -24,7 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 INFO = DatasetInfo("tiny", ("sky", "road", "car"), ((10, 20, 200), (90, 90, 90), (200, 30, 30)))
 COUNTS = {"train": 13, "val": 5, "test": 6}
 SIZE = (16, 24)
-FLAGS = {"workdir", "split", "checkpoint", "data_dir", "input", "output"}  # of the commands
+FLAGS = {  # of the commands
+    "workdir", "split", "checkpoint", "data_dir", "input", "output", "images",
+    "rule",
+    "scales", "flip", "window", "overlap", "crf", "min_region", "max_hole", "opening", "closing",
+}  # fmt: skip
 TINY = (
     "--config.dataset=folder", "--config.steps=6",
     "--config.batch_size=4", "--config.eval_every=3", "--config.checkpoint_every=2", "--config.log_every=2",

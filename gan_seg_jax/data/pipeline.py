@@ -11,8 +11,8 @@ from typing import Any
 import grain
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
+from gan_seg_jax.data.canvas import fit_to_canvas, multiples_of_32, pad, scaled_views
 from gan_seg_jax.data.catalog import CATALOG, IGNORE, Dataset, Split
 from gan_seg_jax.data.folder import open_folder
 from gan_seg_jax.data.scenes import open_scenes
@@ -56,42 +56,6 @@ def resolve_classes(config: ConfigDict, dataset: Dataset) -> None:
         if field != "class_colors" and config[field] not in (0, (), found):
             raise InputError(f"config.{field} is {config[field]!r}, but {info.name} has {found!r}; leave it out.")
         config[field] = found
-
-
-def fit_to_canvas(
-    image: np.ndarray, label: np.ndarray, canvas_size: tuple[int, int], *, resize: str, rng: np.random.Generator | None
-) -> dict[str, np.ndarray]:
-    """Put an image and its label into the top left of a canvas.
-
-    Args:
-        image: uint8 [h, w, 3].
-        label: uint8 [h, w].
-        canvas_size: (H, W) of the canvas.
-        resize: "fit" scales until the image just fits (bilinear with anti-aliasing; the label by nearest); "none"
-            keeps the scale and cuts out a window where the image is larger.
-        rng: draws the window's place; None takes the centre.
-
-    Returns:
-        image uint8 [H, W, 3] (padding 0), label uint8 [H, W] (padding 255), content int32 [2], the part that is used.
-    """
-    size = np.array(image.shape[:2])
-    if resize == "fit":
-        scale = min(canvas_size[0] / size[0], canvas_size[1] / size[1])
-        target = tuple(int(n) for n in np.clip(np.round(size * scale), 1, canvas_size))
-        if target != image.shape[:2]:
-            image = np.asarray(Image.fromarray(image).resize(target[::-1], Image.Resampling.BILINEAR))
-            label = np.asarray(Image.fromarray(label).resize(target[::-1], Image.Resampling.NEAREST))
-    else:
-        room = np.maximum(size - canvas_size, 0)
-        top, left = room // 2 if rng is None else rng.integers(room + 1)
-        window = (slice(top, top + canvas_size[0]), slice(left, left + canvas_size[1]))
-        image, label = image[window], label[window]
-    content = image.shape[:2]
-    canvas = np.zeros((*canvas_size, 3), np.uint8)
-    canvas[: content[0], : content[1]] = image
-    padded = np.full(canvas_size, IGNORE, np.uint8)
-    padded[: content[0], : content[1]] = label
-    return {"image": canvas, "label": padded, "content": np.array(content, np.int32)}
 
 
 def _stack(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -176,40 +140,57 @@ def eval_canvas(split: Split, config: ConfigDict) -> tuple[int, int]:
     """Return the canvas of evaluation: `canvas_size`, or, where images keep their scale, one that holds them all."""
     if config.resize == "fit":
         return config.canvas_size
-    return tuple(int(-(-n // 32) * 32) for n in split.sizes().max(axis=0))
+    return multiples_of_32(split.sizes().max(axis=0))
 
 
 def eval_batches(
-    split: Split, config: ConfigDict, *, process: tuple[int, int] = (0, 1)
+    split: Split,
+    config: ConfigDict,
+    *,
+    process: tuple[int, int] = (0, 1),
+    scales: tuple[float, ...] = (),
+    original: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield this process's part of every batch of a split, in order, once; the last one is padded.
 
     Yields:
         The arrays of `train_batches` for one stream (canvas of `eval_canvas`), with `label` uint8 [b, Hl, Wl] at its
         own size in a canvas of the split's largest, `size` int32 [b, 2] (height and width of that label), and `valid`
-        False where a row only fills up the batch.
+        False where a row only fills up the batch. Further `scales` add the arrays of `scaled_views`; `original` adds
+        the image as it is stored, `original` uint8 [b, Hl, Wl, 3] (padding 0).
     """
     canvas, label_canvas = eval_canvas(split, config), tuple(int(n) for n in split.sizes().max(axis=0))
     per_process = config.batch_size // process[1]
     count = -(-len(split) // config.batch_size)
+    more = {"scales": scales, "original": original}
 
     def read(number: int) -> dict[str, np.ndarray]:
         first = number * config.batch_size + process[0] * per_process
-        return _stack(
-            [eval_example(split, row, canvas, label_canvas, config.resize) for row in range(first, first + per_process)]
-        )
+        rows = range(first, first + per_process)
+        return _stack([eval_example(split, row, canvas, label_canvas, config.resize, **more) for row in rows])
 
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=config.prefetch)
     yield from grain.MapDataset.range(count).map(read).to_iter_dataset(options)
 
 
-def eval_example(split: Split, row: int, canvas, label_canvas, resize: str) -> dict[str, np.ndarray]:
+def eval_example(
+    split: Split,
+    row: int,
+    canvas: tuple[int, int],
+    label_canvas: tuple[int, int],
+    resize: str,
+    *,
+    scales: tuple[float, ...] = (),
+    original: bool = False,
+) -> dict[str, np.ndarray]:
     """Read one example of a split for evaluation; rows behind the end repeat the last one as not valid."""
     index = min(row, len(split) - 1)
     example = split[index]
     image, label = example["image"], example["label"]
     arrays = fit_to_canvas(image, label, canvas, resize=resize, rng=None)
-    own = np.full(label_canvas, IGNORE, np.uint8)
-    own[: label.shape[0], : label.shape[1]] = label
+    arrays |= scaled_views(image, canvas, scales, resize=resize)
+    if original:
+        arrays["original"] = pad(image, label_canvas)
     size = np.array(label.shape, np.int32)
+    own = pad(label, label_canvas, IGNORE)
     return {**arrays, "label": own, "size": size, "valid": np.bool_(row < len(split)), "id": np.int32(index)}
