@@ -1,4 +1,4 @@
-"""Train, validate, test.
+"""Train, validate, test; or fit a classical baseline and score it in the same way.
 
     python -m gan_seg_jax.main --config=configs/cgan_seg.py[:WORDS] [--workdir=DIR] [--config.FIELD=VALUE ...]
 
@@ -15,6 +15,8 @@ from gan_seg_jax import commands
 from gan_seg_jax.config import check, digest
 from gan_seg_jax.errors import InputError
 
+PARTS = ("__init__", "common", "networks")  # of configs
+
 
 def main() -> None:
     """Run the command."""
@@ -22,14 +24,17 @@ def main() -> None:
         raise InputError("--config is missing; for instance --config=configs/cgan_seg.py.")
     path = Path(re.sub(r":[^/]*$", "", config_flags.get_config_filename(flags.FLAGS["config"])))
     if not path.is_file():
-        known = ", ".join(sorted(str(file) for file in path.parent.glob("*_seg.py"))) or "none"
+        files = (file for file in path.parent.glob("*.py") if file.stem not in PARTS)
+        known = ", ".join(sorted(map(str, files))) or "none"
         raise InputError(f"The config file {path} does not exist; in {path.parent}/ there are: {known}.")
-    from gan_seg_jax import train  # after the flags: a mistake is answered at once, without loading JAX
+    from gan_seg_jax import classical, train  # after the flags: a mistake is answered at once, without loading JAX
+    from gan_seg_jax.baselines import BASELINES
 
     config = flags.FLAGS.config
     check(config)
     workdir = flags.FLAGS.workdir or Path("runs") / f"{path.stem}-{digest(config)[:8]}"
-    train.train_and_evaluate(config, Path(workdir))
+    run = classical.fit_and_evaluate if config.method in BASELINES else train.train_and_evaluate
+    run(config, Path(workdir))
 
 
 if __name__ == "__main__":

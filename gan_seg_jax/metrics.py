@@ -230,3 +230,40 @@ def _count_matched(ids: np.ndarray, edge: np.ndarray, near: np.ndarray, size: in
     classes = ids[where]
     matched = np.right_shift(near[where], classes.astype(near.dtype)) & near.dtype.type(1)
     return np.bincount(classes[matched > 0], minlength=size), np.bincount(classes, minlength=size)
+
+
+def true_edges(label: np.ndarray, *, num_classes: int) -> np.ndarray:
+    """Return bool [h, w]: pixels with a 4-neighbour of another class; ids outside 0..num_classes - 1 are void."""
+    return _boundary(_with_void(label, num_classes))
+
+
+def edge_counts(label: np.ndarray, edges: np.ndarray, *, num_classes: int, tolerance: float = 0.0075) -> np.ndarray:
+    """Count edges of no class against the boundaries between classes of one image, on the host.
+
+    An edge pixel is matched if a boundary pixel of the truth, of whichever classes, lies within a disc, and the other
+    way round. Edges within that disc of void are not counted as found: what lies there is unknown.
+
+    Args:
+        label: integer [h, w], true class ids; ids outside 0..num_classes - 1 are void.
+        edges: bool [h, w].
+        num_classes: k.
+        tolerance: radius of the disc as a fraction of the image's diagonal; at least one pixel is used.
+
+    Returns:
+        int64 [4]: found edge pixels matched, all found, true boundary pixels matched, all true.
+    """
+    chex.assert_equal_shape([label, edges])
+    radius = max(1.0, tolerance * float(np.hypot(*label.shape)))
+    truth = true_edges(label, num_classes=num_classes)
+    found = edges & ~_dilate(_with_void(label, num_classes) < 0, radius)
+    sets = (found & _dilate(truth, radius), found, truth & _dilate(edges, radius), truth)
+    return np.array([np.count_nonzero(pixels) for pixels in sets], np.int64)
+
+
+def edge_scores(counts: np.ndarray) -> dict[str, float | None]:
+    """Return {"edge_f1", "edge_precision", "edge_recall"}, fractions or None, from `edge_counts` summed over images."""
+    found_matched, found, truth_matched, truth = np.asarray(counts, dtype=np.int64)
+    precision, recall = _ratio(found_matched, found), _ratio(truth_matched, truth)
+    total = (precision or 0.0) + (recall or 0.0)
+    f1 = 2 * (precision or 0.0) * (recall or 0.0) / total if total else 0.0
+    return {"edge_f1": f1 if found + truth > 0 else None, "edge_precision": precision, "edge_recall": recall}

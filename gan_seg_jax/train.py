@@ -18,12 +18,13 @@ from ml_collections import ConfigDict
 from gan_seg_jax import checkpoint, parallel, report, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.baselines import BASELINES
-from gan_seg_jax.data import pipeline
+from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import DivergedError, InputError, PreemptedError, unknown
 from gan_seg_jax.evaluate import Evaluator
 from gan_seg_jax.inference import example_batch
 from gan_seg_jax.methods import get_method
+from gan_seg_jax.models import pretrained
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.preemption import Preemption
 from gan_seg_jax.state import AdversarialState, create_state, init_variables
@@ -84,6 +85,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         with config.unlocked():
             pipeline.resolve_classes(config, dataset)
             workdirs.adopt_architectures(config, workdir)
+            class_weights.resolve_class_weights(config, dataset, workdirs.begun_config(workdir))
         config_lib.check_classes(config)
         summary = workdirs.finished(workdir, config)
         if summary is not None:
@@ -103,11 +105,11 @@ def initial_state(method: Any, config: ConfigDict, *, fresh: bool = True) -> Adv
     Args:
         method: the method.
         config: the run's config.
-        fresh: fill in the roles that the config takes from other runs; False where a checkpoint replaces them anyway,
-            so that a run goes on when the other one is gone.
+        fresh: fill in the roles that the config takes from other runs and the pre-trained backbones; False where a
+            checkpoint replaces them anyway, so that a run goes on when their files are gone.
 
     Raises:
-        InputError: a role that moves in no phase has nothing to start from.
+        InputError: a role that moves in no phase has nothing to start from, or weights do not fit.
     """
     modules = method.build(config)
     variables = dict(init_variables(method, modules, example_batch(method.STREAMS, config), config, config.seed))
@@ -126,8 +128,25 @@ def initial_state(method: Any, config: ConfigDict, *, fresh: bool = True) -> Adv
                 f"{role} moves in no phase, so it needs weights: set config.init.{role} to the folder of a run, or to "
                 "random."
             )
+    if fresh:
+        variables |= _pretrained(variables, config)
     ema_roles = frozenset(role for role in optimizers if config.ema_decay > 0 and config.networks[role].ema)
     return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=ema_roles)
+
+
+def _pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+    """Return the variables of each role whose backbone has pre-trained weights, with these in place."""
+    loaded = {}
+    for role, source in config.pretrained.items():
+        if not source:
+            continue
+        if config.init[role] not in ("", "random"):
+            raise InputError(f"config.init.{role} and config.pretrained.{role} are both set; choose one of them.")
+        network = config.networks[role]
+        if "backbone" not in network:
+            raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
+        loaded[role] = pretrained.load_backbone(source, variables[role], backbone=network.backbone)
+    return loaded
 
 
 class _Run:

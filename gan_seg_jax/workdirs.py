@@ -48,16 +48,21 @@ def has_checkpoints(workdir: Path) -> bool:
     return any((workdir / "checkpoints").glob("[0-9]*"))
 
 
+def begun_config(workdir: Path) -> ConfigDict | None:
+    """Return the config of the run that this folder holds, None if there is none yet."""
+    return checkpoint.read_config(workdir) if (workdir / "config.json").exists() else None
+
+
 def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
     """Give each role that starts from another run that run's architecture; a run that has begun knows it already.
 
     Raises:
         InputError: the other run has no such role.
     """
-    begun = (workdir / "config.json").exists()
+    begun = begun_config(workdir)
     for role, source in config.init.items():
         if source and source != "random":
-            networks = checkpoint.read_config(workdir if begun else source).networks
+            networks = (begun or checkpoint.read_config(source)).networks
             if role not in networks:
                 raise InputError(f"config.init.{role} is {source}, which has no {role}; it has: {', '.join(networks)}.")
             config.networks[role] = networks[role]
@@ -69,8 +74,9 @@ def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
     Raises:
         InputError: the folder belongs to another config; field, old and new value are named.
     """
-    if (workdir / "config.json").exists():
-        found = differences(to_json(checkpoint.read_config(workdir)), to_json(config))
+    begun = begun_config(workdir)
+    if begun is not None:
+        found = differences(to_json(begun), to_json(config))
         if found:
             field, old, new = found[0]
             more = f" ({len(found) - 1} more fields differ)" if len(found) > 1 else ""

@@ -14,11 +14,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gan_seg_jax.models import convolution
+from gan_seg_jax.models import convolution, layers
+from gan_seg_jax.models.backbones import create_backbone
 
 BATCH = 8
 # Height and width of the larger map, channels of the larger map, channels of the smaller.
 SCALES = [(144, 192, 3, 32), (128, 128, 14, 64), (72, 96, 32, 64), (36, 48, 64, 128), (18, 24, 128, 256)]
+
+# Height, width and channels of maps, and stride and rate of the depthwise convolutions on them.
+MAPS = [(72, 96, 96, 2, 1), (36, 48, 144, 1, 1), (32, 32, 256, 1, 6), (9, 12, 960, 1, 2)]
+BACKBONES = ["resnet18", "resnet50", "mobilenetv2"]
 
 
 def native_down(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -34,6 +39,29 @@ def native_up(y: jax.Array, w: jax.Array) -> jax.Array:
 def native_pointwise(x: jax.Array, w: jax.Array) -> jax.Array:
     """Return `convolution.pointwise(x, w)` by the native operation, which JAX differentiates."""
     return jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=convolution.NHWC)
+
+
+def native_depthwise(stride: int, rate: int) -> Callable:
+    """Return `convolution.depthwise` of 3x3 kernels by the native operation, which JAX differentiates."""
+
+    def run(x, w):
+        return jax.lax.conv_general_dilated(
+            x,
+            w,
+            (stride, stride),
+            ((rate, rate), (rate, rate)),
+            rhs_dilation=(rate, rate),
+            dimension_numbers=convolution.NHWC,
+            feature_group_count=x.shape[-1],
+        )
+
+    return run
+
+
+def native_max_pool(x: jax.Array) -> jax.Array:
+    """Return the 3x3 maxima with stride 2 and padding 1 by the native operation, which JAX differentiates."""
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
 
 
 def forward_backward(operation: Callable) -> Callable:
@@ -103,12 +131,64 @@ def measure(repeats: int) -> list[dict]:
                 ("forward and backward", forward_backward),
                 ("gradient penalty", gradient_penalty),
             ]:
-                times = compare({"native": of(native), "ours": of(ours)}, *arguments, repeats=repeats)
-                shapes = [list(argument.shape) for argument in arguments]
-                records.append({"operation": name, "what": what, "shapes": shapes, **times})
-                ratio = times["native"]["median"] / times["ours"]["median"]
-                medians = "  ".join(f"{form} {times[form]['median']:8.1f} ms" for form in ("native", "ours"))
-                print(f"{name:5s} {what:21s} {shapes[0]!s:20s} {medians}  {ratio:5.2f}x", flush=True)
+                records.append(versus(name, what, of(native), of(ours), arguments, repeats=repeats))
+    return records
+
+
+def versus(name: str, what: str, native: Callable, ours: Callable, arguments: tuple, *, repeats: int) -> dict:
+    """Return the record of one operation in its two forms, and print it."""
+    times = compare({"native": native, "ours": ours}, *arguments, repeats=repeats)
+    shapes = [list(argument.shape) for argument in arguments]
+    ratio = times["native"]["median"] / times["ours"]["median"]
+    medians = "  ".join(f"{form} {times[form]['median']:8.1f} ms" for form in ("native", "ours"))
+    print(f"{name:16s} {what:21s} {shapes[0]!s:20s} {medians}  {ratio:5.2f}x", flush=True)
+    return {"operation": name, "what": what, "shapes": shapes, **times}
+
+
+def measure_maps(repeats: int) -> list[dict]:
+    """Return the records of depthwise and atrous convolutions and of max-pooling, and print them."""
+    records = []
+    for height, width, channels, stride, rate in MAPS:
+        keys = jax.random.split(jax.random.key(0), 2)
+        x = jax.random.normal(keys[0], (BATCH, height, width, channels))
+        kernel = jax.random.normal(keys[1], (3, 3, 1, channels)) / 3
+        name = f"depthwise {stride} {rate}"
+        native, ours = native_depthwise(stride, rate), lambda x, w, s=stride, r=rate: convolution.depthwise(x, w, s, r)
+        # The second argument of a pool is a factor on the input, so that all are functions of two arrays.
+        pools = [lambda x, w, pool=pool: pool(x * w[0, 0]) for pool in (native_max_pool, our_max_pool)]
+        for what, of in [("forward", lambda f: f), ("forward and backward", forward_backward)]:
+            records.append(versus(name, what, of(native), of(ours), (x, kernel), repeats=repeats))
+            records.append(versus("max pool 3x3/2", what, *map(of, pools), (x, kernel), repeats=repeats))
+    return records
+
+
+def our_max_pool(x: jax.Array) -> jax.Array:
+    """Return the 3x3 maxima with stride 2 and padding 1 as the networks take them."""
+    return layers.max_pool(x, 3, stride=2, padding=1)
+
+
+def measure_networks(repeats: int) -> list[dict]:
+    """Return the records of atrous convolutions and of whole backbones, which have one form, and print them."""
+    cases = []
+    for rate in (1, 2, 6, 12):
+        module = layers.Conv(128, rate=rate, bias=False)
+        cases.append((f"atrous rate {rate}", module, jnp.ones((BATCH, 32, 32, 128))))
+    for name in BACKBONES:
+        module = create_backbone(name, output_stride=16, module_name=None)
+        cases.append((f"{name} stride 16", module, jnp.ones((BATCH, 144, 192, 3))))
+    records = []
+    for name, module, x in cases:
+        variables = jax.jit(lambda x, m=module: m.init(jax.random.key(0), x, train=True))(x)
+
+        def forward(params, x, module=module, rest=variables):
+            outputs = module.apply(rest | {"params": params}, x, train=True, mutable=["batch_stats"])
+            return sum(jnp.mean(leaf**2) for leaf in jax.tree.leaves(outputs[0]))
+
+        functions = {"forward": forward, "forward and backward": jax.grad(forward)}
+        times = compare(functions, variables["params"], x, repeats=repeats)
+        records += [{"operation": name, "what": what, "shapes": [list(x.shape)], **times[what]} for what in functions]
+        medians = "  ".join(f"{what} {times[what]['median']:8.1f} ms" for what in functions)
+        print(f"{name:21s} {x.shape!s:20s} {medians}", flush=True)
     return records
 
 
@@ -124,7 +204,8 @@ def main() -> None:
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
     }
-    results = {**machine, "batch": BATCH, "unit": "ms", "records": measure(arguments.repeats)}
+    records = [record for part in (measure, measure_maps, measure_networks) for record in part(arguments.repeats)]
+    results = {**machine, "batch": BATCH, "unit": "ms", "records": records}
     with open(arguments.output, "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)
 

@@ -1,0 +1,39 @@
+"""Sobel edges: as boundaries, and as regions by watershed.
+
+The 3x3 operator of Sobel and Feldman (1968) on the grey image, thinned by non-maximum suppression across the gradient.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from skimage import color, filters
+
+from gan_seg_jax.baselines import edges
+from gan_seg_jax.postprocess.thinning import non_maximum_suppression
+
+THRESHOLDS = tuple(np.geomspace(0.01, 0.4, 12).tolist())  # of the strength of `skimage.filters.sobel`, 0..1
+
+
+def detect(image: np.ndarray, thresholds: Sequence[float]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the strength of the edges, float [h, w] in 0..1, and the thin edges bool [h, w] above each threshold."""
+    grey = color.rgb2gray(image)
+    down, right = filters.sobel_h(grey), filters.sobel_v(grey)
+    strength = np.hypot(down, right) / np.sqrt(2.0)
+    thin = non_maximum_suppression(strength, np.arctan2(down, right))
+    return strength, [thin >= threshold for threshold in thresholds]
+
+
+def fit(train_split: Any, *, num_classes: int, seed: int) -> edges.EdgeModel:
+    """Choose the threshold and learn the rule, see `edges.fit`."""
+    return edges.fit(detect, THRESHOLDS, train_split, num_classes=num_classes, seed=seed)
+
+
+def predict(model: edges.EdgeModel, image: np.ndarray) -> np.ndarray:
+    """Return class ids uint8 [h, w] of image uint8 [h, w, 3]."""
+    return edges.predict(detect, model, image)
+
+
+def boundaries(model: edges.EdgeModel, image: np.ndarray) -> np.ndarray:
+    """Return the thin edges, bool [h, w], of image uint8 [h, w, 3]."""
+    return detect(image, (model.threshold,))[1][0]
