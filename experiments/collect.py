@@ -214,9 +214,11 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _scores_table(rows: Mapping[str, Mapping[int, Record]], arms: Mapping[str, Sequence[Record]]) -> str:
-    lines = [["", "n", *SCORES.values(), "images/s", "minutes"]]
+    edges = any(one.get("edge_f1") is not None for seeds in rows.values() for one in seeds.values())
+    shown = SCORES | ({"edge_f1": "edge F1"} if edges else {})
+    lines = [["", "n", *shown.values(), "images/s", "minutes"]]
     for name, seeds in rows.items():
-        scores = [_mean_text([one.get(score) for one in seeds.values()], ".4f") for score in SCORES]
+        scores = [_mean_text([one.get(score) for one in seeds.values()], ".4f") for score in shown]
         speeds = [record["images_per_second"] for record in arms.get(name, ())]
         minutes = [None if record["seconds"] is None else record["seconds"] / 60 for record in arms.get(name, ())]
         lines.append([name, str(len(seeds)), *scores, _mean_text(speeds, ".1f"), _mean_text(minutes, ".1f")])

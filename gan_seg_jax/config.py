@@ -31,8 +31,10 @@ def check(config: ConfigDict) -> None:
     Raises:
         InputError: a value is out of its range; the message names field, value and range.
     """
+    trains = len(config.networks) > 0  # a classical method has none: it is fitted, not trained
     for name in POSITIVE:
-        _expect(config[name] > 0, name, config[name], "a positive whole number")
+        ok = config[name] > 0 or (name == "steps" and not trains)
+        _expect(ok, name, config[name], "a positive whole number")
     for name in NOT_NEGATIVE:
         _expect(config[name] >= 0, name, config[name], "zero or a positive whole number")
     _expect(config.seed < 2**32, "seed", config.seed, "less than 2**32")
@@ -71,7 +73,11 @@ def check(config: ConfigDict) -> None:
         _expect(ok, f"optimizers.{role}.decay_at", shares, "shares of the run, between 0 and 1")
     _check_losses(config)
     _check_networks(config)
-    _check_phases(config)
+    if trains:
+        _check_phases(config)
+    else:
+        _expect(config.steps == 0, "steps", config.steps, "0 for a method without networks")
+        _expect(len(config.phases) == 0, "phases", config.phases, "() for a method without networks")
 
 
 def _check_losses(config: ConfigDict) -> None:

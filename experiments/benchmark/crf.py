@@ -37,7 +37,7 @@ def synthetic() -> tuple[np.ndarray, np.ndarray]:
 
 
 def unaries(label: np.ndarray) -> np.ndarray:
-    """Return logits float32 [h, w, k] with blurred borders and blotchy errors, as of a network that is about 0.7 sure."""
+    """Return logits float32 [h, w, k] with blurred borders and blotchy errors, as of a network that is 0.7 sure."""
     rng = np.random.default_rng(0)
     one_hot = (label[..., None] == np.arange(CLASSES)).astype(float)
     noise = ndimage.gaussian_filter(rng.normal(size=one_hot.shape), (2, 2, 0))

@@ -206,7 +206,7 @@ class DeepLabV3Plus(nn.Module):
         x = _pyramid(self, separable=self.separable)(features["c5"], train=train)
         options = {"norm": self.norm, "kernel_init": self.kernel_init, "dtype": self.dtype}
         low = ConvBlock(self.low_level_channels, 1, **options, name="low_level")(features["c2"], train=train)
-        x = jnp.concatenate([layers.resize_logits(x, low.shape[1:3]).astype(self.dtype), low], axis=-1)
+        x = jnp.concatenate([layers.resize(x, low.shape[1:3]), low], axis=-1)
         block = layers.SeparableConv if self.separable else ConvBlock
         for name in ("decoder_0", "decoder_1"):
             x = block(self.decoder_channels, **options, name=name)(x, train=train)

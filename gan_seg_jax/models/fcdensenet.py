@@ -19,9 +19,7 @@ class FCDenseNet(nn.Module):
     103 (the default): `(4, 5, 7, 10, 12), 15, 16`.
 
     Differences from the authors' code: convolutions have no bias but the classifier's (each is followed by norms),
-    and kernels start from a normal distribution of He's variance rather than a uniform one. A layer's inputs are joined
-    and normalised again in the backward pass rather than kept (Pleiss et al. 2017, https://arxiv.org/abs/1707.06990),
-    so that memory need not grow with the square of a block's depth; XLA for CPU undoes that and keeps them.
+    and kernels start from a normal distribution of He's variance rather than a uniform one.
 
     Attributes:
         num_classes: number of output channels.
@@ -91,9 +89,7 @@ class FCDenseNet(nn.Module):
         return added
 
     def _layer(self, parts, features, name, *, kernel, train):
-        layer = nn.remat(DenseLayer)(
-            features, kernel, self.norm, self.dropout, train, self.kernel_init, self.dtype, name=name
-        )
+        layer = DenseLayer(features, kernel, self.norm, self.dropout, train, self.kernel_init, self.dtype, name=name)
         return layer(parts)
 
 

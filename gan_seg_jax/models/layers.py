@@ -270,24 +270,6 @@ def pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0))) if bottom or right else x
 
 
-def upsample_bilinear_2x(x: jax.Array) -> jax.Array:
-    """Double the size by bilinear interpolation (half-pixel centres), with two taps per axis and no matrix product.
-
-    Args:
-        x: float [b, h, w, c].
-
-    Returns:
-        float [b, 2h, 2w, c], of x's dtype.
-    """
-    for axis in (1, 2):
-        size = x.shape[axis]
-        before = jnp.concatenate([_slice(x, axis, 0, 1), _slice(x, axis, 0, size - 1)], axis)
-        after = jnp.concatenate([_slice(x, axis, 1, size), _slice(x, axis, size - 1, size)], axis)
-        pair = jnp.stack([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis + 1)
-        x = pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
-    return x
-
-
 def resize_logits(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Resize by bilinear interpolation (half-pixel centres, anti-aliased when shrinking).
 
@@ -312,10 +294,6 @@ def resize_logits(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Return float [b, *size, c] of x's dtype: a feature map resized as by `resize_logits`."""
     return resize_logits(x, size).astype(x.dtype)
-
-
-def _slice(x, axis, start, stop):
-    return jax.lax.slice_in_dim(x, start, stop, axis=axis)
 
 
 def _kernel(module, shape, *, fan_in, train=False):

@@ -104,7 +104,7 @@ class PSPNet(nn.Module):
                 name=f"bin_{bins}",
             )
             grid = block(adaptive_mean(x, bins), train=train)
-            parts.append(layers.resize_logits(grid, size).astype(self.dtype))
+            parts.append(layers.resize(grid, size))
         return jnp.concatenate(parts, axis=-1)
 
     def _head(self, x, channels, name, *, train):

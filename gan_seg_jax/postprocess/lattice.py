@@ -238,8 +238,8 @@ def _slot(words: jax.Array, attempt: jax.Array, slots: int) -> jax.Array:
 def _insert(words: jax.Array, wanted: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Put the wanted words [m, w] into a hash table, all at once in rounds; return the table of owners, and the owners.
 
-    In a round, everything not yet placed tries its next slot; the first to come gets an empty one, and equal words, which
-    always try the same slots, find themselves there too. At most half of the slots are ever full.
+    In a round, everything not yet placed tries its next slot; the first to come gets an empty one, and equal words,
+    which always try the same slots, find themselves there too. At most half of the slots are ever full.
     """
     m = len(words)
     slots = 1 << (2 * m - 1).bit_length()
