@@ -1,7 +1,7 @@
 """Classical segmentation: fitted on the training split and scored as the networks are.
 
 Papers: named in `gan_seg_jax/baselines/METHOD.py`.
-Command: python -m gan_seg_jax.main --config=configs/classical.py:METHOD
+Command: python -m gan_seg_jax.main --config=configs/classical.py:slic
 Words behind the colon: one of sobel, roberts, canny, kmeans, dbscan, slic, majority; smoke.
 """
 

@@ -51,6 +51,8 @@ def test_commands_parse(repository):
 def _check_commands(repository, source, commands):
     for module, flags in commands:
         code = (repository / (module.replace(".", "/") + ".py")).read_text()
+        if "define_flags()" in code:
+            code += (repository / "gan_seg_jax" / "inference_options.py").read_text()
         config = None
         for flag in flags:
             name, _, value = flag.removeprefix("--").partition("=")
