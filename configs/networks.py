@@ -10,10 +10,84 @@ from ml_collections import ConfigDict
 
 from configs import common
 
+# Every field of each network, with its paper's value: what a config or the command line may set.
+_BACKBONE = {
+    "backbone": "resnet101",  # a name in gan_seg_jax.models.backbones.BACKBONES
+    "backbone_width": 1.0,  # factor of its channel counts; pre-trained weights need 1
+    "norm": "batch",  # batch | frozen_batch | group | instance | none
+}
+_DEEPLAB = {
+    **_BACKBONE,
+    "output_stride": 16,  # input pixels per pixel of the last feature map: 8, 16 or 32
+    "multi_grid": (1, 2, 4),  # factors of the rates of the last stage's three blocks
+    "rates": (6, 12, 18),  # of the pyramid at output stride 16; doubled at 8, halved at 32
+    "aspp_channels": 256,  # of each branch of the pyramid
+    "dropout": 0.1,  # on the pyramid's result
+    "kernel_init": "he",  # of the head: he | lecun | a standard deviation; so below
+}
+_LARGE_FOV = {
+    **_BACKBONE,
+    "output_stride": 8,
+    "channels": 1024,  # of fc6 and fc7
+    "dropout": 0.5,  # after fc6 and fc7
+    "kernel_init": "he",
+}
+FIELDS: dict[str, dict[str, Any]] = {
+    "fcn": {
+        **_BACKBONE,
+        "backbone": "vgg16",
+        "stride": 8,  # of the finest scores: 32, 16 or 8
+        "head_channels": 4096,  # of fc6 and fc7
+        "head_kernel": 7,  # of fc6
+        "dropout": 0.5,
+        "kernel_init": "he",
+    },
+    "segnet": {
+        "channels": (64, 128, 256, 512, 512),  # of each level
+        "convs": (2, 2, 3, 3, 3),  # convolutions at each level, in encoder and decoder alike
+        "norm": "batch",
+        "kernel_init": "he",
+    },
+    "pspnet": {
+        **_BACKBONE,
+        "backbone": "resnet101_deep",
+        "output_stride": 8,
+        "bins": (1, 2, 3, 6),  # cells along each side, a pooled map for each
+        "channels": 512,  # of the convolution behind the pyramid
+        "dropout": 0.1,
+        "auxiliary": True,  # another head, on c4, whose loss counts config.losses.auxiliary_weight
+        "kernel_init": "he",
+    },
+    "deeplabv1": {**_LARGE_FOV, "backbone": "vgg16", "rate": 12},  # of fc6, in pixels of the feature map
+    "deeplabv2": {
+        **_LARGE_FOV,
+        "rates": (6, 12, 18, 24),  # of the branches, in pixels of the feature map
+        "channels": 0,  # of fc6 and fc7 of each branch (the paper's VGG-16: 1024); 0 is one convolution a branch
+        "legacy_two_branches": False,  # only the first two rates act, as in the released code of AdvSemiSeg
+    },
+    "deeplabv3": _DEEPLAB,
+    "deeplabv3plus": {
+        **_DEEPLAB,
+        "low_level_channels": 48,  # to which c2 is reduced
+        "decoder_channels": 256,
+        "separable": False,  # depthwise-separable convolutions in pyramid and decoder
+    },
+    "fcdensenet": {
+        "layers": (4, 5, 7, 10, 12),  # of each dense block on the way down, mirrored on the way up
+        "bottleneck": 15,  # layers of the block in the middle
+        "growth": 16,  # channels that a layer adds
+        "stem": 48,  # channels of the first convolution
+        "norm": "batch",
+        "dropout": 0.2,
+        "kernel_init": "he",
+    },
+}
+
 
 def _network(name: str, **fields: Any) -> Callable[[], ConfigDict]:
     """Return a function that makes the fields of a network; what is not given is as in its paper."""
-    return lambda: ConfigDict({"name": name, **fields, "ema": True})
+    assert set(fields) <= set(FIELDS[name]), f"{name} has no field {sorted(set(fields) - set(FIELDS[name]))}"
+    return lambda: ConfigDict({"name": name, **FIELDS[name], **fields, "ema": True})
 
 
 # name -> the fields of `config.networks.segmenter` for a few processor cores and images of about 144 x 192. The rates
@@ -173,5 +247,7 @@ def shrink(config: ConfigDict) -> None:
     if "backbone" in network:
         network.backbone_width = 0.25
         config.pretrained.segmenter = ""
+    if "norm" in network and network.norm == "frozen_batch":  # useless without the weights
+        network.norm = "batch"
     if network.name == "fcdensenet":  # their compilation alone takes minutes otherwise
         network.layers, network.bottleneck = (1, 1, 1, 1, 1), 1

@@ -91,8 +91,9 @@ def collect(folder: Path) -> str:
         )
     if any(record.get("evaluations") for record in finished):
         parts.append(
-            "## The same runs with other inference\n\nDifferences to the plain scores, paired by seed; minutes of the "
-            "whole command.\n\n" + _evaluations_table(arms)
+            "## The same runs with other inference\n\nDifferences to the plain scores of the same split, paired by "
+            "seed; minutes of reading, labelling and scoring.\n\n"
+            f"{_evaluations_table(arms)}\n\n{_then_lines(finished)}"
         )
     parts += [
         "## IoU per class\n\n" + _class_table(rows),
@@ -128,6 +129,8 @@ def _read(folder: Path, table: Record) -> tuple[dict[str, list[Record]], list[st
                 notes.append(f"{name}: **failed** with exit code {record['exit_code']}: {record['message'] or '-'}")
             else:
                 arms[arm["name"]].append(record)
+                if record.get("exit_code"):
+                    notes.append(f"{name}: a command after the run **failed**: {record['message'] or '-'}")
     notes += [f"`{file.name}`: of no arm." for file in sorted(folder.glob("*.json")) if file.name not in known]
     return arms, notes
 
@@ -151,6 +154,7 @@ def _header(finished: Sequence[Record], sets: Sequence[str]) -> list[str]:
     if not finished:
         return ["No run is finished."]
     configs = [record["config"] for record in finished]
+    trained = [record for record in finished if record["steps"]]  # canvas and batch are nothing to a classical method
     splits = _distinct("test" if record["scores"]["test"] else "val (no test split)" for record in finished)
     drawn = [config["scenes"] for config in configs if "scenes" in config]
     made = _distinct(f"; {_size(s['size'])}, {'/'.join(map(str, s['counts']))} images, seed {s['seed']}" for s in drawn)
@@ -165,9 +169,11 @@ def _header(finished: Sequence[Record], sets: Sequence[str]) -> list[str]:
         f"Data: `{sets[0]}`{made}; scores of the {splits} split, with the checkpoint that is best on val by mIoU.",
         "Scores are fractions 0..1 from one confusion matrix over the split, at the labels' own size. Void: pixels "
         "labelled 255 are dropped; a class absent from truth and prediction is left out of the mean (-).",
-        f"Training: canvas {_distinct(_size(c['canvas_size']) for c in configs)}, crop "
-        f"{_distinct(_size(c['crop_size']) for c in configs)} (resize {_distinct(c['resize'] for c in configs)}), "
-        f"batch {_distinct(c['batch_size'] for c in configs)}, {_distinct(r['steps'] for r in finished)} steps.",
+        f"Training: canvas {_distinct(_size(r['config']['canvas_size']) for r in trained)}, crop "
+        f"{_distinct(_size(r['config']['crop_size']) for r in trained)} "
+        f"(resize {_distinct(r['config']['resize'] for r in trained)}), "
+        f"batch {_distinct(r['config']['batch_size'] for r in trained)}, "
+        f"{_distinct(r['steps'] for r in trained)} steps.",
         "Means over seeds; one seed: no interval."
         if interval
         else "Means over n seeds ± half of the 95% t-interval; one seed: no interval.",
@@ -244,16 +250,31 @@ def _evaluations_table(arms: Mapping[str, Sequence[Record]]) -> str:
     for arm, found in arms.items():
         for name in dict.fromkeys(name for record in found for name in record.get("evaluations", {})):
             line = []
+            evaluated = {r["seed"]: r["evaluations"][name] for r in found if name in r["evaluations"]}
             for score in ("miou", "boundary_f1"):
-                plain = {record["seed"]: _reported(record).get(score) for record in found}
-                other = {r["seed"]: r["evaluations"][name].get(score) for r in found if name in r["evaluations"]}
+                plain = {
+                    r["seed"]: (r["scores"][evaluated[r["seed"]]["split"]] or {}).get(score)
+                    for r in found
+                    if r["seed"] in evaluated
+                }
+                other = {seed: values.get(score) for seed, values in evaluated.items()}
                 _, mean, half = paired_differences(plain, other)
                 line += [_mean_text(list(other.values()), ".4f")]
                 line += [_text(mean, "+.4f") + ("" if half is None else f" ± {half:.4f}")]
-            seconds = [r["evaluations"][name].get("seconds") for r in found if name in r["evaluations"]]
+            seconds = [values.get("seconds") for values in evaluated.values()]
             minutes = [None if s is None else s / 60 for s in seconds]
-            lines.append([f"{arm}, {name}", str(len(other)), *line, _mean_text(minutes, ".1f")])
+            lines.append([f"{arm}, {name}", str(len(evaluated)), *line, _mean_text(minutes, ".1f")])
     return _markdown(lines)
+
+
+def _then_lines(finished: Sequence[Record]) -> str:
+    """Return the commands that made these scores, with their wall time."""
+    return "\n".join(
+        f"- {record['arm']}, seed {record['seed']}: "
+        + ", ".join(f"`{entry['command']}` ({entry['seconds'] / 60:.1f} minutes)" for entry in record["then"])
+        for record in finished
+        if record.get("then")
+    )
 
 
 def _class_table(rows: Mapping[str, Mapping[int, Record]]) -> str:

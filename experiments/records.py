@@ -55,7 +55,7 @@ def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str])
     if start is None:
         start = {
             "arm": arm, "seed": seed, "arguments": list(arguments), **now, "resumed": [], "hardware": hardware(),
-            "python": platform.python_version(), "exit_code": None, "message": "", "then": {},
+            "python": platform.python_version(), "exit_code": None, "message": "", "then": [],
         }  # fmt: skip
     else:
         start = {**start, "resumed": [*start["resumed"], now], "exit_code": None, "message": ""}
@@ -67,17 +67,21 @@ def write_outcome(workdir: Path, exit_code: int, message: str) -> None:
     write_json(workdir / START_FILE, {**read_start(workdir), "exit_code": exit_code, "message": message})
 
 
-def write_then(workdir: Path, name: str, seconds: float) -> None:
-    """Note that a command on the finished run is done, and how long it took (wall time, start and compilation in)."""
-    start = read_start(workdir)
-    then = {**start.get("then", {}), name: round(seconds, 1)}
-    write_json(workdir / START_FILE, {**start, "then": then, "exit_code": 0, "message": ""})
+def finished_command(command: str, seconds: float) -> dict[str, Any]:
+    """Return what is noted of a command on a finished run; seconds are wall time, start and compilation included."""
+    return {"command": command, "seconds": round(seconds, 1), **git_state(ROOT)}
+
+
+def write_then(workdir: Path, done: Sequence[Mapping[str, Any]]) -> None:
+    """Note which commands on the finished run are done, in their order."""
+    write_json(workdir / START_FILE, {**read_start(workdir), "then": list(done), "exit_code": 0, "message": ""})
 
 
 def _evaluations(workdir: Path) -> dict[str, Any]:
-    """Return name -> contents of every `evaluation-NAME.json`."""
+    """Return name -> contents of every `evaluation-NAME.json`; damaged ones are left out."""
     files = sorted(workdir.glob("evaluation-*.json"))
-    return {file.stem.removeprefix("evaluation-"): _read_json(file) for file in files}
+    found = {file.stem.removeprefix("evaluation-"): _read_json(file) for file in files}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
@@ -97,8 +101,8 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "arm": start["arm"],
         "seed": start["seed"],
         "status": "failed" if summary is None else "finished",
-        "exit_code": 0 if summary is not None else start["exit_code"],
-        "message": "" if summary is not None else _without_places(start["message"], places),
+        "exit_code": start["exit_code"],
+        "message": _without_places(start["message"], places),
         "arguments": start["arguments"],
         **{name: start[name] for name in ("date", "commit", "dirty", "resumed")},
         "config_sha256": config and hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
@@ -107,7 +111,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "hardware": {**start["hardware"], "devices": devices},
         **{name: result.get(name) for name in MEASURES},
         "scores": {name: result.get(name) for name in ("val", "test", "baselines")},
-        "then": start.get("then", {}),
+        "then": start.get("then") or [],
         "evaluations": _evaluations(workdir),
     }
 

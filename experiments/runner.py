@@ -287,9 +287,13 @@ def _write_table(folder: Path, script: str, title: str, arms: Sequence[Arm], cel
 def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label: str) -> int:
     """Run a cell, and what follows it, unless it is over; return its exit code, 75 if a signal asked to end."""
     code = _train(cell, command, interrupts, label)
-    for module, *flags in cell.then if code == 0 else ():
-        name = " ".join((module, *flags))
-        if name in records.read_start(cell.workdir).get("then", {}):
+    if code != 0:
+        return code
+    names = [" ".join(words) for words in cell.then]
+    done = records.read_start(cell.workdir).get("then") or []
+    for number, (name, (module, *flags)) in enumerate(zip(names, cell.then, strict=True)):
+        # A command may use what those before it left, so it is done only if these are the same.
+        if [entry["command"] for entry in done[: number + 1]] == names[: number + 1]:
             continue
         if interrupts.noted:
             return PREEMPTED
@@ -300,7 +304,8 @@ def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label:
             if not interrupts.noted:
                 records.write_outcome(cell.workdir, code, f"{name}: {message}")
             return PREEMPTED if interrupts.noted else code
-        records.write_then(cell.workdir, name, time.monotonic() - began)
+        done = [*done[:number], records.finished_command(name, time.monotonic() - began)]
+        records.write_then(cell.workdir, done)
     return code
 
 

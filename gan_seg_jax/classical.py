@@ -2,7 +2,8 @@
 
     python -m gan_seg_jax.main --config=configs/classical.py:METHOD [--workdir=DIR] [--config.FIELD=VALUE ...]
 
-There are no steps and no checkpoints: what was killed starts again, with the same result.
+There are no steps, checkpoints or curves: what was killed starts again, with the same result. The fitted model is not
+kept, so `evaluate` and `predict` do not take such a run.
 """
 
 import importlib.metadata
@@ -61,8 +62,8 @@ def fit_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             return summary
         workdirs.claim(workdir, config)
 
-        def poll():
-            if preemption.requested:
+        def poll():  # processes read different numbers of images, so several cannot agree on the way
+            if preemption.requested and jax.process_count() == 1:
                 raise PreemptedError("Interrupted before the scores were taken; the same command starts again.")
 
         with Writer(
@@ -133,7 +134,8 @@ def _score(baseline: ModuleType, model: Any, split: _Polled, config: ConfigDict)
     tally, edges = Tally(config.num_classes), np.zeros(4, np.int64)
     finds_edges = hasattr(baseline, "boundaries")
     for index in range(jax.process_index(), len(split), jax.process_count()):
-        image, label = split[index]["image"], split[index]["label"]
+        example = split[index]
+        image, label = example["image"], example["label"]
         tally.add(label, baseline.predict(model, image))
         if finds_edges:
             edges += metrics.edge_counts(label, baseline.boundaries(model, image), num_classes=config.num_classes)

@@ -18,6 +18,11 @@ POSITIVE = (
 )  # fmt: skip
 NOT_NEGATIVE = ("seed", "num_workers", "penalty_every", "samples_every", "num_classes")
 SIZES = ("canvas_size", "crop_size")
+COUNTS = (  # fields of networks that are positive whole numbers, one or several
+    "channels", "rate", "rates", "multi_grid", "bins", "growth", "stem", "bottleneck", "aspp_channels",
+    "low_level_channels", "decoder_channels", "head_channels", "head_kernel", "output_stride", "stride",
+)  # fmt: skip
+MAY_BE_ZERO = {("deeplabv2", "channels")}  # where it has a meaning
 MAY_CHANGE_ON_RESUME = (
     "steps", "log_every", "eval_every", "checkpoint_every", "samples_every", "keep_checkpoints",
     "num_workers", "prefetch", "data_dir", "tensorboard",
@@ -97,11 +102,12 @@ def _check_losses(config: ConfigDict) -> None:
 
 
 def _check_networks(config: ConfigDict) -> None:
-    """Check the sizes and rates of all networks."""
+    """Check the sizes and rates of all networks, and that only networks with a backbone have a head."""
     for role, network in config.networks.items():
         for name, value in network.items():
             field, numbers = f"networks.{role}.{name}", value if isinstance(value, tuple) else (value,)
-            if name == "channels":
+            counts = name in COUNTS or (name == "layers" and isinstance(value, tuple))
+            if counts and (network.name, name) not in MAY_BE_ZERO:
                 ok = len(numbers) > 0 and all(isinstance(n, int) and n > 0 for n in numbers)
                 _expect(ok, field, value, "positive whole numbers")
             elif name == "dropout":
@@ -109,6 +115,13 @@ def _check_networks(config: ConfigDict) -> None:
             elif isinstance(value, (int, float, tuple)):
                 ok = all(isinstance(n, (int, float)) and 0 <= n < math.inf for n in numbers)
                 _expect(ok, field, value, "zero or a positive number")
+            if name in ("convs", "channels", "layers"):
+                _expect(all(isinstance(n, int) for n in numbers), field, value, "whole numbers")
+            if name == "bins":
+                _expect(len(set(value)) == len(value), field, value, "each number once")
+        if role in config.optimizers and "backbone" not in network:
+            factor = config.optimizers[role].head_factor
+            _expect(factor == 1, f"optimizers.{role}.head_factor", factor, f"1, since {network.name} has no backbone")
 
 
 def _check_phases(config: ConfigDict) -> None:
@@ -148,7 +161,8 @@ def check_classes(config: ConfigDict) -> None:
     """
     weights = config.losses.class_weights
     ok = len(weights) in (0, config.num_classes) and all(0 <= weight < math.inf for weight in weights)
-    _expect(ok, "losses.class_weights", weights, f"(), or {config.num_classes} numbers, none negative")
+    ok = ok and (len(weights) == 0 or max(weights) > 0)
+    _expect(ok, "losses.class_weights", weights, f"(), or {config.num_classes} numbers, none negative, not all 0")
 
 
 def phase_ends(config: ConfigDict) -> list[tuple[int, tuple[tuple[str, ...], ...]]]:

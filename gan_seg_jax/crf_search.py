@@ -91,6 +91,12 @@ def network_scores(run: Run, split: Split, mesh: Mesh) -> Kept:
     return kept
 
 
+def check_labelled(kept: Kept, num_classes: int) -> None:
+    """Raise InputError if no pixel of the batches has a class."""
+    if not any(bool((batch["label"] < num_classes).any()) for batch in kept):
+        raise InputError("None of the images has a labelled pixel; choose more with --images.")
+
+
 def make_judge(num_classes: int, mesh: Mesh) -> Judge:
     """Return a function from (parameters, or None for no CRF, and batches) to the mIoU; compiled once for each."""
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
@@ -108,10 +114,7 @@ def make_judge(num_classes: int, mesh: Mesh) -> Judge:
         # From the host, as one kind of number for every candidate: nothing compiles again.
         traced = None if parameters is None else CRFParameters(*map(np.float32, parameters))
         confusion = sum(np.asarray(count(batch, traced), np.int64) for batch in kept)
-        score = metrics.scores(confusion, [str(number) for number in range(num_classes)])["miou"]
-        if score is None:
-            raise InputError("None of the images has a labelled pixel; choose more with --images.")
-        return score
+        return metrics.scores(confusion, [str(number) for number in range(num_classes)])["miou"] or 0.0
 
     return judge
 
@@ -173,6 +176,7 @@ def main() -> None:
 
     say(f"{'mIoU':6}  batches  {'  '.join(CRFParameters._fields)}", flush=True)
     kept, judge = network_scores(run, part, mesh), make_judge(run.config.num_classes, mesh)
+    check_labelled(kept, run.config.num_classes)
     best = search(judge, kept, report)
     whole = [candidate for candidate in candidates if candidate["batches"] == len(kept)]
     after = next(candidate["miou"] for candidate in whole if candidate["parameters"] == best._asdict())

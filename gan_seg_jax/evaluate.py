@@ -27,7 +27,7 @@ from gan_seg_jax import commands, metrics, parallel
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import Run, load_run, make_predictor
+from gan_seg_jax.inference import Run, images_at_once, load_run, make_predictor
 from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.state import AdversarialState
@@ -160,6 +160,8 @@ def evaluate_run(run: Run, split_name: str, options: Options = PLAIN) -> dict[st
     """
     split, mesh = open_split(run, split_name)
     state = parallel.place(run.state, parallel.replicated(mesh))
+    if options != PLAIN:
+        run.config.batch_size = images_at_once(run.config, options, tuple(split.sizes().max(axis=0).tolist()), mesh)
     return Evaluator(run.method, run.config, split, mesh, options=options)(state)
 
 

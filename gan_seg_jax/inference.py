@@ -11,11 +11,16 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from gan_seg_jax import augment, checkpoint, resample, tiling
-from gan_seg_jax.data import canvas
+from gan_seg_jax.baselines import BASELINES
+from gan_seg_jax.data.canvas import view_names
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference_options import PLAIN, Options
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.postprocess import crf
 from gan_seg_jax.state import AdversarialState, create_state, inference_view, variable_shapes
+
+PIXELS_AT_ONCE = 2**22  # in a batch, where images are large: 12 classes take 200 MB an array
+CRF_PIXELS = 2**21  # of one image; the CRF needs 2.5 kB for each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +54,11 @@ def load_run(workdir: str | Path, which: str = "best") -> Run:
         InputError: the folder holds no run, or the checkpoint cannot be read.
     """
     config = checkpoint.read_config(workdir)
+    if config.method in BASELINES:
+        raise InputError(
+            f"{workdir} holds the run of {config.method}, a classical method: it has no checkpoint; its scores are in "
+            "its summary.json."
+        )
     method = get_method(config.method)
     modules = method.build(config)
     arrays, meta = checkpoint.load_checkpoint(workdir, which)
@@ -106,14 +116,32 @@ def make_scorer(method: Any, config: ConfigDict, options: Options = PLAIN, mesh:
 
     def score(state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> jax.Array:
         nets = inference_view(state, jax.random.key(0))
-        maps = []
+        network = _make_network(method, config, options, nets, stream)
+        scores = jnp.zeros((len(stream["size"]), *out_size, config.num_classes))
         for scale in options.scales:
-            image, content = canvas.view_names(scale)
-            batch = prepare({**stream, "image": stream[image], "content": stream[content]}, config)
-            for logits in _canvas_scores(method, config, options, nets, batch):
-                logits = resample.resize_bilinear(logits, stream[content], stream["size"], out_size=out_size)
-                maps.append(logits if options.views == 1 else jax.nn.softmax(logits))
-        scores = maps[0] if options.views == 1 else _log(sum(maps) / options.views)
+            image, content = view_names(scale)
+            canvas = prepare({**stream, "image": stream[image], "content": stream[content]}, config)["image"]
+
+            def resized(logits, scale=scale, content=content):
+                if config.resize == "none" and scale == 1:  # the canvas is at the images' own scale
+                    return logits[:, : out_size[0], : out_size[1]]
+                return resample.resize_bilinear(logits, stream[content], stream["size"], out_size=out_size)
+
+            if options.views == 1:
+                scores = resized(network(canvas))
+                break
+
+            def add(total, view, resized=resized):
+                image, mirrored = view
+                logits = network(image)
+                logits = jnp.where(mirrored, logits[:, :, ::-1], logits)
+                return total + jax.nn.softmax(resized(logits)) / options.views, None
+
+            # A loop with the sum as its state: one view's maps are in memory at a time.
+            views = jnp.stack([canvas, canvas[:, :, ::-1]][: 1 + options.flip])
+            scores, _ = jax.lax.scan(add, scores, (views, jnp.arange(len(views)) == 1))
+        if options.views > 1:
+            scores = _log(scores)
         if options.crf is not None:
             scores = apply_crf(scores, stream["original"], stream["size"], options.crf, mesh)
         return scores
@@ -121,28 +149,39 @@ def make_scorer(method: Any, config: ConfigDict, options: Options = PLAIN, mesh:
     return score
 
 
-def _canvas_scores(method, config, options, nets, batch) -> list[jax.Array]:
-    """Return the scores [b, h, w, k] of prepared canvases, and those of their mirror images, mirrored back."""
+def _make_network(method, config, options, nets, stream) -> Callable[[jax.Array], jax.Array]:
+    """Return a function from canvases [b, h, w, 3], as methods see them, to the network's scores [b, h, w, k]."""
 
     def network(image):
         unknown = jnp.full(image.shape[:3], augment.IGNORE, jnp.int32)
-        view = {**batch, "image": image, "label": unknown}
+        view = {"image": image, "label": unknown, "valid": stream["valid"], "id": stream["id"]}
         return method.predict(nets, {"labelled": view}, jax.random.key(0), config).astype(jnp.float32)
 
-    def whole(image):
-        if options.window == (0, 0):
-            return network(image)
+    def by_windows(image):
         probabilities = tiling.blend(
             lambda tile: jax.nn.softmax(network(tile)),
             image, window=options.window, overlap=options.overlap, channels=config.num_classes,
         )  # fmt: skip
         return _log(probabilities)
 
-    if not options.flip:
-        return [whole(batch["image"])]
-    # A loop, so that the network is compiled once for both.
-    plain, mirrored = jax.lax.map(whole, jnp.stack([batch["image"], batch["image"][:, :, ::-1]]))
-    return [plain, mirrored[:, :, ::-1]]
+    return network if options.window == (0, 0) else by_windows
+
+
+def images_at_once(config: ConfigDict, options: Options, out_size: tuple[int, int], mesh: Mesh) -> int:
+    """Return how many images a batch may hold: `config.batch_size`, or fewer where they are large.
+
+    Args:
+        config: the run's config.
+        options: how images are labelled. The CRF does one image after the other, so there filling up a batch only
+            costs.
+        out_size: height and width of the labels.
+        mesh: the devices; the result is a multiple of their number.
+    """
+    enlarged = max(1.0, *options.scales) ** 2
+    view = config.canvas_size if config.resize == "fit" else out_size
+    pixels = max(out_size[0] * out_size[1], view[0] * view[1] * enlarged)
+    fitting = 1 if options.crf is not None else min(config.batch_size, int(PIXELS_AT_ONCE / pixels))
+    return max(-(-fitting // mesh.size), 1) * mesh.size
 
 
 def _log(probabilities: jax.Array) -> jax.Array:
@@ -161,8 +200,13 @@ def apply_crf(
         size: int32 [b, 2], height and width of each; the rest is padding and takes no part.
         parameters: of the CRF; may be traced.
         mesh: over which the batch is sharded: each device does its own images. None is one device.
+
+    Raises:
+        InputError: the images are larger than memory should be asked to hold (CRF_PIXELS).
     """
     height, width = scores.shape[1:3]
+    if height * width > CRF_PIXELS:
+        raise InputError(f"The CRF takes images of up to {CRF_PIXELS} pixels, found {height}x{width}; leave out --crf.")
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)
     inside = (rows < size[:, 0, None, None]) & (columns < size[:, 1, None, None])
     run, arguments = crf.mean_field, (scores, original.astype(jnp.float32), inside, parameters)

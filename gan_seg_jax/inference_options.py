@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.postprocess.crf import CRFParameters, check
 
 CRF_FILE = "crf.json"  # in the run's folder; written by `crf_search`
+CLEAN_UP = ("opening", "closing", "min_region", "max_hole")  # in the order in which they are done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Options:
     def __post_init__(self):
         """Raise InputError if a value is out of its range."""
         object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
-        ok = self.scales and all(0 < scale < math.inf for scale in self.scales)
-        _expect(ok, "scales", self.scales, "positive numbers, such as 0.75,1,1.25")
+        ok = self.scales and all(1 / 16 <= scale <= 16 for scale in self.scales)
+        _expect(ok, "scales", self.scales, "numbers of 1/16 to 16, such as 0.75,1,1.25")
         _expect(len(set(self.scales)) == len(self.scales), "scales", self.scales, "each scale once")
         ok = len(self.window) == 2 and (tuple(self.window) == (0, 0) or min(self.window) > 0)
         _expect(ok, "window", self.window, "HEIGHT,WIDTH in pixels, both positive")
         _expect(0 <= self.overlap < 1, "overlap", self.overlap, "a share of the window, at least 0 and less than 1")
-        for name in ("min_region", "max_hole", "opening", "closing"):
+        for name in CLEAN_UP:
             _expect(getattr(self, name) >= 0, name, getattr(self, name), "0 (off) or a positive whole number")
         if self.crf is not None:
             check(self.crf)
@@ -62,16 +62,19 @@ class Options:
     @property
     def clean_up(self) -> dict[str, int]:
         """The arguments of `morphology.clean`; empty where it has nothing to do."""
-        found = {name: getattr(self, name) for name in ("opening", "closing", "min_region", "max_hole")}
+        found = {name: getattr(self, name) for name in CLEAN_UP}
         return found if any(found.values()) else {}
 
     @property
     def tag(self) -> str:
-        """What is on, for the name of a file, such as "scales+flip"; empty for one plain pass."""
+        """What is on, for the name of a file, such as "scales0.75-1-1.25+flip"; empty for one plain pass."""
         parts = {
-            "scales": self.scales != (1.0,), "flip": self.flip, "window": tuple(self.window) != (0, 0),
-            "crf": self.crf is not None, "clean": bool(self.clean_up),
-        }  # fmt: skip
+            "scales" + "-".join(f"{scale:g}" for scale in self.scales): self.scales != (1.0,),
+            "flip": self.flip,
+            f"window{self.window[0]}x{self.window[1]}-{self.overlap:g}": tuple(self.window) != (0, 0),
+            "crf": self.crf is not None,
+            **{f"{name}{getattr(self, name)}": getattr(self, name) > 0 for name in CLEAN_UP},
+        }
         return "+".join(name for name, on in parts.items() if on)
 
     def to_json(self) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def options_from_flags(workdir: str | Path) -> Options:
         InputError: a value is out of its range, or `crf.json` cannot be used.
     """
     values = flags.FLAGS
-    same = ("flip", "overlap", "min_region", "max_hole", "opening", "closing")
+    same = ("flip", "overlap", *CLEAN_UP)
     return Options(
         scales=_numbers("scales", values.scales, float),
         window=_numbers("window", values.window, int) if values.window else (0, 0),
@@ -141,7 +144,7 @@ def read_crf(workdir: str | Path) -> CRFParameters:
         return CRFParameters()
     try:
         found = json.loads(path.read_text())["parameters"]
-        parameters = CRFParameters(**{name: float(value) for name, value in found.items()})
+        parameters = CRFParameters(*(float(found[name]) for name in CRFParameters._fields))
         check(parameters)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         reason = str(error).rstrip(".") or type(error).__name__

@@ -21,13 +21,12 @@ from PIL import Image
 from gan_seg_jax import commands, panels, parallel
 from gan_seg_jax.data import canvas, images
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import Run, load_run, make_predictor
+from gan_seg_jax.inference import CRF_PIXELS, Run, images_at_once, load_run, make_predictor
 from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
 from gan_seg_jax.postprocess import morphology
 
 FOLDERS = ("masks", "colors", "overlays", "confidence")
 SMALLEST_BUCKET = 64
-PIXELS_AT_ONCE = 2**22  # in a batch, where images are large: 12 classes take 200 MB an array
 
 
 def find_images(path: Path, output: Path) -> list[tuple[Path, Path]]:
@@ -77,33 +76,32 @@ def predict_images(
     """Yield (output name, image uint8 [h, w, 3], class ids uint8 [h, w], confidence float32 [h, w]) of each image.
 
     Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
+    With the CRF, images of more than a million pixels are labelled at about that size, and the labels enlarged.
     """
     mesh = parallel.make_mesh()
     predict = make_predictor(run.method, run.config, options, mesh)
-    enlarged = max(1.0, *options.scales) ** 2  # pixels of the largest view for each of the image
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
     compiled = {}
     state = parallel.place(run.state, whole)
     waiting: dict[tuple[int, int], list] = collections.defaultdict(list)
 
     def batch_size(out_size) -> int:
-        fitting = min(run.config.batch_size, int(PIXELS_AT_ONCE / (out_size[0] * out_size[1] * enlarged)))
-        return max(-(-fitting // mesh.size), 1) * mesh.size
+        return images_at_once(run.config, options, out_size, mesh)
 
     def label(out_size, group) -> Iterator:
         if out_size not in compiled:
             step = functools.partial(predict, out_size=out_size)
             compiled[out_size] = jax.jit(step, in_shardings=(whole, sharded), out_shardings=sharded)
-        rows = [_canvas(image, run, out_size, options) for _, image in group]
+        rows = [_canvas(seen, run, out_size, options) for _, _, seen in group]
         rows += rows[-1:] * (batch_size(out_size) - len(rows))
         stream = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         chosen, confidence = jax.device_get(compiled[out_size](state, parallel.place(stream, sharded)))
-        for row, (name, image) in enumerate(group):
-            window = (row, slice(0, image.shape[0]), slice(0, image.shape[1]))
-            labels = chosen[window]
+        for row, (name, image, seen) in enumerate(group):
+            window = (row, slice(0, seen.shape[0]), slice(0, seen.shape[1]))
+            labels = _resized(chosen[window], image.shape[:2], Image.Resampling.NEAREST)
             if options.clean_up:
                 labels = morphology.clean(labels, **options.clean_up, num_classes=run.config.num_classes)
-            yield name, image, labels, confidence[window]
+            yield name, image, labels, _resized(confidence[window], image.shape[:2], Image.Resampling.BILINEAR)
 
     for path, name in files:
         try:
@@ -111,12 +109,30 @@ def predict_images(
         except InputError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
-        out_size = (bucket(image.shape[0]), bucket(image.shape[1]))
-        waiting[out_size].append((name, image))
+        seen = image if options.crf is None else _shrunk(image)
+        out_size = (bucket(seen.shape[0]), bucket(seen.shape[1]))
+        waiting[out_size].append((name, image, seen))
         if len(waiting[out_size]) == batch_size(out_size):
             yield from label(out_size, waiting.pop(out_size))
     for out_size, group in waiting.items():
         yield from label(out_size, group)
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    """Return an image, scaled down if its bucket holds more pixels than the CRF takes."""
+    height, width = image.shape[:2]
+    if bucket(height) * bucket(width) <= CRF_PIXELS:
+        return image
+    scale = (CRF_PIXELS / 2 / (height * width)) ** 0.5  # a bucket holds up to twice the pixels of its image
+    longest = CRF_PIXELS // SMALLEST_BUCKET
+    size = tuple(min(max(int(n * scale), 1), longest) for n in (height, width))
+    return _resized(image, size, Image.Resampling.BILINEAR)
+
+
+def _resized(array: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+    if array.shape[:2] == tuple(size):
+        return array
+    return np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
 
 
 def _canvas(image: np.ndarray, run: Run, out_size: tuple[int, int], options: Options) -> dict[str, np.ndarray]:

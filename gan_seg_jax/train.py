@@ -22,7 +22,7 @@ from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import DivergedError, InputError, PreemptedError, unknown
 from gan_seg_jax.evaluate import Evaluator
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference import example_batch, make_predictor
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.models import pretrained
 from gan_seg_jax.optimizers import create_optimizers
@@ -93,6 +93,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 print(f"{workdir} is finished.\n{report.summary_text(summary)}")
             return summary
         state = initial_state(method, config, fresh=not workdirs.has_checkpoints(workdir))
+        _check_canvas(method, config, dataset, state)
         workdirs.claim(workdir, config)
         with _Run(config, method, dataset, state, mesh, workdir, preemption, began) as run:
             run.train()
@@ -147,6 +148,18 @@ def _pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]
             raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
         loaded[role] = pretrained.load_backbone(source, variables[role], backbone=network.backbone)
     return loaded
+
+
+def _check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
+    """Trace what validation will do, so that a canvas that a network cannot take is named before training."""
+    canvas = pipeline.eval_canvas(dataset.splits["val"], config)
+    shape = lambda *size, dtype=np.int32: jax.ShapeDtypeStruct((1, *size), dtype)
+    stream = {
+        "image": shape(*canvas, 3, dtype=np.uint8), "content": shape(2), "size": shape(2), "id": shape(),
+        "valid": shape(dtype=np.bool_),
+    }  # fmt: skip
+    predict = make_predictor(method, config)
+    jax.eval_shape(lambda state, stream: predict(state, stream, canvas), state, stream)
 
 
 class _Run:

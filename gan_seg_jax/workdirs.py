@@ -66,6 +66,8 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
             if role not in networks:
                 raise InputError(f"config.init.{role} is {source}, which has no {role}; it has: {', '.join(networks)}.")
             config.networks[role] = networks[role]
+            if "backbone" in config and "backbone" in networks[role]:  # the short name of the same field
+                config.backbone = networks[role].backbone
 
 
 def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:

@@ -26,6 +26,31 @@ def set_field(config, path, value):
         config[name] = value
 
 
+BAD_NETWORKS = [
+    ("deeplabv3", "multi_grid", ()), ("deeplabv3", "multi_grid", (0, 1, 1)), ("deeplabv3", "aspp_channels", 0),
+    ("deeplabv3", "rates", (0, 2, 4)), ("deeplabv2", "rates", ()), ("deeplabv2", "rates", (1.5,)),
+    ("deeplabv2", "channels", 1.5), ("deeplabv1", "rate", 0), ("deeplabv3plus", "low_level_channels", 0),
+    ("pspnet", "bins", ()), ("pspnet", "bins", (2, 2)), ("pspnet", "bins", (0,)), ("fcdensenet56", "bottleneck", 0),
+    ("fcdensenet56", "layers", ()), ("fcdensenet56", "layers", (2.5,)), ("fcdensenet56", "growth", 0),
+    ("segnet", "convs", (2.5, 2, 2, 2, 2)), ("fcn8s", "head_channels", 0), ("fcn8s", "stride", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "field", "value"), BAD_NETWORKS)
+def test_bad_values_of_networks_are_named(name, field, value):
+    config = supervised_seg.get_config(name)
+    set_field(config, f"networks.segmenter.{field}", value)
+    with pytest.raises(InputError, match=f"config.networks.segmenter.{field} is"):
+        config_lib.check(config)
+
+
+def test_only_a_network_with_a_backbone_has_a_head():
+    config = supervised_seg.get_config("segnet")
+    config.optimizers.segmenter.head_factor = 10.0
+    with pytest.raises(InputError, match="head_factor is 10.0.*segnet has no backbone"):
+        config_lib.check(config)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shipped_configs_pass(name):
     config_lib.check(CONFIGS[name]())
@@ -54,7 +79,7 @@ BAD = [
     ("losses.hard_pixel_fraction", 1.5), ("losses.boundary_sigma", 0.0), ("losses.focal_gamma", -1.0),
     ("augment.class_balance", 1.5), ("augment.class_balance", -0.5),
     ("optimizers.generator.l1", -1.0), ("optimizers.generator.l2", float("nan")),
-    ("optimizers.generator.head_factor", 0.0), ("optimizers.generator.decay_at", (0.5, 1.0)),
+    ("optimizers.generator.decay_at", (0.5, 1.0)),
     ("phases", ()), ("phases", (1,)), ("phases", ((1,),)), ("phases", ((0, ((G,),)),)), ("phases", ((-1, ((G,),)),)),
     ("phases", ((1, ()),)), ("phases", ((1, ((),)),)), ("phases", ((1, (G,)),)), ("phases", ((1, G),)),
     ("phases", ((1, 2),)),

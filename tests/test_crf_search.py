@@ -98,10 +98,10 @@ def test_all_candidates_share_one_program(exact):
 
 
 def test_images_without_labels_are_named():
-    split = coded_split(2, errors=0.0)
-    void = tiny_runs.MemorySplit(split.info, "val", split.images, tuple(np.full_like(x, 255) for x in split.labels))
+    void, labelled = {"label": np.full((1, 2, 3), 255)}, {"label": np.array([[[255, 2, 255]]])}
+    crf_search.check_labelled([void, labelled], 3)
     with pytest.raises(InputError, match="labelled pixel"):
-        judged(void, 1, 2, [None])
+        crf_search.check_labelled([void, labelled], 2)
 
 
 # The command

@@ -190,12 +190,14 @@ def test_any_checkpoint_and_another_place_of_the_data(tiny, workdir, tmp_path):
 
 
 def test_options_are_scored_into_a_file_of_their_own(workdir):
-    workdir.joinpath(CRF_FILE).write_text(json.dumps({"parameters": {"bilateral_xy": 5.0}}))
+    workdir.joinpath(CRF_FILE).write_text(
+        json.dumps({"parameters": {**CRFParameters()._asdict(), "bilateral_xy": 5.0}})
+    )
     args = ("--scales=0.75,1", "--flip", "--window=12,16", "--crf", "--opening=1")
     outcome = tiny_runs.command("evaluate", f"--workdir={workdir}", *args)
     assert outcome.code == 0, outcome.err
     assert not (workdir / "evaluation-test.json").exists()
-    written = json.loads((workdir / "evaluation-test-scales+flip+window+crf+clean.json").read_text())
+    written = json.loads((workdir / "evaluation-test-scales0.75-1+flip+window12x16-0.5+crf+opening1.json").read_text())
     assert written["options"] == {
         "scales": [0.75, 1.0], "flip": True, "window": [12, 16], "overlap": 0.5, "min_region": 0, "max_hole": 0,
         "opening": 1, "closing": 0, "crf": {**CRFParameters()._asdict(), "bilateral_xy": 5.0},
@@ -237,7 +239,16 @@ def test_bad_arguments(workdir, args, words):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"parameters": {"width": 1}}', '{"parameters": {"bilateral_xy": 0}}', '{"parameters": 3}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"parameters": {}}',
+        '{"parameters": {"width": 1}}',
+        '{"parameters": {"bilateral_xy": 0}}',
+        '{"parameters": 3}',
+    ],
 )
 def test_a_damaged_crf_file_is_named(workdir, text):
     workdir.joinpath(CRF_FILE).write_text(text)

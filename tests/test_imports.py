@@ -19,7 +19,7 @@ LEVELS = {
     "main": 7,
 }  # fmt: skip
 # A family's modules have its level unless they are listed above, so that a new method or network needs no entry.
-FAMILIES = {"losses": 0, "postprocess": 0, "models": 1, "data": 1, "baselines": 1, "methods": 3}
+FAMILIES = {"losses": 0, "postprocess": 0, "judging": 0, "models": 1, "data": 1, "baselines": 1, "methods": 3}
 # Arrows within a level, besides those of a family's __init__ to its members. The files of these families and of level 5
 # import each other, without cycles.
 WITHIN = {("models.layers", "models.convolution"), ("models.layers", "models.pooling")}

@@ -211,15 +211,16 @@ def test_the_crf_sees_each_image_at_its_own_size_without_padding(devices, monkey
 
 def test_tags_name_what_is_on():
     assert Options().tag == "" and Options(scales=(1,), overlap=0.2).tag == ""
-    assert Options(scales=(0.5, 1), flip=True).tag == "scales+flip"
-    assert Options(window=(3, 4), crf=crf.CRFParameters(), max_hole=2).tag == "window+crf+clean"
+    assert Options(scales=(0.5, 1), flip=True).tag == "scales0.5-1+flip"
+    assert Options(window=(3, 4), crf=crf.CRFParameters(), max_hole=2).tag == "window3x4-0.5+crf+max_hole2"
     assert Options(scales=(2,)).views == 1 and Options(scales=(1, 2), flip=True).views == 4
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"scales": ()}, {"scales": (0,)}, {"scales": (-1,)}, {"scales": (float("nan"),)}, {"scales": (1, 1.0)},
+        {"scales": ()}, {"scales": (0,)}, {"scales": (-1,)}, {"scales": (200,)}, {"scales": (float("nan"),)},
+        {"scales": (1, 1.0)},
         {"window": (3,)}, {"window": (0, 3)}, {"window": (-1, -1)}, {"overlap": 1.0}, {"overlap": -0.1},
         {"overlap": float("nan")}, {"min_region": -1}, {"max_hole": -1}, {"opening": -2}, {"closing": -1},
         {"crf": crf.CRFParameters(bilateral_xy=0)},

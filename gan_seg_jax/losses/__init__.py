@@ -1,5 +1,6 @@
-"""Losses: pure functions of arrays; no config, no networks.
+"""Losses: pure functions of arrays; no networks.
 
-`adversarial` scores the game between generator and discriminator, `segmentation` compares logits with labels,
-`regularization` keeps a discriminator smooth.
+`weighted` sums the losses of a segmentation against its label, which are in `segmentation` (pixel by pixel), `region`
+(Dice, Tversky), `lovasz`, `boundary` and `hard_pixels`. `adversarial` scores the game between generator and
+discriminator, `regularization` keeps a discriminator smooth.
 """

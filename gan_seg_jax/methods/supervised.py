@@ -1,6 +1,6 @@
 """Supervised segmentation: a network trained by pixel-wise losses alone, the yardstick of every other method.
 
-With z the logits, z_a those of auxiliary heads (networks that have some, in training only), y the label and S the
+With z the logits, z_a those of auxiliary heads (networks that have some), y the label and S the
 weighted sum of losses that `config.losses.weights` asks for (cross-entropy alone by default):
 
     L = S(z, y) + auxiliary_weight * sum_a S(z_a, y)

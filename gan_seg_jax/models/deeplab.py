@@ -220,7 +220,7 @@ def _features(network, image, *, train, multi_grid=(1, 1, 1)):
     if min(height, width) < 2 * stride:
         raise InputError(
             f"{name} with output_stride {stride} needs images of at least {2 * stride}x{2 * stride} pixels, found "
-            f"{height}x{width}; choose a larger crop_size or a smaller output_stride."
+            f"{height}x{width}; choose a larger crop_size and canvas_size or a smaller output_stride."
         )
     backbone = create_backbone(
         network.backbone,

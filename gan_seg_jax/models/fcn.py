@@ -72,7 +72,7 @@ class FCN(nn.Module):
         if min(image.shape[1:3]) < SMALLEST:
             raise InputError(
                 f"FCN with a backbone of output stride 32 needs images of at least {SMALLEST}x{SMALLEST} pixels, found "
-                f"{image.shape[1]}x{image.shape[2]}; use larger images or a larger crop_size."
+                f"{image.shape[1]}x{image.shape[2]}; use larger images or a larger crop_size and canvas_size."
             )
         backbone = create_backbone(
             self.backbone, output_stride=32, norm=self.norm, width=self.backbone_width, dtype=self.dtype

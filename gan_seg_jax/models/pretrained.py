@@ -170,7 +170,7 @@ def _match(shapes, wanted, source, backbone):
         listed = "; ".join(f"{len(keys)} {what} ({_first(keys)})" for what, keys in problems.items() if keys)
         raise InputError(
             f"{source} does not hold the weights of the backbone {backbone}: keys {listed}. "
-            "Choose the backbone that the file was written for, or another file."
+            "Published weights need the backbone that they are of, backbone_width 1.0 and norm batch or frozen_batch."
         )
     return matched
 

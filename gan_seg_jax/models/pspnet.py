@@ -72,8 +72,8 @@ class PSPNet(nn.Module):
         if min(size) < smallest:
             raise InputError(
                 f"PSPNet with output_stride {self.output_stride} and bins {tuple(self.bins)} needs images of at least "
-                f"{smallest}x{smallest} pixels, found {size[0]}x{size[1]}; choose a larger crop_size, a smaller "
-                "output_stride or fewer bins."
+                f"{smallest}x{smallest} pixels, found {size[0]}x{size[1]}; choose a larger crop_size and canvas_size, "
+                "a smaller output_stride or fewer bins."
             )
         backbone = create_backbone(
             self.backbone,

@@ -6,6 +6,7 @@ and Mathematical Morphology", 1982). No result depends on the order of the class
 the map is the same. What lies outside of the image is unknown, as void is: it never wears a class away.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -91,6 +92,7 @@ def closing(labels: np.ndarray, radius: float, num_classes: int) -> np.ndarray:
         uint8 [h, w], void as before.
     """
     void, labels = labels >= num_classes, labels.copy()
+    radius = min(radius, math.hypot(*labels.shape))  # a larger disc does no more, and costs memory
     inner = (slice(int(radius), -int(radius) or None),) * 2  # discs may lie partly outside
     while True:
         solid = _solid(labels, radius, num_classes)

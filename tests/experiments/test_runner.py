@@ -1,5 +1,6 @@
 """The runner with a stub in place of the command, the collector on made-up records, one real cell."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -34,7 +35,8 @@ if module != "gan_seg_jax.main":
         print("error: no such thing.", file=sys.stderr)
         sys.exit(2)
     plain = json.loads((workdir / "summary.json").read_text())["test"]["miou"]
-    (workdir / f"evaluation-test-{name}.json").write_text(json.dumps({"miou": plain + 0.05, "seconds": 30.0}))
+    values = {"split": "test", "miou": plain + 0.05, "seconds": 30.0}
+    (workdir / f"evaluation-test-{name}.json").write_text(json.dumps(values))
     sys.exit()
 workdir, seed, do = pathlib.Path(flags["workdir"]), int(flags["config.seed"]), flags.get("do", "ok")
 calls = workdir / "calls.txt"
@@ -141,14 +143,21 @@ def test_commands_follow_a_finished_run_once(table, tmp_path, capfd):
     arms = [Arm("a", "configs/a.py", seeds=(0, 1)), Arm("b", "configs/b.py", then=then)]
     assert table(arms) == 1
     assert "b-seed0 (exit code 2)" in capfd.readouterr().err
-    assert record_of(tmp_path, "b-seed0")["evaluations"].keys() == {"test-flip"}
+    record = record_of(tmp_path, "b-seed0")
+    assert record["evaluations"].keys() == {"test-flip"} and record["exit_code"] == 2
+    assert "`b`, seed 0: a command after the run **failed**" in (tmp_path / "results" / "README.md").read_text()
     assert table(arms) == 0
     assert calls(tmp_path, "b-seed0")[1:] == ["gan_seg_jax.evaluate flip", *["gan_seg_jax.evaluate crf"] * 2]
     record = record_of(tmp_path, "b-seed0")
     assert record["evaluations"]["test-crf"]["miou"] == pytest.approx(0.55)
-    assert record["then"].keys() == {"evaluate --do=flip", "evaluate --do=fail:crf"} and record["exit_code"] == 0
+    assert [entry["command"] for entry in record["then"]] == ["evaluate --do=flip", "evaluate --do=fail:crf"]
+    assert record["exit_code"] == 0
     assert "| b, test-crf | 1 | 0.5500 | +0.0500 | - | - | 0.5 |" in capfd.readouterr().out
     assert table(arms) == 0 and len(calls(tmp_path, "b-seed0")) == 4
+    # One command is another now: it runs, and all behind it, which may use what it leaves.
+    arms[1] = dataclasses.replace(arms[1], then=(("evaluate", "--do=scales"), ("evaluate", "--do=crf")))
+    assert table(arms) == 0
+    assert calls(tmp_path, "b-seed0")[4:] == ["gan_seg_jax.evaluate scales", "gan_seg_jax.evaluate crf"]
 
 
 def test_a_killed_cell_resumes_with_the_same_command(table, tmp_path):

@@ -1,0 +1,112 @@
+"""Masks that mix two images and their labels: CutMix, ClassMix and LabelMix.
+
+A mask says, for each pixel, whether it comes from the first (True) or the second of two arrays; `mix` carries it out.
+Pure functions of arrays and a key; every example draws from a key of its own, by its row, so results do not depend on
+the number of devices.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def mix(mask: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+    """Take each pixel from the first array where the mask holds, else from the second.
+
+    Args:
+        mask: bool [b, h, w].
+        first: [b, h, w, ...], images, labels, logits or weights.
+        second: the same shape.
+
+    Returns:
+        The mixture, of the same shape.
+    """
+    chex.assert_rank(mask, 3)
+    chex.assert_equal_shape([first, second])
+    chex.assert_equal_shape_prefix([mask, first], 3)
+    return jnp.where(mask.reshape(mask.shape + (1,) * (first.ndim - 3)), first, second)
+
+
+def cutmix_mask(key: jax.Array, batch_size: int, size: tuple[int, int], *, share: chex.Numeric = 0.5) -> jax.Array:
+    """Draw a rectangle for each example, of a given share of the image.
+
+        height = share^u h,   width = share^(1 - u) w,   u ~ U(0, 1),   wherever it fits, uniformly
+    so that height times width is the share, up to rounding to whole pixels.
+
+    French et al. 2020, Semi-supervised semantic segmentation needs strong, varied perturbations (arXiv:1906.01916),
+    section 3.3, with share 1/2, after CutMix (Yun et al. 2019, arXiv:1905.04899), whose share is drawn.
+
+    Args:
+        key: a PRNG key.
+        batch_size: b (static).
+        size: height and width (static).
+        share: of the image's area, above 0, at most 1; may be traced.
+
+    Returns:
+        bool [b, h, w], True inside the rectangle.
+    """
+
+    def one(key):
+        aspect_key, *place_keys = jax.random.split(key, 3)
+        exponent = jax.random.uniform(aspect_key)
+        inside = []
+        for n, power, place_key in zip(size, (exponent, 1.0 - exponent), place_keys, strict=True):
+            length = jnp.round(n * jnp.float32(share) ** power).astype(jnp.int32)
+            start = jax.random.randint(place_key, (), 0, n - length + 1)
+            position = jnp.arange(n)
+            inside.append((position >= start) & (position < start + length))
+        return inside[0][:, None] & inside[1][None, :]
+
+    return jax.vmap(one)(jax.random.split(key, batch_size))
+
+
+def classmix_mask(key: jax.Array, label: jax.Array, *, num_classes: int) -> jax.Array:
+    """Choose half of the classes of each label map, to be pasted onto another image.
+
+    Olsson et al. 2021, ClassMix (arXiv:2007.07936), algorithm 1: floor(n / 2) of the n classes that occur (of a
+    prediction there), drawn without replacement; nothing where there is but one.
+
+    Args:
+        key: a PRNG key.
+        label: int [b, h, w], class ids, 255 = ignore.
+        num_classes: number of classes k, at most 255.
+
+    Returns:
+        bool [b, h, w], True on the pixels of chosen classes; False on ignored ones.
+    """
+
+    def one(key, label):
+        is_class = label[..., None] == jnp.arange(num_classes)
+        occurs = jnp.any(is_class, axis=(0, 1))
+        # A random order of the classes, those that do not occur last.
+        draw = jnp.where(occurs, jax.random.uniform(key, (num_classes,)), jnp.inf)
+        rank = jnp.argsort(jnp.argsort(draw))
+        return jnp.any(is_class & (rank < jnp.sum(occurs) // 2), axis=-1)
+
+    chex.assert_rank(label, 3)
+    return jax.vmap(one)(jax.random.split(key, len(label)), label)
+
+
+def labelmix_mask(key: jax.Array, label: jax.Array, *, num_classes: int) -> jax.Array:
+    """Assign each class of a label map to the first or the second image, each with probability 1/2.
+
+    LabelMix of OASIS: Sushko et al. 2021, You Only Need Adversarial Supervision for Semantic Image Synthesis
+    (arXiv:2012.04781), section 3.2: real and generated image of one label map are mixed along its borders. Drawn for
+    each image; the released code draws once for a class in the whole batch.
+
+    Args:
+        key: a PRNG key.
+        label: int [b, h, w], class ids, 255 = ignore.
+        num_classes: number of classes k, at most 255.
+
+    Returns:
+        bool [b, h, w]; ignored pixels are one more region, with a draw of their own.
+    """
+
+    def one(key, label):
+        first = jax.random.bernoulli(key, shape=(num_classes + 1,))
+        is_class = label[..., None] == jnp.arange(num_classes)
+        return jnp.where(jnp.any(is_class, axis=-1), jnp.any(is_class & first[:-1], axis=-1), first[-1])
+
+    chex.assert_rank(label, 3)
+    return jax.vmap(one)(jax.random.split(key, len(label)), label)
