@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
     config.optimizers = ConfigDict()
     config.init = ConfigDict()
     # `pretrained.ROLE`: weights of that network's backbone, a .safetensors file in torchvision's or timm's layout, or
-    # "hf:OWNER/NAME"; "" is none. Read once, at the start of a run.
+    # "hf:OWNER/NAME[@REVISION]"; "" is none. Read once, at the start of a run.
     config.pretrained = ConfigDict()
     config.ema_decay = 0.0  # of the running average of weights used for evaluation (networks with `ema`); 0 is off
     config.losses = ConfigDict(

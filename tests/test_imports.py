@@ -8,7 +8,7 @@ import pytest
 PACKAGE = "gan_seg_jax"
 BASE = {"errors", "resample", "config"}  # may be imported by everyone; among themselves, config imports errors
 LEVELS = {
-    "augment": 0, "metrics": 0, "writer": 0, "panels": 0, "tiling": 0,
+    "augment": 0, "metrics": 0, "writer": 0, "panels": 0, "tiling": 0, "diff_augment": 0, "mixing": 0,
     "data.catalog": 0, "models.layers": 0, "models.convolution": 0,
     "models.pooling": 0, "models.stages": 0.5, "models.aspp": 0.6,
     "models.resnet": 0.6, "models.mobilenet": 0.6, "models.vgg": 0.6, "models.backbones": 0.7,

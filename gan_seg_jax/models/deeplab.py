@@ -1,4 +1,8 @@
-"""DeepLab v1, v2, v3 and v3+: a backbone whose last strides are turned into rates, and a head that sees far."""
+"""DeepLab v1, v2, v3 and v3+: a backbone whose last strides are turned into rates, and a head that sees far.
+
+Feature maps are resized with pixel centres at half integers, whatever the size. The authors align the corner pixels
+instead, which fits their crops of k * output_stride + 1 pixels (321, 513).
+"""
 
 import flax.linen as nn
 import jax

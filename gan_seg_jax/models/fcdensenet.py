@@ -141,7 +141,7 @@ class TransitionUp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return float [b, *size, features] from x float [b, h, w, c]."""
-        init = layers._initializer(self.kernel_init, 9 * x.shape[-1] / 4)  # 9/4 taps reach a pixel on average
+        init = layers.initializer(self.kernel_init, 9 * x.shape[-1] / 4)  # 9/4 taps reach a pixel on average
         w = self.param("kernel", init, (3, 3, self.features, x.shape[-1]), jnp.float32).astype(self.dtype)
         bottom, right = self.size[0] % 2, self.size[1] % 2  # an odd size needs the last tap of the last pixel
         x = jnp.pad(x.astype(self.dtype), ((0, 0), (0, bottom), (0, right), (0, 0)))

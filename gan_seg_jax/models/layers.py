@@ -20,6 +20,7 @@ __all__ = [
     "Conv", "Conv1x1", "DepthwiseConv", "DownConv", "Norm", "SeparableConv", "UpConv", "max_pool",
     "max_pool_with_indices", "max_unpool", "pad_to_multiple", "resize", "resize_logits",
 ]  # fmt: skip
+EPSILON = 1e-5  # added to the variance in every norm
 NORMS = ("batch", "frozen_batch", "instance", "group", "none")
 
 
@@ -173,7 +174,6 @@ class SeparableConv(nn.Module):
         stride: of the depthwise convolution.
         rate: of the depthwise convolution.
         norm: kind of `Norm`, after each of the two.
-        inner_activation: whether the norm of the depthwise convolution is followed by a ReLU (Xception has none).
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
@@ -183,7 +183,6 @@ class SeparableConv(nn.Module):
     stride: int = 1
     rate: int = 1
     norm: str = "batch"
-    inner_activation: bool = True
     kernel_init: str | float = "he"
     dtype: jnp.dtype = jnp.float32
 
@@ -192,8 +191,7 @@ class SeparableConv(nn.Module):
         """Return float [b, ceil(h / stride), ceil(w / stride), features] from x float [b, h, w, c]."""
         options = {"bias": self.norm == "none", "kernel_init": self.kernel_init, "dtype": self.dtype}
         x = DepthwiseConv(self.kernel, self.stride, self.rate, **options, name="depthwise")(x)
-        x = Norm(self.norm, self.dtype, name="depthwise_norm")(x, train=train)
-        x = nn.relu(x) if self.inner_activation else x
+        x = nn.relu(Norm(self.norm, self.dtype, name="depthwise_norm")(x, train=train))
         x = Conv1x1(self.features, **options, name="pointwise")(x)
         return nn.relu(Norm(self.norm, self.dtype, name="pointwise_norm")(x, train=train))
 
@@ -203,21 +201,15 @@ class Norm(nn.Module):
 
     Statistics are float32. Those of "batch" are over the whole batch: under `jax.jit` with a sharded batch, that is
     the global batch. "frozen_batch" has the variables of "batch", always uses the running averages, never moves them,
-    and its scale and bias get no gradient.
+    and its scale and bias get no gradient. Running averages have momentum 0.9, PyTorch's 0.1.
 
     Attributes:
         kind: one of `NORMS`.
         dtype: of the result.
-        epsilon: added to the variance.
-        momentum: of the running averages.
-        scale_init: what the scale starts at.
     """
 
     kind: str
     dtype: jnp.dtype = jnp.float32
-    epsilon: float = 1e-5
-    momentum: float = 0.9
-    scale_init: float = 1.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -230,12 +222,11 @@ class Norm(nn.Module):
         Raises:
             InputError: `kind` is not one of `NORMS`.
         """
-        scale_init = nn.initializers.constant(self.scale_init)
-        options = {"epsilon": self.epsilon, "dtype": self.dtype, "scale_init": scale_init, "name": self.kind}
+        options = {"epsilon": EPSILON, "dtype": self.dtype, "name": self.kind}
         if self.kind == "batch":
-            return nn.BatchNorm(momentum=self.momentum, **options)(x, use_running_average=not train)
+            return nn.BatchNorm(momentum=0.9, **options)(x, use_running_average=not train)
         if self.kind == "frozen_batch":
-            return _FrozenBatchNorm(**options | {"name": "batch"})(x)
+            return _FrozenBatchNorm(self.dtype, name="batch")(x)
         if self.kind == "instance":
             return nn.InstanceNorm(**options)(x)
         if self.kind == "group":
@@ -248,18 +239,16 @@ class Norm(nn.Module):
 class _FrozenBatchNorm(nn.Module):
     """Batch normalisation by constants, as one product and one sum; the variables of `nn.BatchNorm`."""
 
-    epsilon: float
     dtype: jnp.dtype
-    scale_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x):
         shape = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32).value
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32).value
-        factor = scale / jnp.sqrt(var + self.epsilon)
+        factor = scale / jnp.sqrt(var + EPSILON)
         factor, offset = jax.lax.stop_gradient((factor, bias - mean * factor))
         return (x * factor + offset).astype(self.dtype)
 
@@ -297,13 +286,13 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _kernel(module, shape, *, fan_in, train=False):
-    kernel = module.param("kernel", _initializer(module.kernel_init, fan_in), shape, jnp.float32)
+    kernel = module.param("kernel", initializer(module.kernel_init, fan_in), shape, jnp.float32)
     if getattr(module, "spectral", False):
         kernel = _spectral_normalize(module, kernel, train=train)
     return kernel.astype(module.dtype)
 
 
-def _initializer(init, fan_in):
+def initializer(init, fan_in):
     """Return the initializer of a kernel that sums `fan_in` products (He et al. 2015; LeCun et al. 1998)."""
     gains = {"he": 2.0, "lecun": 1.0}
     if isinstance(init, str) and init not in gains:

@@ -15,20 +15,18 @@ class MobileNetV2(nn.Module):
     """Map an image to the features of five stages by inverted residual blocks.
 
     "c5" is the map of 320 channels, the second last one, which the paper recommends under segmentation heads
-    (section 6.3); `last_conv` puts the last 1x1 convolution, to 1280 channels, on top of it. Structure and names of
-    parameters are torchvision's.
+    (section 6.3); the classifier's 1x1 convolution to 1280 channels is left out. Structure and names of parameters are
+    torchvision's.
 
     Attributes:
         output_stride: 8, 16 or 32; see `stages.atrous_stages`.
         norm: kind of `layers.Norm`.
-        last_conv: whether "c5" is the map of 1280 channels.
-        width: factor on the channel counts; the 1280 only grow with it.
+        width: factor on the channel counts.
         dtype: of the computation.
     """
 
     output_stride: int = 32
     norm: str = "batch"
-    last_conv: bool = False
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
@@ -64,9 +62,6 @@ class MobileNetV2(nn.Module):
                 index += 1
             if group in ENDS:
                 features[ENDS[group]] = x
-        if self.last_conv:
-            last = stages.scaled(1280, max(1.0, self.width))
-            features["c5"] = ConvNormReLU6(last, kernel=1, stride=1, **options, name="features_18")(x, train=train)
         return features
 
 

@@ -66,7 +66,8 @@ def load_backbone(source: str, variables: dict, *, backbone: str) -> dict:
     deviation, which no file says.
 
     Args:
-        source: a .safetensors file, or "hf:OWNER/NAME" for the `model.safetensors` of that Hugging Face repository.
+        source: a .safetensors file, or "hf:OWNER/NAME[@REVISION]" for the `model.safetensors` of that Hugging Face
+            repository.
         variables: {"params": {"backbone": ..., ...}, "batch_stats": {"backbone": ..., ...}} of one network.
         backbone: its name, for messages.
 
@@ -114,8 +115,8 @@ def _torch_shape(leaf):
 
 
 def _download(source):
-    """Return the local path of the weights of "hf:OWNER/NAME"."""
-    repository = source.removeprefix("hf:")
+    """Return the local path of the weights of "hf:OWNER/NAME" or "hf:OWNER/NAME@REVISION"."""
+    repository, _, revision = source.removeprefix("hf:").partition("@")
     try:
         import huggingface_hub
         from huggingface_hub import errors
@@ -125,7 +126,7 @@ def _download(source):
             "or download the file yourself and name its path."
         ) from error
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
+        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors", revision=revision or None))
     except errors.LocalEntryNotFoundError as error:  # a subclass of EntryNotFoundError, hence first
         raise InputError(
             f"{source} is not in the local cache and Hugging Face cannot be reached; download the file elsewhere."

@@ -11,8 +11,6 @@ from gan_seg_jax.models import layers
 from gan_seg_jax.models.aspp import CLASSIFIER_INIT, ConvBlock
 from gan_seg_jax.models.backbones import create_backbone
 
-OUTPUT_STRIDES = (8, 16, 32)
-
 
 class PSPNet(nn.Module):
     """Pool the last feature map to grids of several sizes, and classify it together with them.
@@ -66,8 +64,6 @@ class PSPNet(nn.Module):
         Raises:
             InputError: the output stride is none of 8, 16 and 32, or does not fit the image and the bins.
         """
-        if self.output_stride not in OUTPUT_STRIDES:
-            raise InputError(f"PSPNet has output_stride {self.output_stride}; choose 8, 16 or 32.")
         smallest, size = self.output_stride * max(self.bins), image.shape[1:3]
         if min(size) < smallest:
             raise InputError(

@@ -24,8 +24,6 @@ class ResNet(nn.Module):
         output_stride: 8, 16 or 32; see `stages.atrous_stages`.
         multi_grid: factors on the rates of the last stage's blocks (DeepLab v3), repeated if there are more blocks.
         norm: kind of `layers.Norm`.
-        zero_init: begin every block as the identity: its last norm's scale starts at 0 (Goyal et al. 2017,
-            https://arxiv.org/abs/1706.02677).
         width: factor on the channel counts.
         dtype: of the computation.
     """
@@ -36,7 +34,6 @@ class ResNet(nn.Module):
     output_stride: int = 32
     multi_grid: tuple[int, ...] = (1, 1, 1)
     norm: str = "batch"
-    zero_init: bool = False
     width: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
@@ -67,7 +64,6 @@ class ResNet(nn.Module):
                     rate=stage.rate * grid,
                     project=first and (self.bottleneck or index > 0),
                     norm=self.norm,
-                    zero_init=self.zero_init,
                     dtype=self.dtype,
                     name=f"layer{index + 1}_{block}",
                 )(x, train=train)
@@ -99,7 +95,6 @@ class Block(nn.Module):
         rate: of the second 3x3 convolution, where there are two.
         project: whether the shortcut is a 1x1 convolution and a norm, else the identity.
         norm: kind of `layers.Norm`.
-        zero_init: whether the last norm's scale starts at 0.
         dtype: of the computation.
     """
 
@@ -110,7 +105,6 @@ class Block(nn.Module):
     rate: int
     project: bool
     norm: str
-    zero_init: bool
     dtype: jnp.dtype
 
     @nn.compact
@@ -118,8 +112,8 @@ class Block(nn.Module):
         """Return float [b, ceil(h / stride), ceil(w / stride), c'] from x float [b, h, w, c]."""
         bias = self.norm == "none"
 
-        def norm(y, name, scale_init=1.0):
-            return layers.Norm(self.norm, self.dtype, scale_init=scale_init, name=name)(y, train=train)
+        def norm(y, name):
+            return layers.Norm(self.norm, self.dtype, name=name)(y, train=train)
 
         def conv3x3(y, name, **options):
             return layers.Conv(self.features, bias=bias, dtype=self.dtype, name=name, **options)(y)
@@ -127,15 +121,14 @@ class Block(nn.Module):
         def conv1x1(y, name, features):
             return layers.Conv1x1(features, bias=bias, dtype=self.dtype, name=name)(y)
 
-        last_scale = 0.0 if self.zero_init else 1.0
         first = {"stride": self.stride, "rate": self.first_rate}
         if self.bottleneck:
             y = nn.relu(norm(conv1x1(x, "conv1", self.features), "bn1"))
             y = nn.relu(norm(conv3x3(y, "conv2", **first), "bn2"))
-            y = norm(conv1x1(y, "conv3", 4 * self.features), "bn3", last_scale)
+            y = norm(conv1x1(y, "conv3", 4 * self.features), "bn3")
         else:
             y = nn.relu(norm(conv3x3(x, "conv1", **first), "bn1"))
-            y = norm(conv3x3(y, "conv2", rate=self.rate), "bn2", last_scale)
+            y = norm(conv3x3(y, "conv2", rate=self.rate), "bn2")
         if self.project:
             x = norm(conv1x1(x[:, :: self.stride, :: self.stride], "downsample_0", y.shape[-1]), "downsample_1")
         return nn.relu(x + y)

@@ -9,7 +9,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import stages
 from gan_seg_jax.models.backbones import BACKBONES, create_backbone
-from gan_seg_jax.models.mobilenet import MobileNetV2
 from gan_seg_jax.models.resnet import ResNet
 
 # torchvision's counts without the classifier (1000 classes: 513,000 or 2,049,000 parameters in a ResNet, 1,281,000 in
@@ -56,10 +55,9 @@ def test_parameter_counts_are_the_published_ones(name):
     assert count(shapes(create_backbone(name), (32, 32))[1]) == PARAMETERS[name]
 
 
-def test_mobilenet_with_its_last_convolution_has_the_published_count():
-    features, variables = shapes(MobileNetV2(last_conv=True), (32, 32))
-    assert count(variables) == 2_223_872
-    assert features["c5"].shape == (2, 1, 1, 1280)
+def test_mobilenet_with_its_last_convolution_would_have_the_published_count():
+    last_convolution_and_norm = 320 * 1280 + 2 * 1280
+    assert PARAMETERS["mobilenetv2"] + last_convolution_and_norm == 2_223_872
 
 
 @pytest.mark.parametrize(("name", "giga"), [("resnet18", 1.81), ("resnet50", 4.09), ("vgg16", 15.47)])
@@ -197,16 +195,6 @@ def test_bad_choices_are_named():
         shapes(create_backbone("vgg16"), (31, 64))
     with pytest.raises(InputError, match="Unknown norm"):
         shapes(create_backbone("resnet18", norm="layer"), (32, 32))
-
-
-def test_zero_initialised_blocks_are_the_identity():
-    image = jax.random.uniform(jax.random.key(1), (1, 33, 33, 3))
-    module = ResNet(depths=(1, 1, 1, 1), zero_init=True, width=0.125)
-    features, _ = quickly(lambda key: module.init_with_output(key, image, train=False))(jax.random.key(0))
-    pooled = jax.lax.reduce_window(
-        features["c1"], -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
-    )
-    np.testing.assert_array_equal(features["c2"], pooled)
 
 
 def forward_backward(module, variables, image):

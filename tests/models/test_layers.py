@@ -287,14 +287,14 @@ def test_frozen_batch_norm_gives_no_gradient_to_its_parameters_and_that_of_a_pro
     assert_close(dx, jax.grad(expected)(x))
 
 
-def test_norm_attributes():
-    x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
-    norm = layers.Norm("batch", epsilon=4.0, momentum=0.75, scale_init=0.5)
+def test_batch_norm_has_pytorchs_constants():
+    x = 3.0 + 2e-3 * normal(0, 4, 8, 8, 6)
+    norm = layers.Norm("batch")
     variables = norm.init(jax.random.key(0), x, train=False)
     y, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     mean, var = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
-    assert_close(y, 0.5 * (x - mean) / jnp.sqrt(var + 4.0))
-    assert_close(updates["batch_stats"]["batch"]["mean"], 0.25 * mean)
+    np.testing.assert_allclose(y, (x - mean) / jnp.sqrt(var + 1e-5), atol=2e-3)
+    assert_close(updates["batch_stats"]["batch"]["mean"], 0.1 * mean)
 
 
 def test_unknown_norm_is_named():
@@ -534,14 +534,12 @@ def test_depthwise_conv_refuses_an_even_kernel():
         layers.DepthwiseConv(4).init(jax.random.key(0), normal(0, 1, 5, 5, 3))
 
 
-@pytest.mark.parametrize("inner_activation", [True, False])
-def test_separable_conv_is_its_parts(inner_activation):
+def test_separable_conv_is_its_parts():
     x = normal(0, 2, 9, 7, 4)
-    module = layers.SeparableConv(6, stride=2, rate=2, inner_activation=inner_activation)
+    module = layers.SeparableConv(6, stride=2, rate=2)
     variables = module.init(jax.random.key(1), x, train=False)
     kernels = {name: variables["params"][name]["kernel"] for name in ("depthwise", "pointwise")}
-    y = textbook_depthwise(x, kernels["depthwise"], 2, 2) / jnp.sqrt(1 + 1e-5)
-    y = jax.nn.relu(y) if inner_activation else y
+    y = jax.nn.relu(textbook_depthwise(x, kernels["depthwise"], 2, 2) / jnp.sqrt(1 + 1e-5))
     y = jax.nn.relu(textbook_pointwise(y, kernels["pointwise"]) / jnp.sqrt(1 + 1e-5))
     assert y.shape == (2, 5, 4, 6)
     assert_close(module.apply(variables, x, train=False), y)

@@ -396,16 +396,19 @@ def load_from_hub():
     return load_backbone("hf:owner/name", random_variables("resnet18", seed=1), backbone="resnet18")
 
 
-def test_a_repository_gives_its_safetensors_file(hub, tmp_path):
+@pytest.mark.parametrize("revision", [None, "v1.0"])
+def test_a_repository_gives_its_safetensors_file(hub, tmp_path, revision):
     path, asked = write(tmp_path, resnet18_tensors(), "model.safetensors"), []
 
-    def download(*names):
-        asked.append(names)
+    def download(*names, revision):
+        asked.append((*names, revision))
         return path
 
     hub.hf_hub_download = download
-    assert_backbone_equal(load_from_hub(), random_variables("resnet18"))
-    assert asked == [("owner/name", "model.safetensors")]
+    source = "hf:owner/name" + (f"@{revision}" if revision else "")
+    loaded = load_backbone(source, random_variables("resnet18", seed=1), backbone="resnet18")
+    assert_backbone_equal(loaded, random_variables("resnet18"))
+    assert asked == [("owner/name", "model.safetensors", revision)]
 
 
 @pytest.mark.parametrize(
@@ -418,7 +421,7 @@ def test_a_repository_gives_its_safetensors_file(hub, tmp_path):
     ],
 )
 def test_a_failed_download_ends_in_a_sentence(hub, error, sentence):
-    def download(*names):
+    def download(*names, revision):
         raise error(hub.errors)
 
     hub.hf_hub_download = download
