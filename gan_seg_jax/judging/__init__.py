@@ -1,0 +1,5 @@
+"""Judging what was trained, on the host: pictures against pictures, probabilities and discriminators against the truth.
+
+`fidelity` compares two sets of features (generated and real), `calibration` asks whether probabilities of pixels mean
+what they say, `detection` how well a score tells real from fake or wrong pixels from right ones.
+"""
