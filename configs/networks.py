@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from configs import common
+from gan_seg_jax.errors import InputError
 
 # Every field of each network, with its paper's value: what a config or the command line may set.
 _BACKBONE = {
@@ -231,14 +232,31 @@ PAPERS: dict[str, Recipe] = {
 }
 
 
-def paper(config: ConfigDict, name: str) -> None:
-    """Set network, data form, optimizer and weights of the backbone as the paper of network `name` has them."""
-    recipe = PAPERS[name]
-    config.networks.segmenter = recipe.network()
-    config.optimizers.segmenter = recipe.optimizer.copy_and_resolve_references()
-    config.update_from_flattened_dict(recipe.fields)
+def segmenter(config: ConfigDict, chosen: set[str]) -> None:
+    """Set network, optimizer and start of the segmenter by the words behind the config's colon.
+
+    Args:
+        config: changed.
+        chosen: at most one name in NETWORKS ("unet" without one); with "paper", that paper's recipe, which also sets
+            the form of the data.
+
+    Raises:
+        InputError: two networks are named.
+    """
+    names = sorted(chosen & set(NETWORKS)) or ["unet"]
+    if len(names) > 1:
+        raise InputError(f"The config's words name {len(names)} networks ({', '.join(names)}); give one.")
+    recipe = PAPERS[names[0]] if "paper" in chosen else None
+    config.networks.segmenter = NETWORKS[names[0]]() if recipe is None else recipe.network()
+    config.optimizers.segmenter = common.adam(learning_rate=2e-3, schedule="poly", beta1=0.9)
+    config.init.segmenter = ""
+    if recipe is not None:
+        config.optimizers.segmenter = recipe.optimizer.copy_and_resolve_references()
+        config.update_from_flattened_dict(recipe.fields)
     if "backbone" in config.networks.segmenter:
-        config.pretrained.segmenter = recipe.weights
+        config.pretrained.segmenter = "" if recipe is None else recipe.weights
+        config.backbone = config.networks.segmenter.backbone  # one value under two names: --config.backbone works
+        config.networks.segmenter.backbone = config.get_ref("backbone")
 
 
 def shrink(config: ConfigDict) -> None:

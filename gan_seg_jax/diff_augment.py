@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import unknown
 
-POLICY = ("brightness", "saturation", "contrast", "translation", "cutout")  # the whole of it; the first three: colour
+# Every effect, in order; the first three are colour.
+POLICY: tuple[str, ...] = ("brightness", "saturation", "contrast", "translation", "cutout")
 TRANSLATION = 0.125  # largest shift, as a share of height and width
 CUTOUT = 0.5  # side of the hole, as a share of height and width
 
@@ -69,14 +70,14 @@ def diff_augment(
 def instance_noise(arrays: Sequence[jax.Array], key: jax.Array, *, stddev: chex.Numeric) -> list[jax.Array]:
     """Add Gaussian noise to everything that a discriminator sees, so that real and fake overlap.
 
-    Sonderby et al. 2017, Amortised MAP Inference for Image Super-resolution (arXiv:1610.04490), section 3.3; Arjovsky
+    Sonderby et al. 2017, Amortised MAP Inference for Image Super-resolution (arXiv:1610.04490); Arjovsky
     and Bottou 2017, Towards Principled Methods for Training GANs (arXiv:1701.04862). Real and fake examples need the
     same standard deviation; give them different keys.
 
     Args:
         arrays: float, any shapes; each has noise of its own, by its place in the list.
         key: a PRNG key.
-        stddev: not negative, in the arrays' units; a Python 0 is off and costs nothing, a traced number may be annealed.
+        stddev: not negative, in the arrays' units; a Python 0 is off and costs nothing, a traced number can anneal.
 
     Returns:
         The arrays with their noise, of their shapes and dtypes.

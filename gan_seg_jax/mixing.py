@@ -34,7 +34,7 @@ def cutmix_mask(key: jax.Array, batch_size: int, size: tuple[int, int], *, share
     so that height times width is the share, up to rounding to whole pixels.
 
     French et al. 2020, Semi-supervised semantic segmentation needs strong, varied perturbations (arXiv:1906.01916),
-    section 3.3, with share 1/2, after CutMix (Yun et al. 2019, arXiv:1905.04899), whose share is drawn.
+    with share 1/2, after CutMix (Yun et al. 2019, arXiv:1905.04899), whose share is drawn.
 
     Args:
         key: a PRNG key.
@@ -91,7 +91,7 @@ def labelmix_mask(key: jax.Array, label: jax.Array, *, num_classes: int) -> jax.
     """Assign each class of a label map to the first or the second image, each with probability 1/2.
 
     LabelMix of OASIS: Sushko et al. 2021, You Only Need Adversarial Supervision for Semantic Image Synthesis
-    (arXiv:2012.04781), section 3.2: real and generated image of one label map are mixed along its borders. Drawn for
+    (arXiv:2012.04781): real and generated image of one label map are mixed along its borders. Drawn for
     each image; the released code draws once for a class in the whole batch.
 
     Args:

@@ -24,7 +24,7 @@ FAMILIES = {"losses": 0, "postprocess": 0, "judging": 0, "models": 1, "data": 1,
 # import each other, without cycles.
 WITHIN = {("models.layers", "models.convolution"), ("models.layers", "models.pooling")}
 FREE_WITHIN = {"data", "losses", "postprocess", "baselines", 5}
-METHODS_MAY = {"models", "losses", "augment", "state"}
+METHODS_MAY = {"models", "losses", "augment", "diff_augment", "mixing", "state"}
 
 
 def modules(root: Path) -> dict[str, Path]:

@@ -12,6 +12,7 @@ Means, not sums: the weight of the adversarial term does not depend on the numbe
 mean is over what is left, and 0 with zero gradient where nothing is.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,37 +20,74 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from gan_seg_jax.errors import InputError, unknown
+
 
 class AdversarialLoss(NamedTuple):
     """What each player descends.
 
     discriminator: (real_scores, fake_scores, weight=None) -> float32 scalar.
-    generator: (fake_scores, weight=None) -> float32 scalar.
-    threshold: the score above which this loss calls an example real (for `accuracy` and pictures).
+    generator: (fake_scores, weight=None, real_scores=None) -> float32 scalar; real scores are needed by "relativistic"
+        alone and ignored by the others.
+    threshold: the score above which this loss calls an example real (for `accuracy` and pictures), or None where only
+        differences of scores have a meaning.
     """
 
     discriminator: Callable[..., jax.Array]
     generator: Callable[..., jax.Array]
-    threshold: float
+    threshold: float | None
+
+
+def create(name: str, *, label_smoothing: float = 0.0) -> AdversarialLoss:
+    """Return a loss by its name, with a smoothed target for real examples if wanted.
+
+    Args:
+        name: a key of `ADVERSARIAL`.
+        label_smoothing: of `cross_entropy_discriminator`, 0..1; 0 is off.
+
+    Raises:
+        InputError: the name is unknown, or smoothing is asked of a loss that has no target between 0 and 1.
+    """
+    if name not in ADVERSARIAL:
+        raise unknown("adversarial loss", name, ADVERSARIAL)
+    loss = ADVERSARIAL[name]
+    if not label_smoothing:
+        return loss
+    smoothable = [key for key, each in ADVERSARIAL.items() if each.discriminator is cross_entropy_discriminator]
+    if name not in smoothable or not 0 < label_smoothing < 1:
+        raise InputError(
+            f"label_smoothing of the discriminator is {label_smoothing} with the adversarial loss {name!r}; give a "
+            f"share from 0 (off) to below 1, above 0 with {' or '.join(smoothable)} only."
+        )
+    smoothed = functools.partial(cross_entropy_discriminator, label_smoothing=label_smoothing)
+    return loss._replace(discriminator=smoothed)
 
 
 def cross_entropy_discriminator(
-    real_scores: jax.Array, fake_scores: jax.Array, weight: jax.Array | None = None
+    real_scores: jax.Array,
+    fake_scores: jax.Array,
+    weight: jax.Array | None = None,
+    *,
+    label_smoothing: float = 0.0,
 ) -> jax.Array:
-    """Compute 0.5 (E[softplus(-r)] + E[softplus(f)]), the binary cross-entropy of real against fake.
+    """Compute 0.5 (E[softplus(-r) + s r] + E[softplus(f)]), the binary cross-entropy of real against fake.
 
     Goodfellow et al. 2014, Generative Adversarial Nets (arXiv:1406.2661), equation 1, negated and halved; log 2 for a
-    discriminator that cannot tell.
+    discriminator that cannot tell. One-sided label smoothing s makes the target of real examples 1 - s and leaves that
+    of fakes at 0: Salimans et al. 2016, Improved Techniques for Training GANs (arXiv:1606.03498), section 3.4.
 
     Args:
         real_scores: float [b, ...], logits for real examples.
         fake_scores: float [b, ...], logits for fakes.
         weight: float or bool, broadcastable to the scores; None = all count.
+        label_smoothing: s, 0..1 (static); 0.1 in the paper.
 
     Returns:
         float32 scalar, at least 0.
     """
-    return _halves(jax.nn.softplus, -_float32(real_scores), _float32(fake_scores), weight)
+    real_scores = _float32(real_scores)
+    loss = _halves(jax.nn.softplus, -real_scores, _float32(fake_scores), weight)
+    return loss + 0.5 * label_smoothing * _mean(real_scores, weight) if label_smoothing else loss
 
 
 def minimax_generator(fake_scores: jax.Array, weight: jax.Array | None = None) -> jax.Array:
@@ -136,8 +174,9 @@ def hinge_discriminator(real_scores: jax.Array, fake_scores: jax.Array, weight: 
 def hinge_generator(fake_scores: jax.Array, weight: jax.Array | None = None) -> jax.Array:
     """Compute E[-f].
 
-    Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), equation 17. Not bounded: the scale of
-    the scores is the discriminator's to hold (spectral normalisation, gradient penalty).
+    Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), equation 17; the generator of the
+    Wasserstein GAN descends the same. Not bounded: the scale of the scores is the discriminator's to hold (spectral
+    normalisation, gradient penalty).
 
     Args:
         fake_scores: float [b, ...], scores of fakes.
@@ -149,16 +188,93 @@ def hinge_generator(fake_scores: jax.Array, weight: jax.Array | None = None) -> 
     return _mean(-_float32(fake_scores), weight)
 
 
+def wasserstein_discriminator(
+    real_scores: jax.Array, fake_scores: jax.Array, weight: jax.Array | None = None
+) -> jax.Array:
+    """Compute 0.5 (E[f] - E[r]), the critic's negated and halved estimate of the Wasserstein distance.
+
+    Arjovsky et al. 2017, Wasserstein GAN (arXiv:1701.07875), equation 2 and algorithm 1. Without a bound on the
+    critic's slope it has no minimum and means nothing. The bound is not in here: clipping of weights is a change of
+    parameters after the update, the optimizer's business; the other is `regularization.gradient_penalty`, whose
+    published weight of 10 belongs to the sum of the halves, so that it is 5 here.
+
+    Args:
+        real_scores: float [b, ...], scores of real examples, driven up.
+        fake_scores: float [b, ...], scores of fakes, driven down.
+        weight: float or bool, broadcastable to the scores; None = all count.
+
+    Returns:
+        float32 scalar.
+    """
+    return _halves(lambda x: x, -_float32(real_scores), _float32(fake_scores), weight)
+
+
+def relativistic_discriminator(
+    real_scores: jax.Array, fake_scores: jax.Array, weight: jax.Array | None = None
+) -> jax.Array:
+    """Compute 0.5 (E[softplus(-(r - E[f]))] + E[softplus(f - E[r])]): each against the mean of the others.
+
+    Jolicoeur-Martineau 2018, The relativistic discriminator (arXiv:1807.00734), the relativistic average standard GAN
+    (RaSGAN), halved. The averages are over all scores that count, images and patches alike, so real and fake need not
+    be pairs.
+
+    Args:
+        real_scores: float [b, ...], logits for real examples.
+        fake_scores: float [b, ...], logits for fakes.
+        weight: float or bool, broadcastable to the scores; None = all count.
+
+    Returns:
+        float32 scalar, at least 0.
+    """
+    real_scores, fake_scores = _float32(real_scores), _float32(fake_scores)
+    real = real_scores - _mean(fake_scores, weight)
+    fake = fake_scores - _mean(real_scores, weight)
+    return _halves(jax.nn.softplus, -real, fake, weight)
+
+
+def relativistic_generator(
+    fake_scores: jax.Array, weight: jax.Array | None = None, real_scores: jax.Array | None = None
+) -> jax.Array:
+    """Compute 0.5 (E[softplus(-(f - E[r]))] + E[softplus(r - E[f])]), the discriminator's with the sides exchanged.
+
+    Jolicoeur-Martineau 2018 (arXiv:1807.00734), RaSGAN, halved.
+
+    Args:
+        fake_scores: float [b, ...], logits for fakes.
+        weight: float or bool, broadcastable to the scores; None = all count.
+        real_scores: float [b, ...], logits for real examples; needed.
+
+    Returns:
+        float32 scalar, at least 0.
+
+    Raises:
+        InputError: there are no real scores.
+    """
+    if real_scores is None:
+        raise InputError(
+            "The adversarial loss 'relativistic' compares fakes with real examples and this method gives its generator "
+            "no real scores; use another loss."
+        )
+    return relativistic_discriminator(fake_scores, real_scores, weight)
+
+
+def _of_fakes(loss: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Return a generator's loss that takes real scores, too, and ignores them."""
+    return lambda fake_scores, weight=None, real_scores=None: loss(fake_scores, weight)
+
+
 ADVERSARIAL: dict[str, AdversarialLoss] = {
-    "minimax": AdversarialLoss(cross_entropy_discriminator, minimax_generator, threshold=0.0),
-    "non_saturating": AdversarialLoss(cross_entropy_discriminator, non_saturating_generator, threshold=0.0),
-    "least_squares": AdversarialLoss(least_squares_discriminator, least_squares_generator, threshold=0.5),
-    "hinge": AdversarialLoss(hinge_discriminator, hinge_generator, threshold=0.0),
+    "minimax": AdversarialLoss(cross_entropy_discriminator, _of_fakes(minimax_generator), threshold=0.0),
+    "non_saturating": AdversarialLoss(cross_entropy_discriminator, _of_fakes(non_saturating_generator), threshold=0.0),
+    "least_squares": AdversarialLoss(least_squares_discriminator, _of_fakes(least_squares_generator), threshold=0.5),
+    "hinge": AdversarialLoss(hinge_discriminator, _of_fakes(hinge_generator), threshold=0.0),
+    "wasserstein": AdversarialLoss(wasserstein_discriminator, _of_fakes(hinge_generator), threshold=None),
+    "relativistic": AdversarialLoss(relativistic_discriminator, relativistic_generator, threshold=None),
 }
 
 
 def accuracy(
-    real_scores: jax.Array, fake_scores: jax.Array, weight: jax.Array | None = None, *, threshold: float = 0.0
+    real_scores: jax.Array, fake_scores: jax.Array, weight: jax.Array | None = None, *, threshold: float | None = 0.0
 ) -> jax.Array:
     """Compute how often the discriminator is right: 0.5 (E[r > threshold] + E[f <= threshold]).
 
@@ -166,12 +282,26 @@ def accuracy(
         real_scores: float [b, ...], scores of real examples.
         fake_scores: float [b, ...], scores of fakes.
         weight: float or bool, broadcastable to the scores; None = all count.
-        threshold: `AdversarialLoss.threshold` of the loss in use.
+        threshold: `AdversarialLoss.threshold` of the loss in use; None is the middle between the mean real and the mean
+            fake score of this batch.
 
     Returns:
         float32 scalar, 0..1; 0.5 for a discriminator that cannot tell.
     """
-    return 0.5 * (_mean(_float32(real_scores > threshold), weight) + _mean(_float32(fake_scores <= threshold), weight))
+    real, fake = _float32(real_scores), _float32(fake_scores)
+    bound = 0.5 * (_mean(real, weight) + _mean(fake, weight)) if threshold is None else threshold
+    return 0.5 * (_mean(_float32(real > bound), weight) + _mean(_float32(fake <= bound), weight))
+
+
+def realness(scores: jax.Array, loss: AdversarialLoss) -> jax.Array:
+    """Return sigmoid(scores - threshold), for pictures: 1/2 where the discriminator decides.
+
+    Args:
+        scores: float, any shape.
+        loss: the loss in use; without a threshold the mean of the scores stands for it.
+    """
+    threshold = jnp.mean(scores) if loss.threshold is None else loss.threshold
+    return jax.nn.sigmoid(scores - threshold)
 
 
 def _float32(scores: jax.Array) -> jax.Array:

@@ -25,7 +25,7 @@ def mean_feature_matching(
         loss = mean_j |E[f_j(real)] - E[f_j(fake)]|, or the square of the difference
 
     With the defaults, S4GAN's: Mittal et al. 2019, Semi-Supervised Semantic Segmentation with High- and Low-level
-    Consistency (arXiv:1908.05724), equation 3, on features pooled over the image; real are labelled examples and fake
+    Consistency (arXiv:1908.05724), on features pooled over the image; real are labelled examples and fake
     predictions on others, so their numbers may differ. With `pool=False, squared=True`, Salimans et al. 2016, Improved
     Techniques for Training GANs (arXiv:1606.03498), section 3.1, there a sum over features instead of a mean.
 
@@ -54,7 +54,7 @@ def mean_feature_matching(
 
     (real, any_real), (fake, any_fake) = mean(real_features, real_valid), mean(fake_features, fake_valid)
     difference = (real - fake) * jnp.where(jnp.logical_and(any_real, any_fake), 1.0, 0.0)
-    return jnp.mean(jnp.square(difference) if squared else jnp.abs(difference))
+    return jnp.mean(jnp.square(difference) if squared else _absolute(difference))
 
 
 def layer_feature_matching(
@@ -68,7 +68,7 @@ def layer_feature_matching(
 
         loss = sum_i w_i mean|f_i(real) - f_i(fake)|,   w_i = 1 by default
 
-    Wang et al. 2018, High-Resolution Image Synthesis with Conditional GANs (pix2pixHD, arXiv:1711.11585), equation 4:
+    Wang et al. 2018, High-Resolution Image Synthesis with Conditional GANs (pix2pixHD, arXiv:1711.11585):
     fake number n was made for real number n. Their weight is 10; average several discriminators by `multi_scale`.
 
     Args:
@@ -84,7 +84,7 @@ def layer_feature_matching(
 
     def distance(real, fake):
         chex.assert_equal_shape([real, fake])
-        each = jnp.abs(real.astype(jnp.float32) - fake.astype(jnp.float32)).reshape(len(real), -1).mean(axis=1)
+        each = _absolute(real.astype(jnp.float32) - fake.astype(jnp.float32)).reshape(len(real), -1).mean(axis=1)
         if valid is None:
             return jnp.mean(each)
         return jnp.sum(valid * each) / jnp.maximum(jnp.sum(valid), 1)
@@ -97,7 +97,7 @@ def layer_feature_matching(
 def multi_scale(loss: Callable[..., jax.Array], *scales: Sequence) -> jax.Array:
     """Average a loss over discriminators of several scales.
 
-    As pix2pixHD (arXiv:1711.11585, equation 3), there a sum, so that the adversarial weight does not depend on the
+    As pix2pixHD (arXiv:1711.11585), there a sum, so that the adversarial weight does not depend on the
     number of scales: `multi_scale(gan.discriminator, real_scores, fake_scores, weights)`.
 
     Args:
@@ -109,3 +109,8 @@ def multi_scale(loss: Callable[..., jax.Array], *scales: Sequence) -> jax.Array:
     """
     values = [loss(*arguments) for arguments in zip(*scales, strict=True)]
     return jnp.stack(values).mean()
+
+
+def _absolute(x: jax.Array) -> jax.Array:
+    """Return |x| with derivative 0 at 0, where that of `jnp.abs` is 1: equal features should not move."""
+    return x * jnp.sign(x)

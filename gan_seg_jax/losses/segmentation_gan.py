@@ -23,7 +23,7 @@ def inverse_frequency(label: jax.Array, *, num_classes: int) -> jax.Array:
 
         w_c = n / (m n_c),   n known pixels, n_c of class c, m classes that occur;   0 where n_c = 0
 
-    Sushko et al. 2021 (OASIS, arXiv:2012.04781), equation 1, with the scale of its released code: the mean weight of
+    Sushko et al. 2021 (OASIS, arXiv:2012.04781), with the scale of its released code: the mean weight of
     the known pixels is 1, and each class that occurs has the same say.
 
     Args:
@@ -47,7 +47,7 @@ def oasis_discriminator(
         loss = E[w_y -log p_y(real)] + E[-log p_fake(fake)],   p = softmax over k + 1 classes, the last is "fake"
 
     with means over known pixels and w = `inverse_frequency`. Sushko et al. 2021, You Only Need Adversarial Supervision
-    for Semantic Image Synthesis (OASIS, arXiv:2012.04781), equation 1: the halves are added, unlike in `adversarial`,
+    for Semantic Image Synthesis (OASIS, arXiv:2012.04781): the halves are added, unlike in `adversarial`,
     so that the paper's weight of the LabelMix term holds. The paper leaves no pixel of a fake out.
 
     Args:
@@ -71,7 +71,7 @@ def oasis_generator(fake_logits: jax.Array, label: jax.Array, *, balanced: bool 
 
         loss = E[w_y -log p_y(fake)],   a mean over known pixels, w and p as in `oasis_discriminator`
 
-    Sushko et al. 2021 (OASIS, arXiv:2012.04781), equation 2.
+    Sushko et al. 2021 (OASIS, arXiv:2012.04781).
 
     Args:
         fake_logits: float [b, h, w, k + 1], the discriminator's view of images generated from the labels.
@@ -98,7 +98,7 @@ def label_mix_consistency(
 
         loss = E[(D(M x + (1 - M) x') - (M D(x) + (1 - M) D(x')))^2],   a mean over known pixels and all k + 1 classes
 
-    Sushko et al. 2021 (OASIS, arXiv:2012.04781), equation 3, with weight 10 (Cityscapes 5), there the squared norm.
+    Sushko et al. 2021 (OASIS, arXiv:2012.04781), with weight 10 (Cityscapes 5), there the squared norm.
 
     Args:
         mixed_logits: float [b, h, w, k + 1], the discriminator's view of the mixed image.
@@ -119,9 +119,8 @@ def confidence_cross_entropy(scores: jax.Array, target: chex.Numeric, known: jax
         loss = E[softplus(s) - t s] = E[-t log sigmoid(s) - (1 - t) log(1 - sigmoid(s))]
 
     The fully convolutional discriminator of Hung et al. 2018, Adversarial Learning for Semi-Supervised Semantic
-    Segmentation (AdvSemiSeg, arXiv:1802.07934), equation 2: 0.5 of it with t = 1 on true masks plus 0.5 with t = 0 on
-    predictions (their code's halves), whose numbers may differ; with t = 1 on predictions it is the segmenter's term,
-    equation 4.
+    Segmentation (AdvSemiSeg, arXiv:1802.07934): 0.5 of it with t = 1 on true masks plus 0.5 with t = 0 on
+    predictions (their code's halves), whose numbers may differ; with t = 1 on predictions it is the segmenter's term.
 
     Args:
         scores: float [b, h, w, 1], logits.
@@ -144,7 +143,7 @@ def confident_self_training(
 
         loss = E[-log p_i[argmax p_i] | sigmoid(s_i) > threshold]
 
-    Hung et al. 2018 (AdvSemiSeg, arXiv:1802.07934), equation 5, a mean over accepted pixels as in their code; threshold
+    Hung et al. 2018 (AdvSemiSeg, arXiv:1802.07934), a mean over accepted pixels as in their code; threshold
     0.2, weight 0.1 and from iteration 5000 on there. With one score an image and threshold 0.6 it is the self-training
     of S4GAN (Mittal et al. 2019, arXiv:1908.05724). Nothing passes to the scores. Log the share: at 0 the term is off
     and nothing else shows it.
@@ -177,7 +176,7 @@ def multi_scale_l1(
 
         loss = 1/L sum_i mean|f_i(image * truth) - f_i(image * prediction)|
 
-    Xue et al. 2018, SegAN (arXiv:1706.01805), equations 1 and 2: the segmenter descends it and the critic climbs it
+    Xue et al. 2018, SegAN (arXiv:1706.01805): the segmenter descends it and the critic climbs it
     (its loss is the negative), over L features, the masked image itself included. The critic needs a bound, or its
     features grow without end: the authors clamp its weights to +-0.05. Multiply both masks by the known pixels first.
 
@@ -204,7 +203,7 @@ def entropy(logits: jax.Array, known: jax.Array | None = None) -> jax.Array:
 
         loss = E[-sum_c p_c log p_c] / log k
 
-    Vu et al. 2019, ADVENT (arXiv:1811.12833), equations 2 and 3, there a sum over pixels.
+    Vu et al. 2019, ADVENT (arXiv:1811.12833), there a sum over pixels.
 
     Args:
         logits: float [b, h, w, k], k at least 2.

@@ -3,9 +3,9 @@
 from types import ModuleType
 
 from gan_seg_jax.errors import unknown
-from gan_seg_jax.methods import cgan, supervised
+from gan_seg_jax.methods import adversarial, cgan, supervised
 
-METHODS: dict[str, ModuleType] = {"cgan": cgan, "supervised": supervised}
+METHODS: dict[str, ModuleType] = {"adversarial": adversarial, "cgan": cgan, "supervised": supervised}
 
 
 def get_method(name: str) -> ModuleType:

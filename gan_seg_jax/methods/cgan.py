@@ -22,7 +22,6 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.models import build_network, split_heads
@@ -38,8 +37,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     Raises:
         InputError: `config.losses.adversarial` is unknown.
     """
-    if config.losses.adversarial not in adversarial.ADVERSARIAL:
-        raise unknown("adversarial loss", config.losses.adversarial, adversarial.ADVERSARIAL)
+    adversarial.create(config.losses.adversarial)
     networks = config.networks
     return {
         "generator": build_network(networks.generator, dtype=config.dtype, num_classes=config.num_classes),
@@ -64,8 +62,8 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     real_scores, nets = nets.apply("discriminator", image, real)
     fake_scores, nets = nets.apply("discriminator", image, fake, update=False)
 
-    gan = adversarial.ADVERSARIAL[config.losses.adversarial]
-    adversarial_term = gan.generator(fake_scores)
+    gan = adversarial.create(config.losses.adversarial)
+    adversarial_term = gan.generator(fake_scores, real_scores=real_scores)
     supervised, terms = weighted_sum(logits, label, config.losses)
     generator = config.losses.adversarial_weight * adversarial_term + supervised
     for head_logits in heads.values():
@@ -96,4 +94,4 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
         config: the run's config.
     """
     scores, _ = nets.apply("discriminator", image, mask)
-    return jax.nn.sigmoid(scores[..., 0] - adversarial.ADVERSARIAL[config.losses.adversarial].threshold)
+    return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))

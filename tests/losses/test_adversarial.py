@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import adversarial
 from gan_seg_jax.losses.adversarial import ADVERSARIAL
 
@@ -20,18 +21,28 @@ _DISCRIMINATOR = {
     "non_saturating": lambda r, f: -0.5 * (np.log(_sigmoid(r)).mean() + np.log(1 - _sigmoid(f)).mean()),
     "least_squares": lambda r, f: 0.5 * ((r - 1) ** 2).mean() + 0.5 * (f**2).mean(),
     "hinge": lambda r, f: 0.5 * (np.maximum(0, 1 - r).mean() + np.maximum(0, 1 + f).mean()),
+    "wasserstein": lambda r, f: 0.5 * (f.mean() - r.mean()),
+    "relativistic": lambda r, f: (
+        -0.5 * (np.log(_sigmoid(r - f.mean())).mean() + np.log(1 - _sigmoid(f - r.mean())).mean())
+    ),
 }
 _GENERATOR = {
-    "minimax": lambda f: np.log(1 - _sigmoid(f)).mean(),
-    "non_saturating": lambda f: -np.log(_sigmoid(f)).mean(),
-    "least_squares": lambda f: 0.5 * ((f - 1) ** 2).mean(),
-    "hinge": lambda f: -f.mean(),
+    "minimax": lambda f, r: np.log(1 - _sigmoid(f)).mean(),
+    "non_saturating": lambda f, r: -np.log(_sigmoid(f)).mean(),
+    "least_squares": lambda f, r: 0.5 * ((f - 1) ** 2).mean(),
+    "hinge": lambda f, r: -f.mean(),
+    "wasserstein": lambda f, r: -f.mean(),
+    "relativistic": lambda f, r: (
+        -0.5 * (np.log(_sigmoid(f - r.mean())).mean() + np.log(1 - _sigmoid(r - f.mean())).mean())
+    ),
 }
 _AT_ZERO = {  # scores of a discriminator that cannot tell: (discriminator, generator)
     "minimax": (np.log(2), -np.log(2)),
     "non_saturating": (np.log(2), np.log(2)),
     "least_squares": (0.5, 0.5),
     "hinge": (1.0, 0.0),
+    "wasserstein": (0.0, 0.0),
+    "relativistic": (np.log(2), np.log(2)),
 }
 
 
@@ -49,13 +60,13 @@ def test_equals_the_equations(name):
     real, fake = _scores(0)
     loss = ADVERSARIAL[name]
     np.testing.assert_allclose(loss.discriminator(real, fake), _DISCRIMINATOR[name](real, fake), rtol=1e-5)
-    np.testing.assert_allclose(loss.generator(fake), _GENERATOR[name](fake), rtol=1e-5)
+    np.testing.assert_allclose(loss.generator(fake, real_scores=real), _GENERATOR[name](fake, real), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_at_zero_scores(name):
     zero = jnp.zeros((2, 3, 3, 1))
-    found = ADVERSARIAL[name].discriminator(zero, zero), ADVERSARIAL[name].generator(zero)
+    found = ADVERSARIAL[name].discriminator(zero, zero), ADVERSARIAL[name].generator(zero, None, zero)
     np.testing.assert_allclose(found, _AT_ZERO[name], atol=1e-6)
 
 
@@ -65,7 +76,7 @@ def test_extreme_scores_stay_finite(name):
     loss = ADVERSARIAL[name]
     values = (
         jax.value_and_grad(loss.discriminator, argnums=(0, 1))(real, fake),
-        jax.value_and_grad(loss.generator)(fake),
+        jax.value_and_grad(loss.generator)(fake, None, real),
     )
     chex.assert_tree_all_finite(values)
 
@@ -75,7 +86,7 @@ def test_players_pull_fake_scores_apart(name):
     real, fake = _sigmoid(_scores(1))  # between the two targets of least squares
     loss = ADVERSARIAL[name]
     by_discriminator = jax.grad(loss.discriminator, argnums=1)(real, fake)
-    by_generator = jax.grad(loss.generator)(fake)
+    by_generator = jax.grad(loss.generator)(fake, None, real)
     assert np.all(by_discriminator > 0)
     assert np.all(by_generator < 0)
 
@@ -92,10 +103,10 @@ def test_masked_patches_count_as_deleted(name):
     real, fake = _scores(2)
     weight = np.random.default_rng(3).integers(0, 2, (2, 4, 3, 1)).astype(bool)
     loss = ADVERSARIAL[name]
-    found = loss.discriminator(real, fake, weight), loss.generator(fake, weight)
-    expected = loss.discriminator(real[weight], fake[weight]), loss.generator(fake[weight])
+    found = loss.discriminator(real, fake, weight), loss.generator(fake, weight, real)
+    expected = loss.discriminator(real[weight], fake[weight]), loss.generator(fake[weight], None, real[weight])
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    gradient = jax.grad(loss.generator)(fake, weight)
+    gradient = jax.grad(loss.generator)(fake, weight, real)
     assert not np.any(gradient[~weight])
 
 
@@ -104,7 +115,7 @@ def test_weight_is_broadcast_and_all_masked_is_zero(name):
     real, fake = _scores(4)
     loss = ADVERSARIAL[name]
     valid = jnp.array([True, False])[:, None, None, None]
-    np.testing.assert_allclose(loss.generator(fake, valid), loss.generator(fake[:1]), rtol=1e-6)
+    np.testing.assert_allclose(loss.generator(fake, valid, real), loss.generator(fake[:1], None, real[:1]), rtol=1e-6)
     value, gradient = jax.value_and_grad(loss.discriminator, argnums=(0, 1))(real, fake, jnp.zeros((2, 1, 1, 1)))
     assert value == 0.0
     chex.assert_trees_all_equal(gradient, (jnp.zeros_like(real), jnp.zeros_like(fake)))
@@ -115,13 +126,63 @@ def test_jit_and_float32(name):
     real, fake = jnp.asarray(_scores(5), jnp.bfloat16)
     loss = ADVERSARIAL[name]
     found = jax.jit(loss.discriminator)(real, fake)
-    assert found.dtype == loss.generator(fake).dtype == jnp.float32
+    assert found.dtype == loss.generator(fake, None, real).dtype == jnp.float32
     np.testing.assert_allclose(found, loss.discriminator(real.astype(jnp.float32), fake), rtol=1e-6)
 
 
 def test_different_shapes_are_refused():
     with pytest.raises(AssertionError):
         ADVERSARIAL["hinge"].discriminator(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("name", ["wasserstein", "relativistic"])
+def test_only_differences_of_scores_count(name):
+    real, fake = _scores(6)
+    loss = ADVERSARIAL[name]
+    found = loss.discriminator(real + 5, fake + 5), adversarial.accuracy(real + 5, fake + 5, threshold=loss.threshold)
+    expected = loss.discriminator(real, fake), adversarial.accuracy(real, fake, threshold=loss.threshold)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_relative_accuracy_is_at_the_middle():
+    real, fake = jnp.array([10.0, 11.0, 7.0]), jnp.array([5.0, 6.0, 9.0])
+    np.testing.assert_allclose(adversarial.accuracy(real, fake, threshold=None), 2 / 3, rtol=1e-6)
+    np.testing.assert_allclose(adversarial.accuracy(real, fake, jnp.array([1, 1, 0]), threshold=None), 1.0)
+    np.testing.assert_allclose(adversarial.accuracy(fake, real, threshold=None), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(adversarial.accuracy(jnp.ones(4), jnp.ones(4), threshold=None), 0.5)
+
+
+def test_relativistic_generator_moves_real_scores_down_and_needs_them():
+    real, fake = _scores(7)
+    gradient = jax.grad(ADVERSARIAL["relativistic"].generator, argnums=2)(fake, None, real)
+    assert np.all(gradient > 0)
+    with pytest.raises(InputError, match="no real scores"):
+        ADVERSARIAL["relativistic"].generator(fake)
+
+
+def test_label_smoothing_is_one_sided():
+    real, fake = _scores(8)
+    gan = adversarial.create("non_saturating", label_smoothing=0.1)
+    p = _sigmoid(real)
+    expected = -0.5 * ((0.9 * np.log(p) + 0.1 * np.log(1 - p)).mean() + np.log(1 - _sigmoid(fake)).mean())
+    np.testing.assert_allclose(gan.discriminator(real, fake), expected, rtol=1e-5)
+    np.testing.assert_allclose(gan.generator(fake), ADVERSARIAL["non_saturating"].generator(fake))
+    best = np.full(4, np.log(0.9 / 0.1), np.float32)  # sigmoid is the target 0.9
+    np.testing.assert_allclose(jax.grad(gan.discriminator)(best, best), 0.0, atol=1e-7)
+    weight = np.random.default_rng(9).integers(0, 2, real.shape).astype(bool)
+    found = gan.discriminator(real, fake, weight)
+    np.testing.assert_allclose(found, gan.discriminator(real[weight], fake[weight]), rtol=1e-5)
+
+
+def test_create_gives_the_named_loss_and_refuses_the_rest():
+    for name, loss in ADVERSARIAL.items():
+        assert adversarial.create(name) is loss
+    with pytest.raises(InputError, match="Did you mean 'hinge'"):
+        adversarial.create("hing")
+    with pytest.raises(InputError, match="minimax or non_saturating"):
+        adversarial.create("hinge", label_smoothing=0.1)
+    with pytest.raises(InputError, match="label_smoothing"):
+        adversarial.create("minimax", label_smoothing=1.0)
 
 
 def test_accuracy():

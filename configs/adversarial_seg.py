@@ -1,0 +1,37 @@
+"""A segmenter trained against a discriminator: cross-entropy + lambda L_GAN.
+
+Paper: Luc et al., Semantic Segmentation using Adversarial Networks, 2016, arXiv:1611.08408.
+Command: python -m gan_seg_jax.main --config=configs/adversarial_seg.py
+Words behind the colon: one network (unet is the default; names in configs/networks.py), smoke.
+Controls: --config.losses.adversarial_weight=0.0 (the same path without the game), and a discriminator that stays as it
+was drawn: --config.phases="((1, (('segmenter',),)),)" --config.init.discriminator=random.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, networks
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Return the config.
+
+    Raises:
+        InputError: an unknown word, or two networks.
+    """
+    chosen = common.words(arg, (*networks.NETWORKS, "smoke"))
+    config = common.get_config()
+    config.method = "adversarial"
+    config.phases = ((1, (("discriminator",), ("segmenter",))),)
+    networks.segmenter(config, chosen)
+    config.networks.discriminator = common.patchgan(norm="spectral")
+    config.optimizers.discriminator = common.adam()
+    config.init.discriminator = ""
+    config.losses.adversarial = "non_saturating"  # a name in gan_seg_jax.losses.adversarial.ADVERSARIAL
+    config.losses.adversarial_weight = 0.01
+    config.losses.discriminator_input = "image_mask"  # mask | image_mask | product
+    config.losses.truth_softness = 0.0  # 0.9 shows the discriminator a truth as soft as the prediction; 0 is off
+    config.losses.image_level = False  # one score an image, the mean of its patches
+    if "smoke" in chosen:
+        common.shrink(config)
+        networks.shrink(config)
+    return config

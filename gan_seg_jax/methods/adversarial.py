@@ -1,0 +1,147 @@
+"""A segmenter trained against a discriminator that tells its maps from the truth.
+
+Luc, Couprie, Chintala, Verbeek: Semantic Segmentation using Adversarial Networks, 2016, arXiv:1611.08408. With x the
+image, y the one-hot truth, p = softmax(S(x)) and S(x) the segmenter's logits, each network descends
+
+    L_D = 1/2 [ loss(D(x, y), real) + loss(D(x, p), fake) ]
+    L_S = supervised(S(x), y) + w_adv loss(D(x, p), real)
+
+`config.losses.discriminator_input` is what D sees of (x, m), m = y or p:
+    mask          m                             (the paper's Basic)
+    image_mask    x and m
+    product       x_c m_k for every colour c and class k: 3k channels   (Product)
+and `truth_softness` t > 0 shows it a softened truth instead of y (Scaling), so that it cannot go by crispness: the true
+class gets max(t, p), the others share the rest as in p; the paper's t is 0.9. `image_level` averages D's map to one
+score an image. Pixels without a label are zero in every map alike, and patches of padded images show the same.
+
+Differences from the paper: D is any discriminator of `models`; segmenter and D take turns at every step instead of
+every 500.
+"""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gan_seg_jax.errors import unknown
+from gan_seg_jax.losses import adversarial as game
+from gan_seg_jax.losses import segmentation
+from gan_seg_jax.losses.weighted import weighted_sum
+from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.state import LossOutput, Networks
+
+TASK = "segmentation"
+STREAMS = ("labelled",)
+INPUTS = ("mask", "image_mask", "product")
+
+
+def build(config: ConfigDict) -> dict[str, nn.Module]:
+    """Return segmenter and discriminator.
+
+    Raises:
+        InputError: the adversarial loss, or what the discriminator sees, is unknown.
+    """
+    game.create(config.losses.adversarial)
+    if config.losses.discriminator_input not in INPUTS:
+        raise unknown("losses.discriminator_input", config.losses.discriminator_input, INPUTS)
+    networks = config.networks
+    return {
+        "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),
+        "discriminator": build_network(networks.discriminator, dtype=config.dtype),
+    }
+
+
+def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
+    """Return what the segmenter returns: class logits [b, h, w, k], or a pair of them and those of auxiliary heads."""
+    del rng, config
+    return nets.apply("segmenter", batch["labelled"]["image"])
+
+
+def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+    """Return the losses of both networks (module docstring)."""
+    del rng
+    options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
+    logits, heads = split_heads(outputs)
+    known = segmentation.known(label, config.num_classes)[..., None]
+    fake = jax.nn.softmax(logits) * known
+    real = segmentation.one_hot(label, config.num_classes)
+    if options.truth_softness > 0:
+        real = soften(real, fake, options.truth_softness)
+    real_scores, nets = nets.apply("discriminator", *_seen(image, real, options))
+    fake_scores, nets = nets.apply("discriminator", *_seen(image, fake, options), update=False)
+    if options.image_level:
+        real_scores, fake_scores = (jnp.mean(scores, axis=(1, 2, 3)) for scores in (real_scores, fake_scores))
+
+    gan = game.create(options.adversarial)
+    adversarial_term = gan.generator(fake_scores, real_scores=real_scores)
+    supervised, terms = weighted_sum(logits, label, options)
+    for head_logits in heads.values():
+        supervised += options.auxiliary_weight * weighted_sum(head_logits, label, options)[0]
+    metrics = {
+        **terms,
+        "adversarial": adversarial_term,
+        "discriminator_accuracy": game.accuracy(real_scores, fake_scores, threshold=gan.threshold),
+    }
+    return LossOutput(
+        {
+            "discriminator": gan.discriminator(real_scores, fake_scores),
+            "segmenter": supervised + options.adversarial_weight * adversarial_term,
+        },
+        nets,
+        metrics,
+    )
+
+
+def soften(real: jax.Array, fake: jax.Array, softness: float) -> jax.Array:
+    """Return a truth y' that is as soft as a prediction p.
+
+    The true class l gets y'_l = max(t, p_l), the others y'_c = p_c (1 - y'_l) / (1 - p_l).
+
+    Args:
+        real: one-hot truth [b, h, w, k], all zeros where nothing is known.
+        fake: class probabilities [b, h, w, k]; a constant here, as any target.
+        softness: t, more than 0, less than 1.
+
+    Returns:
+        [b, h, w, k], adding up to 1 where the truth is known and 0 elsewhere.
+    """
+    fake = jax.lax.stop_gradient(fake)
+    true = jnp.sum(real * fake, axis=-1, keepdims=True)
+    raised = jnp.maximum(softness, true)
+    known = jnp.sum(real, axis=-1, keepdims=True)
+    others = (1 - real) * fake * (1 - raised) / jnp.maximum(1 - true, 1e-6)
+    # Where the prediction is certain of the truth, nothing is left to share: the true class takes it.
+    left = 1 - jnp.sum(others, axis=-1, keepdims=True)
+    return known * (others + real * left)
+
+
+def _seen(image, mask, options) -> tuple[jax.Array, ...]:
+    """Return what the discriminator sees of an image and a map."""
+    if options.discriminator_input == "mask":
+        return (mask,)
+    if options.discriminator_input == "image_mask":
+        return (image, mask)
+    product = image[..., :, None] * mask[..., None, :]
+    return (product.reshape(*mask.shape[:3], -1),)
+
+
+def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
+    """Return class logits [b, h, w, k]."""
+    outputs, _ = forward(nets, batch, rng, config)
+    return split_heads(outputs)[0]
+
+
+def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
+    """Return the discriminator's view of each patch [b, h', w'], for pictures: 0 fake, 1 real, 1/2 where it decides.
+
+    Args:
+        nets: a view in inference mode.
+        image: [b, h, w, 3] in [-1, 1].
+        mask: class probabilities [b, h, w, k].
+        config: the run's config.
+    """
+    scores, _ = nets.apply("discriminator", *_seen(image, mask, config.losses))
+    return game.realness(scores[..., 0], game.create(config.losses.adversarial))

@@ -1,0 +1,137 @@
+"""What the discriminator of `adversarial` sees, and what follows for the segmenter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import adversarial_seg
+from gan_seg_jax import config as config_lib
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference import example_batch
+from gan_seg_jax.losses.weighted import weighted_sum
+from gan_seg_jax.methods import adversarial
+from gan_seg_jax.models import build_network
+from gan_seg_jax.state import Networks, create_state, init_variables
+
+CLASSES = 3
+
+
+def make_config(**losses):
+    config = adversarial_seg.get_config("smoke")
+    config.num_classes, config.crop_size = CLASSES, (24, 32)
+    config.networks.segmenter.update(channels=(4, 4), encoder_convs=(0, 0), decoder_convs=(0,), norm="none")
+    config.networks.discriminator.update(channels=4, layers=1)
+    config.losses.update(losses)
+    config_lib.check(config)
+    return config.lock()
+
+
+def setup(config, seed=0):
+    modules = adversarial.build(config)
+    variables = init_variables(adversarial, modules, example_batch(("labelled",), config), config, seed)
+    state = create_state(variables, modules, {}, seed=seed)
+    keys = jax.random.split(jax.random.key(seed), 2)
+    image = jax.random.uniform(keys[0], (2, 24, 32, 3), minval=-1)
+    label = jax.random.randint(keys[1], (2, 24, 32), 0, CLASSES).at[:, :5].set(255)
+    nets = Networks(states=state.networks, rng=jax.random.key(1), step=jnp.int32(0))
+    return nets, {"labelled": {"image": image, "label": label, "valid": jnp.ones(2, bool), "id": jnp.arange(2)}}
+
+
+def evaluate(config, nets, batch, logits):
+    return adversarial.losses(nets, logits, batch, jax.random.key(2), config)
+
+
+def test_softened_truth_known_answers():
+    fake = jnp.array([[[[0.5, 0.3, 0.2], [0.95, 0.04, 0.01], [1.0, 0.0, 0.0], [0.2, 0.4, 0.4]]]])
+    real = jax.nn.one_hot(jnp.array([[[0, 0, 0, 7]]]), 3)  # the last is ignored
+    expected = [[[[0.9, 0.06, 0.04], [0.95, 0.04, 0.01], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]]]
+    np.testing.assert_allclose(adversarial.soften(real, fake, 0.9), expected, atol=1e-6)
+
+
+def test_softened_truth_is_a_distribution_and_a_constant():
+    fake = jax.nn.softmax(4 * jax.random.normal(jax.random.key(0), (2, 3, 4, 5)))
+    real = jax.nn.one_hot(jax.random.randint(jax.random.key(1), (2, 3, 4), 0, 5), 5)
+    soft = adversarial.soften(real, fake, 0.7)
+    np.testing.assert_allclose(jnp.sum(soft, -1), 1.0, atol=1e-5)
+    assert float(jnp.min(jnp.sum(soft * real, -1))) >= 0.7 - 1e-6
+    gradient = jax.grad(lambda fake: jnp.sum(adversarial.soften(real, fake, 0.7) ** 2))(fake)
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+@pytest.mark.parametrize(("sees", "channels"), [("mask", 3), ("image_mask", 6), ("product", 9)])
+def test_what_the_discriminator_sees(sees, channels):
+    config = make_config(discriminator_input=sees)
+    nets, _ = setup(config)
+    kernel = nets.states["discriminator"].params["conv_0"]["kernel"]
+    assert kernel.shape[2] == channels
+
+
+def test_product_is_every_colour_times_every_class():
+    config = make_config(discriminator_input="product")
+    image, mask = jnp.array([0.5, -1.0, 0.25]).reshape(1, 1, 1, 3), jnp.array([0.2, 0.8]).reshape(1, 1, 1, 2)
+    (seen,) = adversarial._seen(image, mask, config.losses)
+    np.testing.assert_allclose(seen.ravel(), [0.1, 0.4, -0.2, -0.8, 0.05, 0.2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"truth_softness": 0.9}, {"discriminator_input": "mask", "image_level": True}])
+def test_ignored_pixels_get_no_gradient(options):
+    config = make_config(**options)
+    nets, batch = setup(config)
+    logits = jax.random.normal(jax.random.key(3), (2, 24, 32, CLASSES))
+    gradient = jax.jit(jax.grad(lambda z: evaluate(config, nets, batch, z).losses["segmenter"]))(logits)
+    np.testing.assert_array_equal(gradient[:, :5], 0.0)
+    assert np.all(np.any(gradient[:, 5:] != 0, axis=-1))
+
+
+def test_without_weight_the_game_is_the_supervised_loss():
+    config = make_config(adversarial_weight=0.0)
+    nets, batch = setup(config)
+    logits = jax.random.normal(jax.random.key(3), (2, 24, 32, CLASSES))
+    found = evaluate(config, nets, batch, logits).losses["segmenter"]
+    assert float(found) == float(weighted_sum(logits, batch["labelled"]["label"], config.losses)[0])
+
+
+@pytest.mark.parametrize("name", ["least_squares", "hinge", "wasserstein", "relativistic", "minimax"])
+def test_every_game_is_played(name):
+    config = make_config(adversarial=name, adversarial_weight=1.0)
+    nets, batch = setup(config)
+    logits = jax.random.normal(jax.random.key(3), (2, 24, 32, CLASSES))
+    output = evaluate(config, nets, batch, logits)
+    assert all(np.isfinite(value) for value in [*output.losses.values(), *output.metrics.values()])
+    plain = weighted_sum(logits, batch["labelled"]["label"], config.losses)[0]
+    expected = plain + output.metrics["adversarial"]
+    np.testing.assert_allclose(output.losses["segmenter"], expected, rtol=1e-6)
+
+
+def test_a_perfect_prediction_looks_like_the_truth():
+    config = make_config()
+    nets, batch = setup(config)
+    label = batch["labelled"]["label"]
+    logits = 100.0 * jax.nn.one_hot(jnp.where(label == 255, 0, label), CLASSES)
+    output = evaluate(config, nets, batch, logits)
+    assert float(output.metrics["discriminator_accuracy"]) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_bad_values_are_named():
+    config = make_config().unlock()
+    config.losses.discriminator_input = "pixels"
+    with pytest.raises(InputError, match="discriminator_input"):
+        adversarial.build(config)
+
+
+def test_heads_are_trained_too():
+    config = adversarial_seg.get_config("pspnet,smoke")
+    config.num_classes = CLASSES
+    network = build_network(config.networks.segmenter, dtype="float32", num_classes=CLASSES)
+    image = jnp.zeros((2, *config.crop_size, 3))
+    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), image, train=False))
+    logits = jax.eval_shape(lambda v: network.apply(v, image, train=False), variables)
+    assert isinstance(logits, tuple) and "auxiliary" in logits[1]
+    small = make_config()
+    nets, batch = setup(small)
+    logits = jax.random.normal(jax.random.key(0), (2, 24, 32, CLASSES))
+    outputs = (jnp.ones_like(logits), {"auxiliary": logits})
+    loss = lambda outputs: evaluate(small, nets, batch, outputs).losses["segmenter"]
+    gradient = jax.grad(loss)(outputs)[1]["auxiliary"]
+    assert np.any(gradient != 0)
