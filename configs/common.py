@@ -132,7 +132,7 @@ def unet(**overrides) -> ConfigDict:
         "encoder_convs": (0, 1, 1, 2, 2),  # residual 3x3 convolutions at each level
         "decoder_convs": (1, 1, 1, 1),  # the same in the decoder, at each level but the innermost
         "norm": "batch",  # batch | instance | group | none
-        "skip": "add",  # how encoder features come in: add | concat
+        "skip": "add",  # how encoder features come in: add | concat | none
         "dropout": 0.0,  # in the three innermost levels of the decoder
         "kernel_init": "he",  # he | lecun | a standard deviation
         "ema": True,  # keep a running average of the weights where ema_decay is not 0

@@ -9,13 +9,18 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.models.critics import SegANCritic
 from gan_seg_jax.models.deeplab import DeepLabV1, DeepLabV2, DeepLabV3, DeepLabV3Plus
-from gan_seg_jax.models.discriminators import PatchGAN
+from gan_seg_jax.models.discriminators import DCGANDiscriminator, DenseDiscriminator, MultiscalePatchGAN, PatchGAN
 from gan_seg_jax.models.fcdensenet import FCDenseNet
 from gan_seg_jax.models.fcn import FCN
+from gan_seg_jax.models.generators import DCGANGenerator, DenseGenerator
+from gan_seg_jax.models.label_discriminators import FCNDiscriminator, LucDiscriminator, S4GANDiscriminator
 from gan_seg_jax.models.pspnet import PSPNet
 from gan_seg_jax.models.segnet import SegNet
+from gan_seg_jax.models.spade import OASISGenerator, SPADEGenerator
 from gan_seg_jax.models.unet import UNet
+from gan_seg_jax.models.unet_discriminator import UNetDiscriminator
 
 MODELS: dict[str, type[nn.Module]] = {
     "fcn": FCN,
@@ -27,7 +32,19 @@ MODELS: dict[str, type[nn.Module]] = {
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
     "fcdensenet": FCDenseNet,
+    "dcgan_generator": DCGANGenerator,
+    "dense_generator": DenseGenerator,
+    "spade_generator": SPADEGenerator,
+    "oasis_generator": OASISGenerator,
     "patchgan": PatchGAN,
+    "multiscale_patchgan": MultiscalePatchGAN,
+    "dcgan_discriminator": DCGANDiscriminator,
+    "dense_discriminator": DenseDiscriminator,
+    "fcn_discriminator": FCNDiscriminator,
+    "s4gan_discriminator": S4GANDiscriminator,
+    "luc_discriminator": LucDiscriminator,
+    "unet_discriminator": UNetDiscriminator,
+    "segan_critic": SegANCritic,
 }
 
 

@@ -26,7 +26,8 @@ class UNet(nn.Module):
         encoder_convs: residual 3x3 convolutions at each level: one number, or one for each level.
         decoder_convs: the same in the decoder: one number, or one for each level but the innermost.
         norm: "batch", "instance", "group" or "none".
-        skip: how the decoder takes in the encoder's features: "concat" or "add".
+        skip: how the decoder takes in the encoder's features: "concat", "add", or "none" (an encoder-decoder, the
+            paper's ablation).
         dropout: rate in the three innermost levels of the decoder.
         kernel_init: "he", "lecun" or a standard deviation (0.02 in pix2pix).
         dtype: of the computation.
@@ -58,8 +59,8 @@ class UNet(nn.Module):
         """
         encoder_convs = _per_level(self.encoder_convs, len(self.channels), "encoder_convs")
         decoder_convs = _per_level(self.decoder_convs, len(self.channels) - 1, "decoder_convs")
-        if self.skip not in ("concat", "add"):
-            raise InputError(f"Skip {self.skip!r} is unknown; choose concat or add.")
+        if self.skip not in ("concat", "add", "none"):
+            raise InputError(f"Skip {self.skip!r} is unknown; choose concat, add or none.")
 
         x, features = image.astype(self.dtype), []
         innermost = len(self.channels) - 1
@@ -73,8 +74,10 @@ class UNet(nn.Module):
         for level in reversed(range(innermost)):
             skip = features[level]
             x = self._up(x, skip.shape[1:3], level, train=train)
-            merged = x + skip if self.skip == "add" else jnp.concatenate([x, skip], axis=-1)
-            if decoder_convs[level] == 0 or self.skip == "add":
+            merged = x
+            if self.skip != "none":
+                merged = x + skip if self.skip == "add" else jnp.concatenate([x, skip], axis=-1)
+            if decoder_convs[level] == 0 or self.skip != "concat":
                 x = merged
             for index in range(decoder_convs[level]):
                 x = self._residual(x, merged if index == 0 else x, f"decoder_{level}_{index}", train=train)

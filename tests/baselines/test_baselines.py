@@ -1,6 +1,5 @@
 """Classical baselines: known answers, the same result for the same seed, ignored pixels, time."""
 
-
 import numpy as np
 import pytest
 
