@@ -57,10 +57,10 @@ WIDE = tuple(  # of the U-Net: more width at half the resolution, where poles an
 ARMS = (
     network("unet", 2250, *WIDE, then=(*CHEAP, *CRF)),
     network("fcn8s", 2900),
-    network("segnet", 560),
-    network("deeplabv3plus", 1750, then=(*CHEAP, *CRF)),
+    network("segnet", 1300),
+    network("deeplabv3plus", 2000, then=(*CHEAP, *CRF)),
     # Four images a second on crops, and a validation takes as long as forty steps.
-    network("fcdensenet56", 180, "--config.crop_size=(96, 128)", validations=3),
+    network("fcdensenet56", 210, "--config.crop_size=(96, 128)", validations=3),
     *map(classical, ("slic", "canny", "sobel", "roberts", "dbscan", "kmeans", "majority")),
 )
 
