@@ -111,6 +111,15 @@ def test_config_fields(tiny, tmp_path, field, word, arguments):
     assert set(contents(tmp_path)) <= {"run/.lock-0"}
 
 
+def test_a_canvas_that_the_network_cannot_take_is_named_before_training(tiny, tmp_path):
+    args = [arg for arg in tiny_runs.supervised_args(tiny.data) if not arg.startswith("--config=")]
+    args += ["--config.canvas_size=(24, 40)", "--config.crop_size=(32, 32)", "--config.augment.scale=(1.0, 2.0)"]
+    config = "--config=configs/supervised_seg.py:fcn32s,smoke"
+    outcome = tiny_runs.command("main", config, *args, f"--workdir={tmp_path / 'run'}")
+    assert_refused(outcome, "FCN", "24x40", "canvas_size")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -15,6 +15,7 @@ from gan_seg_jax import config as config_lib
 from gan_seg_jax.baselines import BASELINES, kmeans
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.errors import InputError, PreemptedError
+from gan_seg_jax.inference import load_run
 from tests import tiny_runs
 
 SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class"}
@@ -158,6 +159,12 @@ def test_without_a_test_split_val_is_shown(data, tmp_path, capsys):
     summary = classical.fit_and_evaluate(config, tmp_path / "run")
     assert summary["test"] is None and summary["baselines"]["majority"] == summary["val"]
     assert "no test split" in capsys.readouterr().out
+
+
+def test_other_commands_say_that_such_a_run_has_no_checkpoint(data, tmp_path):
+    classical.fit_and_evaluate(make_config(data, "majority"), tmp_path / "run")
+    with pytest.raises(InputError, match="majority, a classical method: it has no checkpoint"):
+        load_run(tmp_path / "run")
 
 
 def test_a_misspelt_baseline_is_answered(data, tmp_path):

@@ -147,18 +147,30 @@ def test_few_programs_serve_many_sizes(tiny, source, monkeypatch, options, heigh
     sizes = [(height, width) for height in heights for width in (12, 50, 91, 120, 128)]
     for number, size in enumerate(sizes):
         save(source / f"{number}.png", size)
-    count, compile_one = [], jax.jit
+    compiled, compile_one = [], jax.jit
 
-    def counting(function, **options):
+    def noting(function, **options):
+        made = compile_one(function, **options)
         if "out_shardings" in options:
-            count.append(1)
-        return compile_one(function, **options)
+            compiled.append(made)
+        return made
 
-    monkeypatch.setattr(predict.jax, "jit", counting)
+    monkeypatch.setattr(predict.jax, "jit", noting)
     outcome = run(tiny, source, source.parent / "out", *options)
     assert outcome.code == 0, outcome.err
     assert len(written(source.parent / "out")) == 4 * len(sizes)
-    assert len(count) == programs  # heights times widths of buckets
+    assert sum(made._cache_size() for made in compiled) == programs  # heights times widths of buckets
+
+
+def test_images_too_large_for_the_crf_are_labelled_at_a_smaller_size(tiny, source, monkeypatch):
+    monkeypatch.setattr(predict, "CRF_PIXELS", 64 * 64)
+    save(source / "large.png", (100, 80))
+    save(source / "long.png", (20, 300))
+    outcome = run(tiny, source, source.parent / "out", "--crf", "--min_region=2")
+    assert outcome.code == 0, outcome.err
+    for name, size in (("large", (100, 80)), ("long", (20, 300))):
+        for folder in ("masks", "confidence"):
+            assert np.array(Image.open(source.parent / "out" / folder / f"{name}.png")).shape == size
 
 
 def test_buckets_hold_what_they_are_for():
