@@ -4,8 +4,8 @@
 
 FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. Every network has the same data,
 augmentation, optimizer and class weights; it takes as many steps as fit into the time. Then the finished runs are
-scored again with mirror images, with three scales, after morphological clean-up and after a fully connected CRF whose
-widths and weights were searched on val. The classical methods are fitted on the training split.
+scored again with mirror images, with three scales, after morphological clean-up and after a fully connected CRF: that
+of the U-Net with widths and weights searched on val, that of DeepLab v3+ with DeepLab's own. The classical methods are fitted on the training split.
 """
 
 import sys
@@ -32,7 +32,8 @@ CHEAP = (
     ("evaluate", "--flip", "--scales=0.75,1,1.5"),
     ("evaluate", "--min_region=64", "--max_hole=64"),
 )
-CRF = (("crf_search", "--images=12"), ("evaluate", "--crf"))
+CRF = ("evaluate", "--crf")  # with DeepLab's settings, or with those that a search before it has found
+SEARCH = ("crf_search", "--images=12")
 
 
 def network(name: str, steps: int, *overrides: str, validations: int = 6, then=CHEAP) -> Arm:
@@ -55,10 +56,10 @@ WIDE = tuple(  # of the U-Net: more width at half the resolution, where poles an
     }.items()
 )  # fmt: skip
 ARMS = (
-    network("unet", 2250, *WIDE, then=(*CHEAP, *CRF)),
+    network("unet", 2250, *WIDE, then=(*CHEAP, SEARCH, CRF)),
     network("fcn8s", 2900),
     network("segnet", 1300),
-    network("deeplabv3plus", 2000, then=(*CHEAP, *CRF)),
+    network("deeplabv3plus", 2000, then=(*CHEAP, CRF)),
     # Four images a second on crops, and a validation takes as long as forty steps.
     network("fcdensenet56", 210, "--config.crop_size=(96, 128)", validations=3),
     *map(classical, ("slic", "canny", "sobel", "roberts", "dbscan", "kmeans", "majority")),
