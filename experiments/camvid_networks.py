@@ -5,7 +5,8 @@
 FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. Every network has the same data,
 augmentation, optimizer and class weights; it takes as many steps as fit into the time. Then the finished runs are
 scored again with mirror images, with three scales, after morphological clean-up and after a fully connected CRF: that
-of the U-Net with widths and weights searched on val, that of DeepLab v3+ with DeepLab's own. The classical methods are fitted on the training split.
+of the U-Net with widths and weights searched on val, that of DeepLab v3+ with DeepLab's own. The classical methods are
+fitted on the training split.
 """
 
 import sys
