@@ -38,11 +38,13 @@ SEARCH = ("crf_search", "--images=12")
 
 
 def network(name: str, steps: int, *overrides: str, validations: int = 6, then=CHEAP) -> Arm:
-    """Return the arm of a network trained for so many steps."""
+    """Return the arm of a network trained for so many steps; overrides replace what is shared."""
     every = -(-steps // validations)
+    own = {flag.partition("=")[0] for flag in overrides}
+    shared = [flag for flag in TRAINING if flag.partition("=")[0] not in own]
     intervals = (f"--config.{field}={every}" for field in ("eval_every", "checkpoint_every", "samples_every"))
     config = f"configs/supervised_seg.py:{name}"
-    return Arm(name, config, (*TRAINING, f"--config.steps={steps}", *intervals, *overrides), then=then)
+    return Arm(name, config, (*shared, f"--config.steps={steps}", *intervals, *overrides), then=then)
 
 
 def classical(method: str) -> Arm:

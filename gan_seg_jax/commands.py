@@ -57,6 +57,9 @@ def _parse(argv: list[str]) -> None:
     Raises:
         InputError: a flag, a config field or its value is wrong, or the config file cannot be read.
     """
+    # Of a field given twice the last value counts, as for other flags; ml_collections would join two tuples.
+    last = {word.partition("=")[0]: number for number, word in enumerate(argv) if word.startswith("--config.")}
+    argv = [word for number, word in enumerate(argv) if last.get(word.partition("=")[0], number) == number]
     try:
         rest = flags.FLAGS(argv)[1:]
     except InputError:
