@@ -57,11 +57,8 @@ def _parse(argv: list[str]) -> None:
     Raises:
         InputError: a flag, a config field or its value is wrong, or the config file cannot be read.
     """
-    # Of a field given twice the last value counts, as for other flags; ml_collections would join two tuples.
-    last = {word.partition("=")[0]: number for number, word in enumerate(argv) if word.startswith("--config.")}
-    argv = [word for number, word in enumerate(argv) if last.get(word.partition("=")[0], number) == number]
     try:
-        rest = flags.FLAGS(argv)[1:]
+        rest = flags.FLAGS(last_values(argv))[1:]
     except InputError:
         raise
     except AttributeError as error:  # ml_collections: 'name'\nDid you mean "other" instead of "name"?
@@ -83,6 +80,13 @@ def _parse(argv: list[str]) -> None:
         raise InputError(f"The config file {_config_file(argv)}{line} cannot be run: {reason}") from error
     if rest:
         raise InputError(f"Unexpected argument {rest[0]!r}; flags are written --name=value. See --help.")
+
+
+def last_values(argv: list[str]) -> list[str]:
+    """Return the arguments with only the last of each `--config.FIELD=VALUE`: ml_collections would join two tuples."""
+    field = lambda word: word.partition("=")[0] if word.startswith("--config.") and "=" in word else None
+    last = {field(word): number for number, word in enumerate(argv)}
+    return [word for number, word in enumerate(argv) if field(word) is None or last[field(word)] == number]
 
 
 def _config_file(argv: list[str]) -> str:

@@ -32,6 +32,19 @@ def raising(error):
     return main
 
 
+def test_of_a_field_given_twice_the_last_value_counts():
+    argv = [
+        "main",
+        "--config=a.py",
+        "--config.size=(1, 2)",
+        "--workdir=x",
+        "--config.steps",
+        "3",
+        "--config.size=(4, 5)",
+    ]
+    assert commands.last_values(argv) == [argv[i] for i in (0, 1, 3, 4, 5, 6)]
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(InputError("bad thing."), 2), (DivergedError("too far."), 3), (PreemptedError("later."), 75)]
 )
