@@ -2,12 +2,11 @@
 
 import shutil
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax import predict
+from gan_seg_jax import inference, predict
 from gan_seg_jax.postprocess import morphology
 from tests import tiny_runs
 
@@ -147,23 +146,21 @@ def test_few_programs_serve_many_sizes(tiny, source, monkeypatch, options, heigh
     sizes = [(height, width) for height in heights for width in (12, 50, 91, 120, 128)]
     for number, size in enumerate(sizes):
         save(source / f"{number}.png", size)
-    compiled, compile_one = [], jax.jit
+    traced, make = [], inference.make_predictor
 
-    def noting(function, **options):
-        made = compile_one(function, **options)
-        if "out_shardings" in options:
-            compiled.append(made)
-        return made
+    def noting(*arguments):
+        label = make(*arguments)
+        return lambda state, stream, out_size: traced.append(out_size) or label(state, stream, out_size)
 
-    monkeypatch.setattr(predict.jax, "jit", noting)
+    monkeypatch.setattr(inference, "make_predictor", noting)
     outcome = run(tiny, source, source.parent / "out", *options)
     assert outcome.code == 0, outcome.err
     assert len(written(source.parent / "out")) == 4 * len(sizes)
-    assert sum(made._cache_size() for made in compiled) == programs  # heights times widths of buckets
+    assert len(traced) == programs  # heights times widths of buckets
 
 
 def test_images_too_large_for_the_crf_are_labelled_at_a_smaller_size(tiny, source, monkeypatch):
-    monkeypatch.setattr(predict, "CRF_PIXELS", 64 * 64)
+    monkeypatch.setattr(inference, "CRF_PIXELS", 64 * 64)
     save(source / "large.png", (100, 80))
     save(source / "long.png", (20, 300))
     outcome = run(tiny, source, source.parent / "out", "--crf", "--min_region=2")

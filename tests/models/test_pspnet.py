@@ -86,7 +86,7 @@ def test_single_bin_tells_two_images_apart_by_more_than_their_order():
     [
         ({}, (47, 64), "48x48 pixels, found 47x64"),
         ({"output_stride": 16}, (96, 95), "96x96 pixels, found 96x95"),
-        ({"output_stride": 4}, (96, 96), "output_stride 4; choose 8, 16 or 32"),
+        ({"output_stride": 4}, (96, 96), "no output_stride 4; choose one of 8, 16, 32"),
     ],
 )
 def test_what_does_not_fit_is_named(options, size, words):
