@@ -190,7 +190,7 @@ def test_spectral_vectors_are_statistics_of_every_kernel(name):
     assert places("batch_stats", "u") == places("params", "kernel") - free
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "unet" else n for n in SMALL])
 def test_gradient_reaches_every_parameter(name):
     network, sizes = SMALL[name]
     gan_checks.assert_gradient_reaches_every_parameter(network, *gan_checks.draw(*sizes))

@@ -101,11 +101,13 @@ def test_fcdensenet_modes():
     network_checks.assert_modes(FCDenseNet(3, **SMALL), network_checks.image(2, 12, 19))
 
 
+@pytest.mark.slow
 def test_fcdensenet_in_bfloat16():
     make = lambda dtype: FCDenseNet(3, **SMALL, dtype=dtype)
     network_checks.assert_bfloat16_is_close(make, network_checks.image(2, 12, 19))
 
 
+@pytest.mark.slow
 def test_fcdensenet_is_equivariant_to_the_order_of_the_batch():
     network, x = FCDenseNet(3, **SMALL), network_checks.image(3, 13, 14)
     variables = network_checks.initialize(network, x)

@@ -51,7 +51,7 @@ def test_scores_by_stride(stride, reads):
     assert {name for name in params if name.startswith("score")} == reads
 
 
-@pytest.mark.parametrize("options", [{"stride": 32}, {"backbone": "vgg16"}])
+@pytest.mark.parametrize("options", [{"stride": 32}, pytest.param({"backbone": "vgg16"}, marks=pytest.mark.slow)])
 def test_fcn_gradient_reaches_every_parameter(options):
     network = FCN(3, **(SMALL | options))
     network_checks.assert_gradient_reaches_every_parameter(network, network_checks.image(2, 65, 78))
@@ -61,6 +61,7 @@ def test_fcn_modes():
     network_checks.assert_modes(FCN(3, **SMALL), network_checks.image(2, 35, 40))
 
 
+@pytest.mark.slow
 def test_fcn_in_bfloat16():
     make = lambda dtype: FCN(3, **SMALL, dtype=dtype)
     network_checks.assert_bfloat16_is_close(make, network_checks.image(2, 35, 40))

@@ -148,7 +148,10 @@ def test_spectral_vectors_are_statistics():
     assert found["norm_0"].keys() == {"mean", "var"} and "norm_0" not in variables["params"]["block_1"]
 
 
-@pytest.mark.parametrize("name", WITHOUT_IDLE_BIASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if "oasis" in n or "spade" in n else n for n in WITHOUT_IDLE_BIASES],
+)
 def test_gradient_reaches_every_parameter(name):
     network, sizes = SMALL[name]
     gan_checks.assert_gradient_reaches_every_parameter(network, *gan_checks.draw(*sizes))

@@ -68,6 +68,7 @@ def test_pspnet_modes():
     network_checks.assert_modes(PSPNet(3, **SMALL, output_stride=16), network_checks.image(2, 33, 40))
 
 
+@pytest.mark.slow
 def test_pspnet_in_bfloat16():
     make = lambda dtype: PSPNet(3, **SMALL, output_stride=16, dtype=dtype)
     network_checks.assert_bfloat16_is_close(make, network_checks.image(2, 33, 40))
