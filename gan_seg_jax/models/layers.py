@@ -224,7 +224,8 @@ class Norm(nn.Module):
         """
         options = {"epsilon": EPSILON, "dtype": self.dtype, "name": self.kind}
         if self.kind == "batch":
-            return nn.BatchNorm(momentum=0.9, **options)(x, use_running_average=not train)
+            # Two passes: E[x^2] - E[x]^2 loses digits where the mean is large (gradients of a ResNet-34: 9e-4 off).
+            return nn.BatchNorm(momentum=0.9, use_fast_variance=False, **options)(x, use_running_average=not train)
         if self.kind == "frozen_batch":
             return _FrozenBatchNorm(self.dtype, name="batch")(x)
         if self.kind == "instance":
