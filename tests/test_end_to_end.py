@@ -449,6 +449,7 @@ def test_a_frozen_role_takes_its_architecture_and_weights_from_another_run(tiny,
 # Leaks
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind_in_the_process(tiny, tmp_path):
     def count():
         gc.collect()

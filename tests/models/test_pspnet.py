@@ -64,6 +64,7 @@ def test_pspnet_gradient_reaches_every_parameter():
     network_checks.assert_gradient_reaches_every_parameter(network, network_checks.image(2, 37, 45))
 
 
+@pytest.mark.slow
 def test_pspnet_modes():
     network_checks.assert_modes(PSPNet(3, **SMALL, output_stride=16), network_checks.image(2, 33, 40))
 
