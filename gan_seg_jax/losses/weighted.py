@@ -83,3 +83,24 @@ def weighted_sum(logits: jax.Array, label: jax.Array, options: Any) -> tuple[jax
             raise unknown("loss in config.losses.weights:", name, TERMS)
     terms = {name: TERMS[name](logits, label, options) for name, weight in weights.items() if weight > 0}
     return sum((weights[name] * value for name, value in terms.items()), jnp.float32(0.0)), terms
+
+
+def with_heads(
+    logits: jax.Array, heads: Mapping[str, jax.Array], label: jax.Array, options: Any
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Compute S(logits) + auxiliary_weight * sum of S over auxiliary heads, with S the `weighted_sum`.
+
+    Args:
+        logits: float [b, h, w, k].
+        heads: name -> logits of an auxiliary head, of the same shape; {} for a network without any.
+        label: int [b, h, w], class ids, 255 = ignore.
+        options: `config.losses` (static), as in `weighted_sum`, and `auxiliary_weight`.
+
+    Returns:
+        The loss, float32 scalar, and the value of each term of the main logits and of each head ("auxiliary/NAME").
+    """
+    loss, terms = weighted_sum(logits, label, options)
+    for name, head_logits in heads.items():
+        terms[f"auxiliary/{name}"], _ = weighted_sum(head_logits, label, options)
+        loss += options.auxiliary_weight * terms[f"auxiliary/{name}"]
+    return loss, terms

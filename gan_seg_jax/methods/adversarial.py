@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import adversarial as game
 from gan_seg_jax.losses import segmentation
-from gan_seg_jax.losses.weighted import weighted_sum
+from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -77,9 +77,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
 
     gan = game.create(options.adversarial)
     adversarial_term = gan.generator(fake_scores, real_scores=real_scores)
-    supervised, terms = weighted_sum(logits, label, options)
-    for head_logits in heads.values():
-        supervised += options.auxiliary_weight * weighted_sum(head_logits, label, options)[0]
+    supervised, terms = with_heads(logits, heads, label, options)
     metrics = {
         **terms,
         "adversarial": adversarial_term,

@@ -23,7 +23,7 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_seg_jax.losses import adversarial, segmentation
-from gan_seg_jax.losses.weighted import weighted_sum
+from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -64,10 +64,8 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
 
     gan = adversarial.create(config.losses.adversarial)
     adversarial_term = gan.generator(fake_scores, real_scores=real_scores)
-    supervised, terms = weighted_sum(logits, label, config.losses)
+    supervised, terms = with_heads(logits, heads, label, config.losses)
     generator = config.losses.adversarial_weight * adversarial_term + supervised
-    for head_logits in heads.values():
-        generator += config.losses.auxiliary_weight * weighted_sum(head_logits, label, config.losses)[0]
     metrics = {
         **terms,
         "adversarial": adversarial_term,

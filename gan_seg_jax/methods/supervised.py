@@ -14,7 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.losses.weighted import weighted_sum
+from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -45,13 +45,8 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     del rng
     label = batch["labelled"]["label"]
     logits, heads = split_heads(outputs)
-    loss, terms = weighted_sum(logits, label, config.losses)
-    metrics = terms if len(terms) > 1 or heads else {}
-    for name, head_logits in heads.items():
-        head_loss, _ = weighted_sum(head_logits, label, config.losses)
-        loss += config.losses.auxiliary_weight * head_loss
-        metrics = {**metrics, f"auxiliary/{name}": head_loss}
-    return LossOutput({"segmenter": loss}, nets, metrics)
+    loss, terms = with_heads(logits, heads, label, config.losses)
+    return LossOutput({"segmenter": loss}, nets, terms if len(terms) > 1 else {})
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
