@@ -2,9 +2,8 @@
 
 Paper: Luc et al., Semantic Segmentation using Adversarial Networks, 2016, arXiv:1611.08408.
 Command: python -m gan_seg_jax.main --config=configs/adversarial_seg.py
-Words behind the colon: one network (unet is the default; names in configs/networks.py), smoke.
-Controls: --config.losses.adversarial_weight=0.0 (the same path without the game), and a discriminator that stays as it
-was drawn: --config.phases="((1, (('segmenter',),)),)" --config.init.discriminator=random.
+Words behind the colon: one network (unet is the default; names in configs/networks.py), smoke, and the controls lambda0
+(the same path, the discriminator's opinion counts nothing) and random_discriminator (it stays as it was drawn).
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +17,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or two networks.
     """
-    chosen = common.words(arg, (*networks.NETWORKS, "smoke"))
+    chosen = common.words(arg, (*networks.NETWORKS, *common.CONTROLS, "smoke"))
     config = common.get_config()
     config.method = "adversarial"
     config.phases = ((1, (("discriminator",), ("segmenter",))),)
@@ -26,11 +25,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.networks.discriminator = common.patchgan(norm="spectral")
     config.optimizers.discriminator = common.adam()
     config.init.discriminator = ""
-    config.losses.adversarial = "non_saturating"  # a name in gan_seg_jax.losses.adversarial.ADVERSARIAL
-    config.losses.adversarial_weight = 0.01
+    common.game(config)
     config.losses.discriminator_input = "image_mask"  # mask | image_mask | product
     config.losses.truth_softness = 0.0  # 0.9 shows the discriminator a truth as soft as the prediction; 0 is off
     config.losses.image_level = False  # one score an image, the mean of its patches
+    common.control(config, chosen)
     if "smoke" in chosen:
         common.shrink(config)
         networks.shrink(config)

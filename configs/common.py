@@ -29,7 +29,23 @@ def get_config() -> ConfigDict:
     # Data.
     config.dataset = "scenes"  # scenes | folder | camvid | facades | dsb2018 | isbi_em | tfds:NAME
     config.data_dir = ""  # folder of the set; for scenes the cache ("" is the user's cache folder)
-    config.scenes = ConfigDict({"size": (96, 128), "counts": (1000, 100, 200), "seed": 0})  # drawn once, then cached
+    config.scenes = ConfigDict(  # drawn once, then cached
+        {
+            "size": (96, 128),
+            "counts": (1000, 100, 200),  # in train, val and test
+            "seed": 0,
+            "look": "day",  # day | night | rain | camera: the same streets as another domain
+        }
+    )
+    # Which training images keep their labels: a fraction, drawn by a seed (larger fractions hold the smaller ones), or
+    # the ids listed in a file. The others are the stream `unlabelled` of methods that read it.
+    config.labelled = ConfigDict({"fraction": 1.0, "seed": 0, "index_file": ""})
+    # Where labelled images come from if not from the data set itself ("": they do). Then the data set's own training
+    # images, without labels, are the stream `target`; val and test are always its own. `look` and `seed`: of scenes.
+    config.source = ConfigDict({"dataset": "", "data_dir": "", "look": "day", "seed": 1})
+    # Made pairs among the training pairs: their share of each batch, and the folder they are read from (of the command
+    # `sample`; "" makes them on the device, where the method can).
+    config.synthetic = ConfigDict({"share": 0.0, "folder": ""})
     config.num_classes = 0  # 0: from the data set
     config.class_names = ()  # (): from the data set
     config.class_colors = ()  # (): from the data set; RGB, for pictures
@@ -61,6 +77,10 @@ def get_config() -> ConfigDict:
     # `pretrained.ROLE`: weights of that network's backbone, a .safetensors file in torchvision's or timm's layout, or
     # "hf:OWNER/NAME[@REVISION]"; "" is none. Read once, at the start of a run.
     config.pretrained = ConfigDict()
+    # `prior_runs.NAME`: the config of a run that is trained first, in WORKDIR/prior/NAME and on the same data, where
+    # `init.NAME` is ""; its best network of that name is taken. The name "judge" stands for `judge` below.
+    config.prior_runs = ConfigDict()
+    config.judge = ""  # of made images: a finished segmentation run, or Inception weights as FILE.safetensors
     config.ema_decay = 0.0  # of the running average of weights used for evaluation (networks with `ema`); 0 is off
     config.losses = ConfigDict(
         {
@@ -120,6 +140,7 @@ def adam(**overrides) -> ConfigDict:
         "l2": 0.0,
         "weight_decay": 0.0,  # decoupled from the gradient's scale; not on biases and norms
         "clip_norm": 0.0,  # of the role's whole gradient; 0 is off
+        "clip_weights": 0.0,  # bound on every weight after the update (critics: WGAN 0.01, SegAN 0.05); 0 is off
     }
     return ConfigDict({**fields, **overrides})
 
@@ -151,6 +172,46 @@ def patchgan(**overrides) -> ConfigDict:
         "ema": False,
     }
     return ConfigDict({**fields, **overrides})
+
+
+CONTROLS = ("lambda0", "random_discriminator")
+"""Words for controls of every adversarial config: see `control`."""
+
+
+def game(config: ConfigDict, adversarial: str = "non_saturating", weight: float = 0.01) -> None:
+    """Add what a method with a discriminator reads (`gan_seg_jax.game`) to `config.losses`."""
+    fields = {
+        "adversarial": adversarial,  # a name in gan_seg_jax.losses.adversarial.ADVERSARIAL
+        "adversarial_weight": weight,  # of the adversarial term in the other player's loss
+        "adversarial_smoothing": 0.0,  # one-sided: the target of real examples is 1 - this
+        "r1": 0.0,  # penalty on the slope at real examples (gamma), due every `penalty_every` steps
+        "gradient_penalty": 0.0,  # WGAN-GP, due every `penalty_every` steps; halves are averaged here: 5 is its 10
+        "diff_augment": (),  # of what the discriminator sees: brightness saturation contrast translation cutout
+        "instance_noise": 0.0,  # standard deviation, added to all that the discriminator sees
+        "instance_noise_steps": 0,  # falls linearly to 0 over so many steps; 0 is constant
+        "accuracy_bound": 1.0,  # the discriminator does not learn from a batch on which it is more accurate; 1 is off
+        "feature_matching": 0.0,  # weight of the distance of its features of real and fake, where a method has it
+    }
+    config.losses.update(ConfigDict(fields))
+
+
+def control(config: ConfigDict, chosen: set[str]) -> None:
+    """Turn a config into a control of itself: what of its gain comes of the game?
+
+    lambda0: the same path and the same discriminator, whose opinion counts nothing.
+    random_discriminator: a discriminator that stays as it was drawn.
+    """
+    if "lambda0" in chosen:
+        config.losses.adversarial_weight = 0.0
+    if "random_discriminator" in chosen:
+        judges = [role for role in config.networks if role.startswith("discriminator")]
+        phases = []
+        for length, updates in config.phases:
+            groups = (tuple(role for role in group if role not in judges) for group in updates)
+            phases.append((length, tuple(group for group in groups if group)))
+        config.phases = tuple((length, groups) for length, groups in phases if groups)
+        for role in judges:
+            config.init[role] = "random"
 
 
 def words(arg: str | None, known: tuple[str, ...]) -> set[str]:

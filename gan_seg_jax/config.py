@@ -27,6 +27,7 @@ MAY_CHANGE_ON_RESUME = (
     "steps", "log_every", "eval_every", "checkpoint_every", "samples_every", "keep_checkpoints",
     "num_workers", "prefetch", "data_dir", "tensorboard",
 )  # fmt: skip
+LOOKS = ("day", "night", "rain", "camera")  # of the embedded scenes
 DTYPES = ("float32", "bfloat16")
 
 
@@ -67,7 +68,7 @@ def check(config: ConfigDict) -> None:
         for name in ("beta1", "beta2"):
             value = optimizer[name]
             _expect(0.0 <= value < 1.0, f"optimizers.{role}.{name}", value, "at least 0 and less than 1")
-        for name in ("weight_decay", "clip_norm", "warmup_steps", "l1", "l2"):
+        for name in ("weight_decay", "clip_norm", "clip_weights", "warmup_steps", "l1", "l2"):
             value = optimizer[name]
             _expect(0 <= value < math.inf, f"optimizers.{role}.{name}", value, "0 (off) or a positive number")
         for name in ("head_factor", "poly_power", "decay_factor"):
@@ -76,13 +77,28 @@ def check(config: ConfigDict) -> None:
         shares = optimizer.decay_at
         ok = all(isinstance(share, (int, float)) and 0 < share < 1 for share in shares)
         _expect(ok, f"optimizers.{role}.decay_at", shares, "shares of the run, between 0 and 1")
+    _check_data(config)
     _check_losses(config)
     _check_networks(config)
+    for prior in config.prior_runs.values():
+        check(prior)
     if trains:
         _check_phases(config)
     else:
         _expect(config.steps == 0, "steps", config.steps, "0 for a method without networks")
         _expect(len(config.phases) == 0, "phases", config.phases, "() for a method without networks")
+
+
+def _check_data(config: ConfigDict) -> None:
+    """Check which images are labelled, come from elsewhere or are made."""
+    fraction, share = config.labelled.fraction, config.synthetic.share
+    _expect(0 < fraction <= 1, "labelled.fraction", fraction, "more than 0 and at most 1")
+    _expect(0 <= share < 1, "synthetic.share", share, "at least 0 and less than 1")
+    for name in ("scenes.look", "source.look"):
+        group, field = name.split(".")
+        _expect(config[group][field] in LOOKS, name, config[group][field], f"one of {', '.join(LOOKS)}")
+    for name, seed in (("labelled.seed", config.labelled.seed), ("source.seed", config.source.seed)):
+        _expect(0 <= seed < 2**32, name, seed, "at least 0 and less than 2**32")
 
 
 def _check_losses(config: ConfigDict) -> None:
@@ -93,6 +109,9 @@ def _check_losses(config: ConfigDict) -> None:
             _expect(0 <= value < math.inf, f"losses.{name}", value, "0 or a positive number")
     smoothing, fraction = config.losses.label_smoothing, config.losses.hard_pixel_fraction
     _expect(smoothing < 1, "losses.label_smoothing", smoothing, "at least 0 and less than 1")
+    if "accuracy_bound" in config.losses:
+        bound = config.losses.accuracy_bound
+        _expect(0 < bound <= 1, "losses.accuracy_bound", bound, "more than 0 and at most 1 (off)")
     _expect(0 < fraction <= 1, "losses.hard_pixel_fraction", fraction, "more than 0 and at most 1")
     _expect(
         config.losses.boundary_sigma > 0, "losses.boundary_sigma", config.losses.boundary_sigma, "pixels, more than 0"

@@ -75,7 +75,15 @@ def create_optimizer(options: ConfigDict, horizon: int) -> optax.GradientTransfo
         parts.append(optax.add_decayed_weights(options.weight_decay, mask=_matrices))
     if options.head_factor != 1.0:
         parts.append(optax.masked(optax.scale(options.head_factor), _head))
-    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate(options, horizon)))
+    parts.append(optax.scale_by_learning_rate(learning_rate(options, horizon)))
+    if options.clip_weights > 0:
+        parts.append(optax.stateless(partial(_into_bounds, options.clip_weights)))
+    return optax.chain(*parts)
+
+
+def _into_bounds(bound, updates, params):
+    """Return updates that leave every weight within [-bound, bound]: the clipping of WGAN (arXiv:1701.07875)."""
+    return jax.tree.map(lambda update, weight: jnp.clip(weight + update, -bound, bound) - weight, updates, params)
 
 
 def _matrices(params):

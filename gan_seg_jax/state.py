@@ -17,7 +17,10 @@ import optax
 from flax import struct
 from flax.training import train_state
 
+from gan_seg_jax.errors import InputError
+
 ROLES = ("segmenter", "generator", "refiner", "discriminator", "discriminator_aux", "teacher")
+SOWN = "intermediates"  # Flax's collection for what networks show beside their output
 _FROZEN = optax.set_to_zero()  # one object: compiled steps compare transforms by identity
 
 
@@ -100,7 +103,13 @@ class Networks(struct.PyTreeNode):
     penalty: bool = struct.field(pytree_node=False, default=False)
 
     def apply(
-        self, role: str, *inputs: Any, train: bool | None = None, ema: bool = False, update: bool = True
+        self,
+        role: str,
+        *inputs: Any,
+        train: bool | None = None,
+        ema: bool = False,
+        update: bool = True,
+        capture: str = "",
     ) -> tuple[Any, "Networks"]:
         """Apply a network.
 
@@ -112,12 +121,15 @@ class Networks(struct.PyTreeNode):
                 differentiation.
             update: keep the new statistics. False starts from the statistics as they stood before the pass and drops
                 the new ones, so that the second pass through a spectrally normalised network sees the same sigma.
+            capture: name of what the network sows beside its output ("encoder": its deepest map; "decoder": the last
+                map before the logits), or "".
 
         Returns:
-            The network's output and the successor of this view.
+            The network's output (with `capture` a pair of it and what was captured) and the successor of this view.
 
         Raises:
             ValueError: `ema` for a role that has no average.
+            InputError: the network does not sow `capture`.
         """
         state = self.states[role]
         if ema:
@@ -131,14 +143,30 @@ class Networks(struct.PyTreeNode):
             train = role in self.moving if train is None else train
         variables = {"params": params, **collections}
         successor = self.replace(calls=self.calls + 1, acted=self.acted if ema else self.acted | {role})
-        if not train:
+        if not train and not capture:
             return state.apply_fn(variables, *inputs, train=False), successor
         key = jax.random.fold_in(fold_name(self.rng, role), self.calls)
-        rngs = {name: fold_name(key, name) for name in ("dropout", "noise")}
-        output, new = state.apply_fn(variables, *inputs, train=True, rngs=rngs, mutable=list(collections))
-        if update and collections:
+        rngs = {name: fold_name(key, name) for name in ("dropout", "noise")} if train else {}
+        mutable = list(collections) if train else []
+        sown = [SOWN] if capture else []
+        output, new = state.apply_fn(variables, *inputs, train=train, rngs=rngs, mutable=mutable + sown)
+        captured = new.pop(SOWN, {}) if capture else {}
+        if train and update and collections:
             successor = successor.replace(collections={**self.collections, role: new})
-        return output, successor
+        return ((output, find_sown(captured, capture, role)) if capture else output), successor
+
+
+def find_sown(captured: Mapping[str, Any], name: str, role: str) -> jax.Array:
+    """Return what a network (or a part of it, such as its backbone) sowed under `name`.
+
+    Raises:
+        InputError: nothing of that name.
+    """
+    paths = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(captured)]
+    found = [leaf for path, leaf in paths if any(getattr(part, "key", None) == name for part in path)]
+    if not found:
+        raise InputError(f"The network of {role} shows no {name!r} features; use a U-Net or one with a backbone.")
+    return found[-1]
 
 
 class LossOutput(NamedTuple):
@@ -187,13 +215,17 @@ class _Initializer(Networks):
 
     modules: Mapping[str, nn.Module] = struct.field(pytree_node=False, default_factory=dict)
 
-    def apply(self, role, *inputs, train=None, ema=False, update=True):
+    def apply(self, role, *inputs, train=None, ema=False, update=True, capture=""):
         del train, ema, update
-        module = self.modules[role]
-        if role in self.collections:
-            return module.apply(self.collections[role], *inputs, train=False), self
-        output, variables = module.init_with_output({"params": fold_name(self.rng, role)}, *inputs, train=False)
-        return output, self.replace(collections={**self.collections, role: variables})
+        module, view = self.modules[role], self
+        if role not in self.collections:
+            variables = module.init({"params": fold_name(self.rng, role)}, *inputs, train=False)
+            view = self.replace(collections={**self.collections, role: variables})
+        mutable = [SOWN] if capture else False
+        output = module.apply(view.collections[role], *inputs, train=False, mutable=mutable)
+        if capture:
+            output = output[0], find_sown(output[1][SOWN], capture, role)
+        return output, view
 
 
 def init_variables(

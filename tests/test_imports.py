@@ -12,7 +12,7 @@ LEVELS = {
     "data.catalog": 0, "models.layers": 0, "models.convolution": 0,
     "models.pooling": 0, "models.stages": 0.5, "models.aspp": 0.6,
     "models.resnet": 0.6, "models.mobilenet": 0.6, "models.vgg": 0.6, "models.backbones": 0.7,
-    "state": 2, "optimizers": 2, "parallel": 2,
+    "state": 2, "optimizers": 2, "parallel": 2, "game": 2.5,
     "train_step": 4, "checkpoint": 4,
     "commands": 5, "inference": 5, "inference_options": 5, "workdirs": 5, "preemption": 5, "report": 5, "evaluate": 5,
     "train": 6, "predict": 6, "classical": 6, "class_weights": 6, "crf_search": 6,
@@ -24,7 +24,7 @@ FAMILIES = {"losses": 0, "postprocess": 0, "judging": 0, "models": 1, "data": 1,
 # import each other, without cycles.
 WITHIN = {("models.layers", "models.convolution"), ("models.layers", "models.pooling")}
 FREE_WITHIN = {"data", "losses", "postprocess", "baselines", 5}
-METHODS_MAY = {"models", "losses", "augment", "diff_augment", "mixing", "state"}
+METHODS_MAY = {"models", "losses", "augment", "diff_augment", "mixing", "noise", "state", "game"}
 
 
 def modules(root: Path) -> dict[str, Path]:

@@ -26,9 +26,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from gan_seg_jax import game
 from gan_seg_jax.errors import unknown
-from gan_seg_jax.losses import adversarial as game
-from gan_seg_jax.losses import segmentation
+from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
@@ -44,7 +44,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     Raises:
         InputError: the adversarial loss, or what the discriminator sees, is unknown.
     """
-    game.create(config.losses.adversarial)
+    game.check(config)
     if config.losses.discriminator_input not in INPUTS:
         raise unknown("losses.discriminator_input", config.losses.discriminator_input, INPUTS)
     networks = config.networks
@@ -62,7 +62,6 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
-    del rng
     options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
     logits, heads = split_heads(outputs)
     known = segmentation.known(label, config.num_classes)[..., None]
@@ -70,27 +69,15 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     real = segmentation.one_hot(label, config.num_classes)
     if options.truth_softness > 0:
         real = soften(real, fake, options.truth_softness)
-    real_scores, nets = nets.apply("discriminator", *_seen(image, real, options))
-    fake_scores, nets = nets.apply("discriminator", *_seen(image, fake, options), update=False)
-    if options.image_level:
-        real_scores, fake_scores = (jnp.mean(scores, axis=(1, 2, 3)) for scores in (real_scores, fake_scores))
-
-    gan = game.create(options.adversarial)
-    adversarial_term = gan.generator(fake_scores, real_scores=real_scores)
-    supervised, terms = with_heads(logits, heads, label, options)
-    metrics = {
-        **terms,
-        "adversarial": adversarial_term,
-        "discriminator_accuracy": game.accuracy(real_scores, fake_scores, threshold=gan.threshold),
-    }
-    return LossOutput(
-        {
-            "discriminator": gan.discriminator(real_scores, fake_scores),
-            "segmenter": supervised + options.adversarial_weight * adversarial_term,
-        },
-        nets,
-        metrics,
+    outcome = game.play(
+        nets, _seen(image, real, options), _seen(image, fake, options), rng, config, pool=options.image_level
     )
+    supervised, terms = with_heads(logits, heads, label, options)
+    values = {
+        "discriminator": outcome.discriminator,
+        "segmenter": supervised + options.adversarial_weight * outcome.generator,
+    }
+    return LossOutput(values, outcome.nets, {**terms, **outcome.metrics}, outcome.accept)
 
 
 def soften(real: jax.Array, fake: jax.Array, softness: float) -> jax.Array:
@@ -116,14 +103,14 @@ def soften(real: jax.Array, fake: jax.Array, softness: float) -> jax.Array:
     return known * (others + real * left)
 
 
-def _seen(image, mask, options) -> tuple[jax.Array, ...]:
+def _seen(image, mask, options) -> game.Seen:
     """Return what the discriminator sees of an image and a map."""
     if options.discriminator_input == "mask":
-        return (mask,)
+        return game.Seen(maps=(mask,))
     if options.discriminator_input == "image_mask":
-        return (image, mask)
+        return game.Seen(images=(image,), maps=(mask,))
     product = image[..., :, None] * mask[..., None, :]
-    return (product.reshape(*mask.shape[:3], -1),)
+    return game.Seen(maps=(product.reshape(*mask.shape[:3], -1),))
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
@@ -141,5 +128,6 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
         mask: class probabilities [b, h, w, k].
         config: the run's config.
     """
-    scores, _ = nets.apply("discriminator", *_seen(image, mask, config.losses))
-    return game.realness(scores[..., 0], game.create(config.losses.adversarial))
+    seen = _seen(image, mask, config.losses)
+    scores, _ = nets.apply("discriminator", *seen.images, *seen.maps)
+    return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))
