@@ -26,7 +26,7 @@ def main() -> None:
     if not Path(path).is_file():
         raise InputError(f"The config file {path} does not exist; see configs/.")
     from gan_seg_jax.data import class_weights, pipeline  # after the flags: a mistake is answered at once
-    from gan_seg_jax.evaluate import write_json
+    from gan_seg_jax.writer import write_json
 
     rule, output = flags.FLAGS.rule, flags.FLAGS.output
     if rule not in class_weights.RULES:

@@ -22,9 +22,9 @@ from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Example, Split
 from gan_seg_jax.errors import PreemptedError, unknown
-from gan_seg_jax.evaluate import Tally, write_json
+from gan_seg_jax.evaluate import Tally
 from gan_seg_jax.preemption import Preemption
-from gan_seg_jax.writer import Writer, per_class_table, scores_table
+from gan_seg_jax.writer import Writer, per_class_table, scores_table, write_json
 
 PACKAGES = ("numpy", "scipy", "scikit-image", "scikit-learn", "jax", "jaxlib")
 EDGE_COLORS = ((255, 255, 255), (0, 0, 0))  # of the sheet of boundaries

@@ -25,10 +25,11 @@ from gan_seg_jax import commands, metrics, parallel
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo, Example, Split
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.evaluate import open_split, write_json
+from gan_seg_jax.evaluate import open_split
 from gan_seg_jax.inference import Run, apply_crf, load_run, make_scorer
 from gan_seg_jax.inference_options import CRF_FILE
 from gan_seg_jax.postprocess.crf import CRFParameters
+from gan_seg_jax.writer import write_json
 
 SPLITS = ("val", "train")
 SHARE = 4  # the coarse grid sees one in so many images

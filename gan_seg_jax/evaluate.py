@@ -10,11 +10,10 @@ Every image counts once, at its label's own size: logits are resized to the labe
 confusion matrix holds the split; from it come all scores but the boundary F1, whose counts are pooled likewise.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +22,16 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gan_seg_jax import commands, metrics, parallel
+from gan_seg_jax import commands, feature_space, generation, metrics, parallel, translation_scores
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import Run, images_at_once, load_run, make_predictor
 from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
+from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.state import AdversarialState
-from gan_seg_jax.writer import per_class_table, scores_table
+from gan_seg_jax.writer import per_class_table, scores_table, values_table, write_json
 
 
 class Tally:
@@ -114,12 +114,46 @@ class Evaluator:
             yield pending[0], pending[1], local_rows(pending[2])
 
 
-def local_rows(array: jax.Array) -> np.ndarray:
-    """Return this process's rows of an array that is sharded by its first axis."""
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    return np.concatenate([np.asarray(shard.data) for shard in shards])
+class Task(NamedTuple):
+    """How methods of one task are scored.
+
+    Attributes:
+        selected_by: name of the score that chooses the best checkpoint.
+        lower_is_better: whether the best is the lowest.
+        evaluator: (method, config, split, mesh, workdir) -> a callable from a state to its scores, as `Evaluator`.
+    """
+
+    selected_by: str
+    lower_is_better: bool
+    evaluator: Callable[..., Callable]
+
+    def is_better(self, scores: dict[str, Any], best: dict[str, Any] | None) -> bool:
+        """Return whether `scores` are better than the best so far (None: there are none yet)."""
+        new, old = scores[self.selected_by], best and best[self.selected_by]
+        if old is None:
+            return True
+        return new is not None and (new < old if self.lower_is_better else new > old)
+
+
+def _segmentation(method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path) -> Callable:
+    del workdir
+    return Evaluator(method, config, split, mesh)
+
+
+def _generation(method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path) -> Callable:
+    return generation.Evaluator(method, config, split, mesh, judge=feature_space.open_judge(config, workdir))
+
+
+def _translation(method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path) -> Callable:
+    del workdir
+    return translation_scores.Evaluator(method, config, split, mesh)
+
+
+TASKS: dict[str, Task] = {
+    "segmentation": Task("miou", False, _segmentation),
+    "generation": Task("frechet", True, _generation),
+    "translation": Task("l1", True, _translation),
+}
 
 
 def score_labelling(
@@ -136,20 +170,6 @@ def score_labelling(
         example = split[index]
         tally.add(example["label"], predict(example["image"]))
     return tally.scores(class_names)
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    temporary = path.with_suffix(".partial")
-    try:
-        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def evaluate_run(run: Run, split_name: str, options: Options = PLAIN) -> dict[str, Any]:
@@ -190,16 +210,29 @@ def main() -> None:
     if values.data_dir is not None:
         run.config.data_dir = values.data_dir
     start = time.monotonic()
-    scores = evaluate_run(run, values.split, options)
     name, about = f"step {run.step}, {values.split}", {"step": run.step, "split": values.split}
     file = f"evaluation-{values.split}.json"
+    if run.method.TASK == "segmentation":
+        scores = evaluate_run(run, values.split, options)
+        shown = f"{scores_table([(name, scores)])}\n\n{per_class_table(run.config.class_names, [(name, scores)])}"
+    else:
+        if options != PLAIN:
+            raise InputError(f"{workdir} is a run of {run.method.TASK}: only --split and --checkpoint have a meaning.")
+        scores = _other_scores(run, values.split, workdir)
+        shown = f"{name}\n\n{values_table(scores)}"
     if options.tag:
         name, file = f"{name}, {options.tag}", f"evaluation-{values.split}-{options.tag}.json"
         about |= {"options": options.to_json(), "seconds": time.monotonic() - start}
     if parallel.is_first_process():
-        print(scores_table([(name, scores)]))
-        print("\n" + per_class_table(run.config.class_names, [(name, scores)]))
+        print(shown)
         write_json(workdir / file, {**about, **scores})
+
+
+def _other_scores(run: Run, split_name: str, workdir: Path) -> dict[str, Any]:
+    """Return the scores of a run that does not segment."""
+    split, mesh = open_split(run, split_name)
+    evaluator = TASKS[run.method.TASK].evaluator(run.method, run.config, split, mesh, workdir)
+    return evaluator(parallel.place(run.state, parallel.replicated(mesh)))
 
 
 if __name__ == "__main__":

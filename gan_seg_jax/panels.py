@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,10 @@ TEXT_COLOR = (30, 30, 30)
 FAINT_COLOR = (110, 110, 110)
 LEGEND_LIMIT = 40  # with more classes than this the legend names only those in the sheet
 ROLE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-SCORES = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy", "boundary_f1": "boundary F1"}
+SCORES = {  # between 0 and 1, of a run's curves
+    "miou": "mIoU", "pixel_accuracy": "pixel accuracy", "boundary_f1": "boundary F1",
+    "judge_miou": "judge's mIoU", "precision": "precision", "recall": "recall", "ssim": "SSIM",
+}  # fmt: skip
 
 
 def colorize(
@@ -150,6 +153,34 @@ def sample_panel(
     return np.asarray(sheet)
 
 
+def image_grid(columns: Mapping[str, np.ndarray], *, width: int = 1600) -> np.ndarray:
+    """Draw images that belong together side by side, several such groups in a row, as many as fit into `width`.
+
+    Args:
+        columns: header -> uint8 [n, h, w, 3]; the same n and size for all.
+        width: of the sheet, pixels, at most (one group is always drawn).
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    count, *size = next(iter(columns.values())).shape[:3]
+    factor = max(1, 128 // max(size))
+    cell = (size[1] * factor, size[0] * factor)
+    group = len(columns) * (cell[0] + 2) + GAP
+    per_row = max(1, min(count, (width - GAP) // group))
+    rows = -(-count // per_row)
+    sheet = Image.new("RGB", (GAP + per_row * group, LINE + GAP + rows * (cell[1] + GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number in range(count):
+        left, top = GAP + number % per_row * group, LINE + GAP + number // per_row * (cell[1] + GAP)
+        for place, (header, images) in enumerate(columns.items()):
+            x = left + place * (cell[0] + 2)
+            sheet.paste(_cell(images[number], cell), (x, top))
+            if number < per_row:
+                draw.text((x, GAP), header, fill=TEXT_COLOR, font=_font(13))
+    return np.asarray(sheet)
+
+
 def plot_curves(metrics_jsonl_path: str | os.PathLike, out_png: str | os.PathLike) -> None:
     """Plot losses, validation scores and gradient norms of a run over its steps.
 
@@ -170,7 +201,8 @@ def plot_curves(metrics_jsonl_path: str | os.PathLike, out_png: str | os.PathLik
     for role in roles:
         _plot(losses, *_series(records, "train", f"loss/{role}"), label=role, color=colors[role])
         _plot(norms, *_series(records, "train", f"grad_norm/{role}"), label=role, color=colors[role])
-    for (name, text), color in zip(SCORES.items(), ROLE_COLORS, strict=False):
+    shown = {name: text for name, text in SCORES.items() if any(name in record for record in records)}
+    for (name, text), color in zip(shown.items(), ROLE_COLORS, strict=False):
         _plot(scores, *_series(records, "val", name), label=text, color=color, marker="o", smooth=False)
     scores.set_ylim(0, 1)
     for axes, title in ((losses, "training loss"), (scores, "validation scores"), (norms, "gradient norm")):

@@ -122,6 +122,25 @@ def sum_over_processes(tree: Any) -> Any:
     return jax.tree.map(total, tree)
 
 
+def gather_rows(rows: np.ndarray) -> np.ndarray:
+    """Return the rows [n, d] of all processes, which may have different numbers of them, one below the other."""
+    if jax.process_count() == 1:
+        return rows
+    counts = multihost_utils.process_allgather(np.asarray(len(rows)))
+    padded = np.zeros((int(counts.max()), *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    gathered = multihost_utils.process_allgather(padded)
+    return np.concatenate([part[:count] for part, count in zip(gathered, counts, strict=True)])
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """Return this process's rows of an array that is sharded by its first axis."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
 def any_process(flag: bool) -> bool:
     """Return whether the flag is set on any process; every process must call this at the same point."""
     if jax.process_count() == 1:

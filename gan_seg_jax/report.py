@@ -11,14 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from gan_seg_jax import panels
+from gan_seg_jax import generation, panels, translation_scores
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Dataset, Split
-from gan_seg_jax.evaluate import score_labelling, write_json
+from gan_seg_jax.evaluate import score_labelling
 from gan_seg_jax.inference import make_predictor, prepare
 from gan_seg_jax.state import AdversarialState, inference_view, parameter_counts
-from gan_seg_jax.writer import Writer, per_class_table, scores_table
+from gan_seg_jax.writer import Writer, per_class_table, scores_table, values_table, write_json
 
 SAMPLES = 4
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -82,6 +82,14 @@ class SampleSheet:
         return np.stack(cells)
 
 
+SHEETS: dict[str, Callable] = {
+    "segmentation": SampleSheet,
+    "generation": generation.SampleSheet,
+    "translation": translation_scores.SampleSheet,
+}
+"""What is drawn of a run, by its task: (method, config, split) -> a callable from a state to a picture."""
+
+
 def baseline_scores(dataset: Dataset, config: ConfigDict, poll: Callable[[], None]) -> dict[str, Any]:
     """Return the scores of each baseline: fitted on train, scored on test (on val where there is no test split)."""
     split = dataset.splits.get("test", dataset.splits["val"])
@@ -96,12 +104,13 @@ def baseline_scores(dataset: Dataset, config: ConfigDict, poll: Callable[[], Non
 
 
 def summarize(
-    config: ConfigDict, scores: dict[str, Any], state: AdversarialState, progress: Any, skipped_steps: int
+    config: ConfigDict, task: str, scores: dict[str, Any], state: AdversarialState, progress: Any, skipped_steps: int
 ) -> dict[str, Any]:
     """Return the contents of `summary.json`."""
     rate = progress.images / progress.image_seconds if progress.image_seconds else None
     return {
         "method": config.method,
+        "task": task,
         "dataset": config.dataset,
         **scores,
         "best_step": progress.best_step,
@@ -127,10 +136,14 @@ def summary_text(summary: dict[str, Any]) -> str:
     rows = [(summary["method"], summary[split]), *summary["baselines"].items()]
     rate = summary["images_per_second"]
     speed = "" if rate is None else f", {rate:.1f} images/s in training"
+    if summary["task"] == "segmentation":
+        classes = list(summary[split]["iou_per_class"])
+        table = f"{scores_table(rows)}\n\n{per_class_table(classes, rows)}"
+    else:
+        table = values_table(summary[split])
     return (
         f"{note}{summary['dataset']}, {split} split, checkpoint of step {summary['best_step']} "
-        f"({summary['seconds']:.0f} s in all{speed}):\n\n{scores_table(rows)}\n\n"
-        f"{per_class_table(list(summary[split]['iou_per_class']), rows)}"
+        f"({summary['seconds']:.0f} s in all{speed}):\n\n{table}"
     )
 
 

@@ -15,23 +15,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import checkpoint, parallel, report, workdirs
+from gan_seg_jax import checkpoint, parallel, report, start, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
-from gan_seg_jax.errors import DivergedError, InputError, PreemptedError, unknown
-from gan_seg_jax.evaluate import Evaluator
-from gan_seg_jax.inference import example_batch, make_predictor
+from gan_seg_jax.errors import DivergedError, PreemptedError, unknown
+from gan_seg_jax.evaluate import TASKS
 from gan_seg_jax.methods import get_method
-from gan_seg_jax.models import pretrained
-from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.preemption import Preemption
-from gan_seg_jax.state import AdversarialState, create_state, init_variables
+from gan_seg_jax.state import AdversarialState
 from gan_seg_jax.train_step import train_step
 from gan_seg_jax.writer import Writer
 
-SELECTED_BY = {"segmentation": "miou"}  # the score, by the method's TASK, that chooses the best checkpoint
+DATA_FIELDS = (  # that a prior run takes from the run it serves
+    "dataset", "data_dir", "scenes", "labelled", "source", "resize", "canvas_size", "crop_size", "seed", "num_workers",
+    "prefetch",
+)  # fmt: skip
 STEPS_IN_FLIGHT = 2  # dispatched ahead of the devices, so that neither side waits for the other
 
 
@@ -80,6 +80,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     parallel.check_batch_size(config.batch_size, mesh)
     for name in set(config.baselines) - set(BASELINES):
         raise unknown("baseline", name, BASELINES)
+    _train_prior_runs(config, workdir)
     with Preemption() as preemption, workdirs.lock(workdir):
         dataset = pipeline.open_dataset(config)
         with config.unlocked():
@@ -92,85 +93,51 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             if parallel.is_first_process():
                 print(f"{workdir} is finished.\n{report.summary_text(summary)}")
             return summary
-        state = initial_state(method, config, fresh=not workdirs.has_checkpoints(workdir))
-        _check_canvas(method, config, dataset, state)
+        fresh = not workdirs.has_checkpoints(workdir)
+        training_data = start.training_data(method, config, dataset, workdir, fresh=fresh)
+        state = start.initial_state(method, config, workdir, fresh=fresh)
+        start.check_canvas(method, config, dataset, state)
         workdirs.claim(workdir, config)
-        with _Run(config, method, dataset, state, mesh, workdir, preemption, began) as run:
+        with _Run(config, method, dataset, state, mesh, workdir, preemption, began, training_data) as run:
             run.train()
             return run.finish()
 
 
-def initial_state(method: Any, config: ConfigDict, *, fresh: bool = True) -> AdversarialState:
-    """Return the state before the first step.
-
-    Args:
-        method: the method.
-        config: the run's config.
-        fresh: fill in the roles that the config takes from other runs and the pre-trained backbones; False where a
-            checkpoint replaces them anyway, so that a run goes on when their files are gone.
-
-    Raises:
-        InputError: a role that moves in no phase has nothing to start from, or weights do not fit.
-    """
-    modules = method.build(config)
-    variables = dict(init_variables(method, modules, example_batch(method.STREAMS, config), config, config.seed))
-    optimizers = create_optimizers(config)
-    for role in modules:
-        source = config.init[role]
-        if source and source != "random":
-            if not fresh:
-                continue
-            stored = checkpoint.restore_networks(source, (role,))[role]
-            variables[role] = checkpoint.fill(
-                variables[role], checkpoint.flatten(stored), origin=f"The {role} of {source}"
-            )
-        elif role not in optimizers and source != "random":
-            raise InputError(
-                f"{role} moves in no phase, so it needs weights: set config.init.{role} to the folder of a run, or to "
-                "random."
-            )
-    if fresh:
-        variables |= _pretrained(variables, config)
-    ema_roles = frozenset(role for role in optimizers if config.ema_decay > 0 and config.networks[role].ema)
-    return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=ema_roles)
-
-
-def _pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
-    """Return the variables of each role whose backbone has pre-trained weights, with these in place."""
-    loaded = {}
-    for role, source in config.pretrained.items():
-        if not source:
+def _train_prior_runs(config: ConfigDict, workdir: Path) -> None:
+    """Train what this run needs and was not given: `config.prior_runs`, each on the data of this run."""
+    for name, prior in config.prior_runs.items():
+        folder = workdirs.prior(workdir, name)
+        if workdirs.source(config, workdir, name) != str(folder) or (folder / "summary.json").exists():
             continue
-        if config.init[role] not in ("", "random"):
-            raise InputError(f"config.init.{role} and config.pretrained.{role} are both set; choose one of them.")
-        network = config.networks[role]
-        if "backbone" not in network:
-            raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
-        loaded[role] = pretrained.load_backbone(source, variables[role], backbone=network.backbone)
-    return loaded
-
-
-def _check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
-    """Trace what validation will do, so that a canvas that a network cannot take is named before training."""
-    canvas = pipeline.eval_canvas(dataset.splits["val"], config)
-    shape = lambda *size, dtype=np.int32: jax.ShapeDtypeStruct((1, *size), dtype)
-    stream = {
-        "image": shape(*canvas, 3, dtype=np.uint8), "content": shape(2), "size": shape(2), "id": shape(),
-        "valid": shape(dtype=np.bool_),
-    }  # fmt: skip
-    predict = make_predictor(method, config)
-    jax.eval_shape(lambda state, stream: predict(state, stream, canvas), state, stream)
+        prior = ConfigDict(prior)
+        with prior.unlocked():
+            for field in DATA_FIELDS:
+                prior[field] = config[field]
+            prior.baselines = ()
+        if parallel.is_first_process():
+            print(f"First, for {name}: a {prior.method} run of {prior.steps} steps in {folder}.", flush=True)
+        train_and_evaluate(prior, folder)
 
 
 class _Run:
     """One process's part of a run: what the loop needs at hand."""
 
     def __init__(
-        self, config, method, dataset: Dataset, state: AdversarialState, mesh, workdir: Path, preemption, began
+        self,
+        config,
+        method,
+        dataset: Dataset,
+        state: AdversarialState,
+        mesh,
+        workdir: Path,
+        preemption,
+        began,
+        training_data: str | None,
     ):
         self.config, self.method, self.dataset, self.mesh = config, method, dataset, mesh
         self.workdir, self.preemption = workdir, preemption
         self.started = began
+        self.training_data = training_data
         self.progress = Progress()
         self.steps: dict[tuple, Callable] = {}  # compiled, by (updates, penalty)
         self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line
@@ -181,8 +148,9 @@ class _Run:
             workdir, total_steps=config.steps, tensorboard=config.tensorboard, active=parallel.is_first_process()
         )
         self.state = self._restore(state)
-        self.evaluator = Evaluator(method, config, dataset.splits["val"], mesh)
-        self.sheet = report.SampleSheet(method, config, dataset.splits["val"])
+        self.task = TASKS[method.TASK]
+        self.evaluator = self.task.evaluator(method, config, dataset.splits["val"], mesh, workdir)
+        self.sheet = report.SHEETS[method.TASK](method, config, dataset.splits["val"])
         process = (jax.process_index(), jax.process_count())
         self.batches = pipeline.train_batches(
             dataset, config, method.STREAMS, start=self.progress.step, process=process
@@ -295,14 +263,14 @@ class _Run:
         progress.evaluated = progress.step
         values = {name: value for name, value in scores.items() if name != "iou_per_class"}
         self.writer.scalars(progress.step, "val", values)
-        name = SELECTED_BY[self.method.TASK]
-        best = progress.best_scores and progress.best_scores[name]
-        if best is None or (scores[name] is not None and scores[name] > best):
+        if self.task.is_better(scores, progress.best_scores):
             progress.best_step, progress.best_scores = progress.step, scores
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
         self.writer.message(
             f"step {progress.step} val: {shown}{' (best)' if progress.best_step == progress.step else ''}"
         )
+        if scores.get("collapsed"):
+            self.writer.message("The generator has collapsed: it makes few images again and again.")
         if config.samples_every and (progress.step % config.samples_every == 0 or progress.step >= config.steps):
             if parallel.is_first_process():
                 self.writer.images(progress.step, "val", self.sheet(self.state))
@@ -323,7 +291,8 @@ class _Run:
             return
         self.saved = (self.progress.step, self.progress.evaluated)
         self.progress.seconds = time.monotonic() - self.started
-        self.checkpoints.save(self.progress.step, self.state, dataclasses.asdict(self.progress))
+        meta = {**dataclasses.asdict(self.progress), start.TRAINING_DATA: self.training_data}
+        self.checkpoints.save(self.progress.step, self.state, meta)
 
     def finish(self) -> dict[str, Any]:
         """Score the best checkpoint on the test split and the baselines beside it; write the summary."""
@@ -334,21 +303,18 @@ class _Run:
             arrays, _ = self.checkpoints.load(progress.best_step)
             best = checkpoint.fill(self.state, arrays, origin=f"The checkpoint in {self.workdir}")
             self.state = parallel.place(best, parallel.replicated(self.mesh))
-        test = self.dataset.splits.get("test")
-        scores = {
-            "test": None
-            if test is None
-            else Evaluator(self.method, config, test, self.mesh)(self.state, poll=self._stop),
-            "val": progress.best_scores,
-            "baselines": report.baseline_scores(self.dataset, config, self._stop),
-        }
+        test, scores = self.dataset.splits.get("test"), {"test": None, "val": progress.best_scores}
+        if test is not None:
+            evaluator = self.task.evaluator(self.method, config, test, self.mesh, self.workdir)
+            scores["test"] = evaluator(self.state, poll=self._stop)
+        segments = self.method.TASK == "segmentation"
+        scores["baselines"] = report.baseline_scores(self.dataset, config, self._stop) if segments else {}
         progress.seconds = time.monotonic() - self.started
-        summary = report.summarize(config, scores, self.state, progress, skipped)
+        summary = report.summarize(config, self.method.TASK, scores, self.state, progress, skipped)
         if parallel.is_first_process():
             if test is not None:
-                self.writer.images(
-                    progress.best_step, "test", report.SampleSheet(self.method, config, test)(self.state)
-                )
+                sheet = report.SHEETS[self.method.TASK](self.method, config, test)
+                self.writer.images(progress.best_step, "test", sheet(self.state))
             report.write(self.workdir, summary, self.writer)
         return summary
 

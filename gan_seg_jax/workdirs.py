@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 from gan_seg_jax import checkpoint, parallel
 from gan_seg_jax.config import differences, to_json
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.evaluate import write_json
+from gan_seg_jax.writer import write_json
+
+JUDGE = "judge"  # name of the prior run that stands for config.judge
 
 
 @contextlib.contextmanager
@@ -53,6 +55,17 @@ def begun_config(workdir: Path) -> ConfigDict | None:
     return checkpoint.read_config(workdir) if (workdir / "config.json").exists() else None
 
 
+def source(config: ConfigDict, workdir: Path, name: str) -> str:
+    """Return where a role's weights (or the judge) come from: what the config says, else its prior run, else ""."""
+    given = config.judge if name == JUDGE else config.init[name]
+    return str(prior(workdir, name)) if not given and name in config.prior_runs else given
+
+
+def prior(workdir: Path, name: str) -> Path:
+    """Return the folder of the run that is trained before this one for its role `name`."""
+    return workdir / "prior" / name
+
+
 def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
     """Give each role that starts from another run that run's architecture; a run that has begun knows it already.
 
@@ -60,11 +73,12 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
         InputError: the other run has no such role.
     """
     begun = begun_config(workdir)
-    for role, source in config.init.items():
-        if source and source != "random":
-            networks = (begun or checkpoint.read_config(source)).networks
+    for role in config.init:
+        origin = source(config, workdir, role)
+        if origin and origin != "random":
+            networks = (begun or checkpoint.read_config(origin)).networks
             if role not in networks:
-                raise InputError(f"config.init.{role} is {source}, which has no {role}; it has: {', '.join(networks)}.")
+                raise InputError(f"config.init.{role} is {origin}, which has no {role}; it has: {', '.join(networks)}.")
             config.networks[role] = networks[role]
             if "backbone" in config and "backbone" in networks[role]:  # the short name of the same field
                 config.backbone = networks[role].backbone

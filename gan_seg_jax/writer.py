@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tqdm
@@ -213,6 +214,32 @@ class Writer:
             self._events = None
 
 
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON in one step: a reader sees the old file or the new one.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    temporary = path.with_suffix(".partial")
+    try:
+        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of text as lines: the first column aligned left, the others right, a rule below the first row."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
 def scores_table(rows: Sequence[tuple[str, Mapping]]) -> str:
     """Return a text table with a row for each (name, scores): mIoU, accuracies and boundary F1.
 
@@ -223,9 +250,14 @@ def scores_table(rows: Sequence[tuple[str, Mapping]]) -> str:
         Lines joined by newlines, numbers with four decimals, columns aligned.
     """
     header = ["", *SCORE_COLUMNS.values()]
-    return _table(
+    return table(
         [header, *([name, *(_text(scores.get(key), ".4f") for key in SCORE_COLUMNS)] for name, scores in rows)]
     )
+
+
+def values_table(scores: Mapping[str, float | None]) -> str:
+    """Return a text table with a line for each score, four significant digits; undefined ones are shown as "-"."""
+    return table([["", "score"], *([name, _text(value, ".4g")] for name, value in scores.items())])
 
 
 def per_class_table(class_names: Sequence[str], rows: Sequence[tuple[str, Mapping]]) -> str:
@@ -240,7 +272,7 @@ def per_class_table(class_names: Sequence[str], rows: Sequence[tuple[str, Mappin
     """
     header = ["IoU", *(name for name, _ in rows)]
     body = [[name, *(_text(scores["iou_per_class"][name], ".4f") for _, scores in rows)] for name in class_names]
-    return _table([header, *body, ["mean", *(_text(scores["miou"], ".4f") for _, scores in rows)]])
+    return table([header, *body, ["mean", *(_text(scores["miou"], ".4f") for _, scores in rows)]])
 
 
 class _EventFile:
@@ -355,15 +387,3 @@ def _new_bar(total: int, *, initial: int) -> tqdm.tqdm:
         smoothing=0,  # time left from the mean speed: validation makes the current one jump
         bar_format="{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}",
     )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Align the first column left and the others right, with a rule below the first row."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -18,6 +18,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference_options import CRF_FILE, PLAIN, Options
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.postprocess.crf import CRFParameters
+from gan_seg_jax.writer import write_json
 from tests import tiny_runs
 from tests.red_channel import METHOD, STATE, coded_split, make_config, read_class
 
@@ -264,10 +265,10 @@ def test_a_set_with_other_classes_is_refused(tiny, workdir, tmp_path):
 
 
 def test_writing_json_is_all_or_nothing(tmp_path):
-    evaluate.write_json(tmp_path / "a.json", {"a": 1, "b": None})
+    write_json(tmp_path / "a.json", {"a": 1, "b": None})
     with pytest.raises(ValueError, match="JSON"):
-        evaluate.write_json(tmp_path / "a.json", {"a": float("nan")})
+        write_json(tmp_path / "a.json", {"a": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1, "b": None}
     with pytest.raises(InputError, match="cannot be written"):
-        evaluate.write_json(tmp_path / "missing" / "a.json", {})
+        write_json(tmp_path / "missing" / "a.json", {})
     assert list(itertools.islice(tmp_path.iterdir(), 3)) == [tmp_path / "a.json"]

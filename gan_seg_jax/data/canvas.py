@@ -7,9 +7,15 @@ from gan_seg_jax.data.catalog import IGNORE
 
 
 def fit_to_canvas(
-    image: np.ndarray, label: np.ndarray, canvas_size: tuple[int, int], *, resize: str, rng: np.random.Generator | None
+    image: np.ndarray,
+    label: np.ndarray,
+    canvas_size: tuple[int, int],
+    *,
+    resize: str,
+    rng: np.random.Generator | None,
+    target: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Put an image and its label into the top left of a canvas.
+    """Put an image and its label, and its target image if there is one, into the top left of a canvas.
 
     Args:
         image: uint8 [h, w, 3].
@@ -18,24 +24,30 @@ def fit_to_canvas(
         resize: "fit" scales until the image just fits (bilinear with anti-aliasing; the label by nearest); "none"
             keeps the scale and cuts out a window where the image is larger.
         rng: draws the window's place; None takes the centre.
+        target: uint8 [h, w, 3], what is to be made of the image; treated as the image is.
 
     Returns:
-        image uint8 [H, W, 3] (padding 0), label uint8 [H, W] (padding 255), content int32 [2], the part that is used.
+        image uint8 [H, W, 3] (padding 0), label uint8 [H, W] (padding 255), content int32 [2], the part that is used;
+        and target uint8 [H, W, 3] (padding 0) where one is given.
     """
+    pictures = [image] if target is None else [image, target]
     size = np.array(image.shape[:2])
     if resize == "fit":
         scale = min(canvas_size[0] / size[0], canvas_size[1] / size[1])
-        target = tuple(int(n) for n in np.clip(np.round(size * scale), 1, canvas_size))
-        if target != image.shape[:2]:
-            image = np.asarray(Image.fromarray(image).resize(target[::-1], Image.Resampling.BILINEAR))
-            label = np.asarray(Image.fromarray(label).resize(target[::-1], Image.Resampling.NEAREST))
+        fitted = tuple(int(n) for n in np.clip(np.round(size * scale), 1, canvas_size))
+        if fitted != image.shape[:2]:
+            pictures = [
+                np.asarray(Image.fromarray(x).resize(fitted[::-1], Image.Resampling.BILINEAR)) for x in pictures
+            ]
+            label = np.asarray(Image.fromarray(label).resize(fitted[::-1], Image.Resampling.NEAREST))
     else:
         room = np.maximum(size - canvas_size, 0)
         top, left = room // 2 if rng is None else rng.integers(room + 1)
         window = (slice(top, top + canvas_size[0]), slice(left, left + canvas_size[1]))
-        image, label = image[window], label[window]
-    content = np.array(image.shape[:2], np.int32)
-    return {"image": pad(image, canvas_size), "label": pad(label, canvas_size, IGNORE), "content": content}
+        pictures, label = [x[window] for x in pictures], label[window]
+    content = np.array(label.shape, np.int32)
+    padded = {name: pad(x, canvas_size) for name, x in zip(("image", "target"), pictures, strict=False)}
+    return {**padded, "label": pad(label, canvas_size, IGNORE), "content": content}
 
 
 def view_names(scale: float) -> tuple[str, str]:

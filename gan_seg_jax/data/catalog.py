@@ -4,7 +4,8 @@ Facts only: names, colours and protocols. The pixels are never part of the proje
 """
 
 import dataclasses
-from typing import Protocol, TypedDict
+from collections.abc import Sequence
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 
@@ -16,11 +17,15 @@ MAX_CLASSES = 255
 
 
 class Example(TypedDict):
-    """One example: `image` uint8 [h, w, 3] RGB, `label` uint8 [h, w] of class ids with 255 = ignore, `id` its name."""
+    """One example: `image` uint8 [h, w, 3] RGB, `label` uint8 [h, w] of class ids with 255 = ignore, `id` its name.
+
+    `target`, of pairs only: uint8 [h, w, 3] RGB, what is to be made of the image.
+    """
 
     image: np.ndarray
     label: np.ndarray
     id: str
+    target: NotRequired[np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +75,11 @@ class Split(Protocol):
     @property
     def name(self) -> str:
         """The split's name: "train", "val", "test" or "unlabelled"."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The id of each example, without decoding pixels."""
         ...
 
     def __len__(self) -> int:

@@ -73,8 +73,10 @@ def inspect(
     return {path: _facts(entry) for path, entry in entries.items()}, problems
 
 
-def compare_sizes(pairs: Iterable[tuple[str, str]], facts: Mapping[str, images.MaskFacts]) -> list[Problem]:
-    """Return a problem for each (image, mask) pair of sound files that differ in size."""
+def compare_sizes(
+    pairs: Iterable[tuple[str, str]], facts: Mapping[str, images.MaskFacts], *, partner: str = "mask"
+) -> list[Problem]:
+    """Return a problem for each (image, mask) pair, or other `partner`, of sound files that differ in size."""
     problems = []
     for image, mask in pairs:
         if image not in facts or mask not in facts:
@@ -82,11 +84,11 @@ def compare_sizes(pairs: Iterable[tuple[str, str]], facts: Mapping[str, images.M
         (height, width), (rows, columns) = facts[image][:2], facts[mask][:2]
         if (height, width) == (rows, columns):
             continue
-        reason = "mask of another size than its image (height x width); save it at the size of the image."
+        reason = f"{partner} of another size than its image (height x width); save it at the size of the image."
         if (height, width) == (columns, rows):
             reason = (
-                "mask on its side compared with its image (height x width). Usual cause: the photograph has an EXIF "
-                "rotation, which is applied here, and the mask was drawn on the unrotated pixels; rotate the mask."
+                f"{partner} on its side compared with its image (height x width). Usual cause: the photograph has an "
+                f"EXIF rotation, which is applied here, and the {partner} was made of the unrotated pixels; rotate it."
             )
         problems.append(Problem(mask, reason, f"{rows} x {columns}, image {height} x {width}"))
     return problems

@@ -20,7 +20,8 @@ from gan_seg_jax.data import checks, classes, images
 from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example
 from gan_seg_jax.errors import InputError
 
-_FOLDERS = {"train": "train", "val": "val", "test": "test", "unlabelled": "unlabeled"}  # split -> folder
+FOLDERS = {"train": "train", "val": "val", "test": "test", "unlabelled": "unlabeled"}
+"""Split -> its folder."""
 _LAYOUT = "expected classes.txt, train/images/ID.{png,jpg,jpeg} and train/masks/ID.png (val, test, unlabeled as well)"
 _VAL_FRACTION = 10  # one in ten
 
@@ -79,11 +80,11 @@ class FolderSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Files:
-    """The files of one split by id."""
+class Files:
+    """The images of one split by id, and their partners: masks, or the target images of pairs."""
 
     images: dict[str, checks.File]
-    masks: dict[str, checks.File]
+    partners: dict[str, checks.File]
 
 
 def open_folder(data_dir: str | os.PathLike, *, info: DatasetInfo | None = None, name: str = "folder") -> Dataset:
@@ -107,19 +108,19 @@ def open_folder(data_dir: str | os.PathLike, *, info: DatasetInfo | None = None,
     if not os.fspath(data_dir):
         raise InputError(f"data_dir is empty; {name} needs the folder of the set: --config.data_dir=FOLDER.")
     root = os.path.abspath(os.path.expanduser(data_dir))
-    _require_layout(root)
+    require_layout(root)
     info, ignore_is_named = _resolve_info(root, info, name)
     problems: list[checks.Problem] = []
     splits = {
-        split: _scan(root, folder, problems)
-        for split, folder in _FOLDERS.items()
+        split: scan(root, folder, problems)
+        for split, folder in FOLDERS.items()
         if os.path.lexists(os.path.join(root, folder))
     }
     facts = _check(root, splits, info, problems, ignore_is_named)
     if "val" not in splits:
-        splits["train"], splits["val"] = _carve(root, splits["train"])
+        splits["train"], splits["val"] = carve(root, splits["train"])
     return Dataset(
-        info, {split: _make_split(root, split, splits[split], facts, info) for split in _FOLDERS if split in splits}
+        info, {split: _make_split(root, split, splits[split], facts, info) for split in FOLDERS if split in splits}
     )
 
 
@@ -137,39 +138,54 @@ def _resolve_info(root: str, info: DatasetInfo | None, name: str) -> tuple[Datas
     return info or listed, ignore_is_named
 
 
-def _require_layout(root: str):
-    """Refuse a folder that is missing, no folder, empty, or without train/images."""
+def require_layout(root: str, layout: str = _LAYOUT):
+    """Refuse a folder that is missing, no folder, empty, or without train/images; `layout` says what it should hold."""
     if not os.path.lexists(root):
-        raise InputError(f"The data folder {_show(root)} does not exist; {_LAYOUT} in it. Check --config.data_dir.")
+        raise InputError(f"The data folder {_show(root)} does not exist; {layout} in it. Check --config.data_dir.")
     if not os.path.isdir(root):
-        raise InputError(f"{_show(root)} is not a folder; give the folder of the set: {_LAYOUT} in it.")
+        raise InputError(f"{_show(root)} is not a folder; give the folder of the set: {layout} in it.")
     try:
         names = sorted(name for name in os.listdir(root) if not name.startswith("."))
     except OSError as error:
         raise InputError(f"{_show(root)} cannot be listed ({error.strerror}); change its permissions.") from None
     if not names:
-        raise InputError(f"The data folder {_show(root)} is empty; {_LAYOUT} in it.")
+        raise InputError(f"The data folder {_show(root)} is empty; {layout} in it.")
     if not os.path.isdir(os.path.join(root, "train", "images")):
         found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise InputError(f"{_show(root)} has no folder train/images (it has {_show(found)}); {_LAYOUT}.")
+        raise InputError(f"{_show(root)} has no folder train/images (it has {_show(found)}); {layout}.")
 
 
-def _scan(root: str, folder: str, problems: list[checks.Problem]) -> _Files:
-    """List the files of a split and note images without masks."""
+def scan(root: str, folder: str, problems: list[checks.Problem], *, targets: bool | None = None) -> Files:
+    """List the files of a split and note images without partners.
+
+    Args:
+        root: Absolute path of the set.
+        folder: Of the split, below `root`.
+        problems: To which images without partners are added.
+        targets: None pairs images with masks; True with targets; False with nothing.
+
+    Raises:
+        InputError: The folders cannot be listed, hold no image, or two files of one id.
+    """
     found = _list_files(root, f"{folder}/images", images.ENDINGS)
     if not found:
         raise InputError(
             f"{_show(root)}/{folder}/images holds no image (.png, .jpg, .jpeg); put images there"
             + ("." if folder == "train" else f" or remove the folder {folder}.")
         )
-    if folder == "unlabeled":
-        return _Files(found, {})
-    masks = _list_files(root, f"{folder}/masks", (".png",))
-    reason = (
-        "image without a mask; add masks/ID.png of the same name, or move images without labels to unlabeled/images."
-    )
-    problems += [checks.Problem(file.path, reason) for image_id, file in found.items() if image_id not in masks]
-    return _Files(found, {image_id: masks[image_id] for image_id in found if image_id in masks})
+    if folder == "unlabeled" or targets is False:
+        return Files(found, {})
+    if targets:
+        partners = _list_files(root, f"{folder}/targets", images.ENDINGS)
+        reason = "image without a target; add targets/ID.png (or .jpg) of the same name, or remove the image."
+    else:
+        partners = _list_files(root, f"{folder}/masks", (".png",))
+        reason = (
+            "image without a mask; add masks/ID.png of the same name, or move images without labels to "
+            "unlabeled/images."
+        )
+    problems += [checks.Problem(file.path, reason) for image_id, file in found.items() if image_id not in partners]
+    return Files(found, {image_id: partners[image_id] for image_id in found if image_id in partners})
 
 
 def _list_files(root: str, folder: str, endings: tuple[str, ...]) -> dict[str, checks.File]:
@@ -179,7 +195,9 @@ def _list_files(root: str, folder: str, endings: tuple[str, ...]) -> dict[str, c
         with os.scandir(os.path.join(root, folder)) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"{_show(root)}/{folder} cannot be listed ({error.strerror}); {_LAYOUT}.") from None
+        raise InputError(
+            f"{_show(root)}/{folder} cannot be listed ({error.strerror}); expected this folder in every split."
+        ) from None
     clashes = []
     for entry in listed:
         image_id, ending = os.path.splitext(entry.name)
@@ -205,15 +223,15 @@ def _list_files(root: str, folder: str, endings: tuple[str, ...]) -> dict[str, c
 
 
 def _check(
-    root: str, splits: dict[str, _Files], info: DatasetInfo, problems: list[checks.Problem], ignore_is_named: bool
+    root: str, splits: dict[str, Files], info: DatasetInfo, problems: list[checks.Problem], ignore_is_named: bool
 ) -> dict[str, images.MaskFacts]:
     """Look at all files; return their facts or raise with everything that was found."""
     image_files = [file for files in splits.values() for file in files.images.values()]
-    mask_files = [file for files in splits.values() for file in files.masks.values()]
+    mask_files = [file for files in splits.values() for file in files.partners.values()]
     facts, damaged = checks.inspect(root, image_files, mask_files)
     problems += damaged
     for split, files in splits.items():
-        pairs = [(files.images[image_id].path, mask.path) for image_id, mask in files.masks.items()]
+        pairs = [(files.images[image_id].path, mask.path) for image_id, mask in files.partners.items()]
         problems += checks.compare_sizes(pairs, facts)
         meant = ignore_is_named and split != "train"  # nothing can be learnt from a train split of 0 and ignore
         problems += checks.check_values([mask for _, mask in pairs], facts, info, ignore_is_meant=meant)
@@ -221,8 +239,12 @@ def _check(
     return facts
 
 
-def _carve(root: str, train: _Files) -> tuple[_Files, _Files]:
-    """Split train into train and val by a hash of the ids."""
+def carve(root: str, train: Files) -> tuple[Files, Files]:
+    """Split train into train and val by a hash of the ids.
+
+    Raises:
+        InputError: There is one image only.
+    """
     if len(train.images) < 2:
         raise InputError(
             f"{_show(root)} has no val and a single image in train/images; expected at least two, one to learn from "
@@ -231,18 +253,19 @@ def _carve(root: str, train: _Files) -> tuple[_Files, _Files]:
     by_hash = sorted(train.images, key=lambda image_id: hashlib.sha256(os.fsencode(image_id)).digest())
     chosen = set(by_hash[: max(1, len(by_hash) // _VAL_FRACTION)])
 
-    def take(is_val: bool) -> _Files:
+    def take(is_val: bool) -> Files:
         ids = [image_id for image_id in train.images if (image_id in chosen) == is_val]
-        return _Files({name: train.images[name] for name in ids}, {name: train.masks[name] for name in ids})
+        partners = {name: train.partners[name] for name in ids if name in train.partners}
+        return Files({name: train.images[name] for name in ids}, partners)
 
     return take(False), take(True)
 
 
 def _make_split(
-    root: str, name: str, files: _Files, facts: dict[str, images.MaskFacts], info: DatasetInfo
+    root: str, name: str, files: Files, facts: dict[str, images.MaskFacts], info: DatasetInfo
 ) -> FolderSplit:
     image_files = tuple(file.path for file in files.images.values())
-    mask_files = tuple(files.masks[image_id].path for image_id in files.images) if files.masks else ()
+    mask_files = tuple(files.partners[image_id].path for image_id in files.images) if files.partners else ()
     sizes = np.array([facts[path][:2] for path in image_files], np.int32)
     return FolderSplit(info, name, root, tuple(files.images), image_files, mask_files, sizes)
 

@@ -14,8 +14,12 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax.data.canvas import fit_to_canvas, multiples_of_32, pad, scaled_views
 from gan_seg_jax.data.catalog import CATALOG, IGNORE, Dataset, Split
+from gan_seg_jax.data.domains import from_source
 from gan_seg_jax.data.folder import open_folder
+from gan_seg_jax.data.pairs import open_pairs
 from gan_seg_jax.data.scenes import open_scenes
+from gan_seg_jax.data.subset import keep_labels
+from gan_seg_jax.data.synthetic import MadePairs, open_made_pairs
 from gan_seg_jax.data.tfds_reader import open_tfds
 from gan_seg_jax.errors import InputError, unknown
 
@@ -26,21 +30,57 @@ STREAM_SPLITS = {"labelled": "train", "unlabelled": "unlabelled"}
 def open_dataset(config: ConfigDict) -> Dataset:
     """Open the data set that the config names; `scenes` is drawn at the first use.
 
+    Its "train" holds the images that keep their labels (`config.labelled`), "unlabelled" those that do not. Where
+    `config.source` names another set, "train" is that set's, and "target" the data set's own training images without
+    their labels.
+
     Raises:
         InputError: unknown name, or the set cannot be used as it is.
     """
-    name, folder = config.dataset, config.data_dir
+    scenes = config.scenes
+    source = _open_source(config) if config.source.dataset else None
+    dataset = _open_whole(config.dataset, config.data_dir, scenes, seed=scenes.seed, look=scenes.look)
+    if source is not None:
+        dataset = from_source(source, dataset)
+    return keep_labels(dataset, **config.labelled)
+
+
+def _open_source(config: ConfigDict) -> Dataset:
+    """Open the set that the labelled images come from.
+
+    Raises:
+        InputError: it is the data set itself.
+    """
+    name, folder, seed = config.source.dataset, config.source.data_dir, config.source.seed
+    if name == config.dataset == "scenes":
+        folder = folder or config.data_dir  # one cache
+        if seed == config.scenes.seed:
+            raise InputError(
+                f"config.source.seed is {seed}, as config.scenes.seed: source and target would be the same drawings; "
+                "choose another."
+            )
+    elif (name, folder) == (config.dataset, config.data_dir):
+        raise InputError("config.source is the data set itself; name another data_dir, or leave config.source.dataset.")
+    return _open_whole(name, folder, config.scenes, seed=seed, look=config.source.look, field="source.data_dir")
+
+
+def _open_whole(
+    name: str, folder: str, scenes: ConfigDict, *, seed: int, look: str, field: str = "data_dir"
+) -> Dataset:
+    """Open a data set with all its labels; `field` is where the config has its folder."""
     if name == "scenes":
-        size, counts = tuple(config.scenes.size), tuple(config.scenes.counts)
-        return open_scenes(folder, size=size, counts=counts, seed=config.scenes.seed)
+        return open_scenes(folder, size=tuple(scenes.size), counts=tuple(scenes.counts), seed=seed, look=look)
     if name.startswith("tfds:"):
         return open_tfds(name.removeprefix("tfds:"), folder)
-    if name != "folder" and name not in CATALOG:
-        raise unknown("data set", name, ["scenes", "folder", "tfds:NAME", *CATALOG])
+    if name not in ("folder", "pairs", *CATALOG):
+        raise unknown("data set", name, ["scenes", "folder", "pairs", "tfds:NAME", *CATALOG])
     if not folder:
         raise InputError(
-            f"config.dataset is {name!r}, so config.data_dir must name its folder: --config.data_dir=FOLDER."
+            f"config.{field.replace('data_dir', 'dataset')} is {name!r}, so config.{field} must name its folder: "
+            f"--config.{field}=FOLDER."
         )
+    if name == "pairs":
+        return open_pairs(folder)
     return open_folder(folder, info=CATALOG.get(name), name=name)
 
 
@@ -70,6 +110,7 @@ class _TrainBatches:
     config: dict[str, Any]
     stream: str
     process: tuple[int, int]  # number of this process, how many there are
+    made: MadePairs | None = None  # pairs that take the place of some
 
     def __call__(self, number: int, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the streams' arrays for global batch `number`, whose examples are `indices`."""
@@ -86,12 +127,28 @@ class _TrainBatches:
         return _stack(rows) if self.config["rounds"] > 1 else rows[0]
 
     def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
-        example = self.split[index]
+        number = None if self.made is None else self.made.find(position)
+        example = self.split[index] if number is None else self.made[number]
         rng = np.random.default_rng((self.config["seed"], position))
         arrays = fit_to_canvas(
-            example["image"], example["label"], self.config["canvas_size"], resize=self.config["resize"], rng=rng
-        )
-        return {**arrays, "valid": np.bool_(True), "id": np.int32(index)}
+            example["image"], example["label"], self.config["canvas_size"], resize=self.config["resize"], rng=rng,
+            target=example.get("target"),
+        )  # fmt: skip
+        return {**arrays, "valid": np.bool_(True), "id": np.int32(index if number is None else -1 - number)}
+
+
+def check_streams(dataset: Dataset, streams: tuple[str, ...]) -> None:
+    """Check that a data set has the images that a method reads.
+
+    Raises:
+        InputError: it lacks those of a stream.
+    """
+    hints = {"unlabelled": "; set config.labelled.fraction below 1", "target": "; set config.source.dataset"}
+    for stream in streams:
+        split = dataset.splits.get(STREAM_SPLITS.get(stream, stream))
+        if split is None or len(split) == 0:
+            hint = hints.get(stream, "")
+            raise InputError(f"The method reads {stream} images, but {dataset.info.name} has none{hint}.")
 
 
 def train_batches(
@@ -101,31 +158,31 @@ def train_batches(
 
     Args:
         dataset: the data.
-        config: batch_size, rounds, seed, canvas_size, resize, num_workers, prefetch.
+        config: batch_size, rounds, seed, canvas_size, resize, num_workers, prefetch, synthetic.
         streams: names of the streams a batch holds.
         start: number of the first batch: the position of the data.
         process: (number of this process, number of processes).
 
     Yields:
-        stream -> image uint8 [b, H, W, 3], label uint8 [b, H, W], content int32 [b, 2], valid bool [b], id int32 [b];
-        all with a leading axis of slices if `config.rounds` is more than 1.
+        stream -> image uint8 [b, H, W, 3], label uint8 [b, H, W], content int32 [b, 2], valid bool [b], id int32 [b]
+        (below 0: made pairs), and of pairs target uint8 [b, H, W, 3]; all with a leading axis of slices if
+        `config.rounds` is more than 1.
 
     Raises:
         InputError: the data set lacks a split that a stream needs, or a file cannot be read any more.
     """
     plain = {name: config[name] for name in ("batch_size", "rounds", "seed", "canvas_size", "resize")}
-    iterators = {}
+    check_streams(dataset, streams)
+    iterators, made = {}, open_made_pairs(config, dataset.info)
     for order, stream in enumerate(streams):
-        split = dataset.splits.get(STREAM_SPLITS.get(stream, stream))
-        if split is None or len(split) == 0:
-            raise InputError(f"The method reads {stream} images, but {dataset.info.name} has none.")
+        split = dataset.splits[STREAM_SPLITS.get(stream, stream)]
         batches = (
             grain.MapDataset.range(len(split))
             # grain adds the number of the epoch to this seed: neighbouring seeds would share their orders.
             .shuffle(seed=int(np.random.SeedSequence((config.seed, order)).generate_state(1)[0]))
             .repeat()
             .batch(config.batch_size * config.rounds, drop_remainder=True)  # of 2**63: a length must fit into 63 bits
-            .map_with_index(_TrainBatches(split, plain, stream, process))
+            .map_with_index(_TrainBatches(split, plain, stream, process, made if stream == "labelled" else None))
         )
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=config.prefetch)
         read = batches[start:].to_iter_dataset(options)
@@ -150,6 +207,7 @@ def eval_batches(
     process: tuple[int, int] = (0, 1),
     scales: tuple[float, ...] = (),
     original: bool = False,
+    canvas_label: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield this process's part of every batch of a split, in order, once; the last one is padded.
 
@@ -157,12 +215,13 @@ def eval_batches(
         The arrays of `train_batches` for one stream (canvas of `eval_canvas`), with `label` uint8 [b, Hl, Wl] at its
         own size in a canvas of the split's largest, `size` int32 [b, 2] (height and width of that label), and `valid`
         False where a row only fills up the batch. Further `scales` add the arrays of `scaled_views`; `original` adds
-        the image as it is stored, `original` uint8 [b, Hl, Wl, 3] (padding 0).
+        the image as it is stored, `original` uint8 [b, Hl, Wl, 3] (padding 0); `canvas_label` adds the label on
+        the canvas, uint8 [b, H, W], as training sees it.
     """
     canvas, label_canvas = eval_canvas(split, config), tuple(int(n) for n in split.sizes().max(axis=0))
     per_process = config.batch_size // process[1]
     count = -(-len(split) // config.batch_size)
-    more = {"scales": scales, "original": original}
+    more = {"scales": scales, "original": original, "canvas_label": canvas_label}
 
     def read(number: int) -> dict[str, np.ndarray]:
         first = number * config.batch_size + process[0] * per_process
@@ -182,15 +241,18 @@ def eval_example(
     *,
     scales: tuple[float, ...] = (),
     original: bool = False,
+    canvas_label: bool = False,
 ) -> dict[str, np.ndarray]:
     """Read one example of a split for evaluation; rows behind the end repeat the last one as not valid."""
     index = min(row, len(split) - 1)
     example = split[index]
     image, label = example["image"], example["label"]
-    arrays = fit_to_canvas(image, label, canvas, resize=resize, rng=None)
+    arrays = fit_to_canvas(image, label, canvas, resize=resize, rng=None, target=example.get("target"))
     arrays |= scaled_views(image, canvas, scales, resize=resize)
     if original:
         arrays["original"] = pad(image, label_canvas)
+    if canvas_label:
+        arrays["canvas_label"] = arrays["label"]
     size = np.array(label.shape, np.int32)
     own = pad(label, label_canvas, IGNORE)
     return {**arrays, "label": own, "size": size, "valid": np.bool_(row < len(split)), "id": np.int32(index)}

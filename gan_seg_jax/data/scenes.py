@@ -2,7 +2,8 @@
 
 Ten classes in the manner of CamVid (grass and hedges count as `tree`, road markings as `road`, traffic lights as
 `sign`). Every scene is a function of (seed, split, index, size), so any number of any size can be had; prepared sets
-of different sizes lie side by side in the cache.
+of different sizes lie side by side in the cache. `scenes_looks` shows the same scenes at night, in rain or through
+another camera: another domain with the same classes.
 """
 
 import contextlib
@@ -21,8 +22,9 @@ from tqdm import tqdm
 from gan_seg_jax.data.catalog import Dataset, DatasetInfo
 from gan_seg_jax.data.scenes_canvas import CLASS_COLORS, CLASS_NAMES
 from gan_seg_jax.data.scenes_encoding import encode_scenes
+from gan_seg_jax.data.scenes_looks import LOOKS
 from gan_seg_jax.data.tfds_reader import TfdsSplit, quiet_logs
-from gan_seg_jax.errors import InputError
+from gan_seg_jax.errors import InputError, unknown
 
 INFO = DatasetInfo(
     "scenes",
@@ -43,6 +45,7 @@ class ScenesConfig(tfds.core.BuilderConfig):
         height, width: Size of a scene in pixels.
         counts: Scenes in train, val and test.
         seed: Of the whole set.
+        look: A name in `scenes_looks.LOOKS`.
     """
 
     name: str = ""
@@ -50,9 +53,12 @@ class ScenesConfig(tfds.core.BuilderConfig):
     width: int = 128
     counts: tuple[int, int, int] = (1000, 100, 200)
     seed: int = 0
+    look: str = "day"
 
     def __post_init__(self):
         self.name = f"{self.height}x{self.width}-{'-'.join(map(str, self.counts))}-seed{self.seed}"
+        if self.look != "day":
+            self.name += f"-{self.look}"
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -87,7 +93,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: int):
         config = self.builder_config
-        scenes = encode_scenes(config.seed, split, config.counts[split], (config.height, config.width))
+        scenes = encode_scenes(config.seed, split, config.counts[split], (config.height, config.width), config.look)
         # disable=None: no bar where there is no terminal
         with tqdm(
             scenes, desc=f"drawing scenes, {SPLITS[split]}", total=config.counts[split], unit=" scenes", disable=None
@@ -97,7 +103,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
 
 def open_scenes(
-    data_dir: str | os.PathLike, *, size: tuple[int, int], counts: tuple[int, int, int], seed: int
+    data_dir: str | os.PathLike, *, size: tuple[int, int], counts: tuple[int, int, int], seed: int, look: str = "day"
 ) -> Dataset:
     """Open the embedded data set; draw it first where it is not in the cache.
 
@@ -106,12 +112,13 @@ def open_scenes(
         size: (height, width) of the scenes in pixels, each at least 8.
         counts: Scenes in train, val and test; train and val at least 1.
         seed: Of the whole set, at least 0.
+        look: A name in `scenes_looks.LOOKS`.
 
     Returns:
         The set with splits "train", "val" and, where its count is not 0, "test".
 
     Raises:
-        InputError: A number is out of range, or the cache cannot be written or is damaged.
+        InputError: A number is out of range, there is no such look, or the cache cannot be written or is damaged.
     """
     for name, values, least in (("size", size, (8, 8)), ("counts", counts, (1, 1, 0)), ("seed", (seed,), (0,))):
         whole = len(values) == len(least) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
@@ -119,7 +126,9 @@ def open_scenes(
             raise InputError(
                 f"scenes.{name} is {values}; expected whole numbers of at least {', '.join(map(str, least))}."
             )
-    config = ScenesConfig(height=size[0], width=size[1], counts=tuple(counts), seed=seed)
+    if look not in LOOKS:
+        raise unknown("look of the scenes", look, LOOKS)
+    config = ScenesConfig(height=size[0], width=size[1], counts=tuple(counts), seed=seed, look=look)
     root = pathlib.Path(data_dir).expanduser() if str(data_dir) else default_data_dir()
     directory = root / "scenes" / config.name / str(Scenes.VERSION)
     if not (directory / "dataset_info.json").exists():

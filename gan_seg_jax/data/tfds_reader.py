@@ -78,6 +78,11 @@ class TfdsSplit:
             )
         return {"image": image, "label": label, "id": record["id"]}
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The id of each example, as in `catalog.Example`."""
+        return tuple(self._record(index)["id"] for index in range(len(self)))
+
     def sizes(self) -> np.ndarray:
         """Return (height, width) of each label, int32 [n, 2], read from the headers of the masks once."""
         if self._sizes is None:

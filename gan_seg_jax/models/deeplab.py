@@ -60,6 +60,7 @@ class DeepLabV1(nn.Module):
             InputError: the output stride is none of 8, 16 and 32, or does not fit the image.
         """
         x = _features(self, image, train=train)["c5"]
+        self.sow("intermediates", "decoder", x)
         head = SummedASPP(
             self.num_classes,
             (self.rate,),
@@ -90,6 +91,8 @@ class DeepLabV2(nn.Module):
         channels: of fc6 and fc7 of each branch, the paper's VGG-16 form (1024); 0 is one convolution a branch.
         dropout: rate after fc6 and fc7.
         legacy_two_branches: only the first two rates act, as in the released code of AdvSemiSeg.
+        auxiliary: whether to return a second head's logits too: another pyramid on c4, as in AdaptSegNet (Tsai et al.
+            2018, https://arxiv.org/abs/1802.10349).
         kernel_init: of fc6 and fc7: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
@@ -103,24 +106,26 @@ class DeepLabV2(nn.Module):
     channels: int = 0
     dropout: float = 0.5
     legacy_two_branches: bool = False
+    auxiliary: bool = False
     kernel_init: str | float = "he"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> jax.Array:
-        """Return class logits float32 [b, h, w, num_classes]; arguments and errors as `DeepLabV1`."""
-        x = _features(self, image, train=train)["c5"]
-        head = SummedASPP(
-            self.num_classes,
-            self.rates,
-            self.channels,
-            self.dropout,
-            self.legacy_two_branches,
-            self.kernel_init,
-            self.dtype,
-            name="head",
-        )
-        return layers.resize_logits(head(x, train=train), image.shape[1:3])
+    def __call__(self, image: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """Return class logits float32 [b, h, w, num_classes]; arguments and errors as `DeepLabV1`.
+
+        With `auxiliary` a pair of them and {"auxiliary": logits of that head}.
+        """
+        features = _features(self, image, train=train)
+        self.sow("intermediates", "decoder", features["c5"])
+
+        def head(x, name):
+            options = (self.rates, self.channels, self.dropout, self.legacy_two_branches, self.kernel_init, self.dtype)
+            scores = SummedASPP(self.num_classes, *options, name=name)(x, train=train)
+            return layers.resize_logits(scores, image.shape[1:3])
+
+        logits = head(features["c5"], "head")
+        return (logits, {"auxiliary": head(features["c4"], "auxiliary")}) if self.auxiliary else logits
 
 
 class DeepLabV3(nn.Module):
@@ -160,6 +165,7 @@ class DeepLabV3(nn.Module):
         """Return class logits float32 [b, h, w, num_classes]; arguments and errors as `DeepLabV1`."""
         x = _features(self, image, multi_grid=self.multi_grid, train=train)["c5"]
         x = _pyramid(self, separable=False)(x, train=train)
+        self.sow("intermediates", "decoder", x)
         logits = layers.Conv1x1(self.num_classes, kernel_init=CLASSIFIER_INIT, dtype=self.dtype, name="logits")(x)
         return layers.resize_logits(logits, image.shape[1:3])
 
@@ -214,6 +220,7 @@ class DeepLabV3Plus(nn.Module):
         block = layers.SeparableConv if self.separable else ConvBlock
         for name in ("decoder_0", "decoder_1"):
             x = block(self.decoder_channels, **options, name=name)(x, train=train)
+        self.sow("intermediates", "decoder", x)
         logits = layers.Conv1x1(self.num_classes, kernel_init=CLASSIFIER_INIT, dtype=self.dtype, name="logits")(x)
         return layers.resize_logits(logits, image.shape[1:3])
 

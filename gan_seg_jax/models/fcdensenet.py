@@ -72,6 +72,7 @@ class FCDenseNet(nn.Module):
             x = self._layer(stack, channels, f"transition_{level}", kernel=1, train=train)
             stack = [layers.max_pool(x, 2, stride=2)]
         added = self._block(stack, self.bottleneck, "bottleneck", train=train)
+        self.sow("intermediates", "encoder", jnp.concatenate(added, axis=-1))
         for level in reversed(range(len(self.layers))):
             up = TransitionUp(
                 self.growth * len(added), skips[level][0].shape[1:3], self.kernel_init, self.dtype, name=f"up_{level}"
@@ -79,7 +80,9 @@ class FCDenseNet(nn.Module):
             stack = [up(jnp.concatenate(added, axis=-1)), *skips[level]]
             added = self._block(stack, self.layers[level], f"up_block_{level}", train=train)
         logits = layers.Conv1x1(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="logits")
-        return logits(jnp.concatenate(stack + added, axis=-1)).astype(jnp.float32)
+        x = jnp.concatenate(stack + added, axis=-1)
+        self.sow("intermediates", "decoder", x)
+        return logits(x).astype(jnp.float32)
 
     def _block(self, stack, count, name, *, train):
         """Return the list of what the layers of a dense block add to the list `stack`."""

@@ -79,7 +79,9 @@ class FCN(nn.Module):
         )
         features = backbone(image, train=train)
         x = self._full(features["c5"], self.head_kernel, "fc6", train=train)
-        scores = self._score(self._full(x, 1, "fc7", train=train), "score_5")
+        x = self._full(x, 1, "fc7", train=train)
+        self.sow("intermediates", "decoder", x)
+        scores = self._score(x, "score_5")
         for name, stride in (("c4", 16), ("c3", 8)):
             if stride < self.stride:
                 break

@@ -62,6 +62,7 @@ class MobileNetV2(nn.Module):
                 index += 1
             if group in ENDS:
                 features[ENDS[group]] = x
+        self.sow("intermediates", "encoder", x)
         return features
 
 

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -24,7 +25,7 @@ from flax import traverse_util
 from gan_seg_jax.errors import InputError
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-_CLASSIFIERS = ("fc", "classifier", "aux_classifier", "head", "pre_logits", "conv_head")
+_CLASSIFIERS = ("fc", "classifier", "aux_classifier", "AuxLogits", "head", "pre_logits", "conv_head")
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 _FLOATS = ("F16", "BF16", "F32", "F64")
 
@@ -83,19 +84,45 @@ def load_backbone(source: str, variables: dict, *, backbone: str) -> dict:
     paths = {_key(path, backbone): path for path in leaves if len(path) > 2 and path[1] == "backbone"}
     if not paths:
         raise InputError(f"Pretrained weights ({source}) are for a network with a backbone, and this one has none.")
-    wanted = {name: _torch_shape(leaves[path]) for name, path in paths.items()}
+    hint = "Published weights need the backbone that they are of, backbone_width 1.0 and norm batch or frozen_batch."
+    wanted = {name: leaves[path] for name, path in paths.items()}
+    read = read_weights(source, wanted, network=f"the backbone {backbone}", hint=hint)
+    return traverse_util.unflatten_dict({**leaves, **{paths[name]: value for name, value in read.items()}})
+
+
+def read_weights(source: str, wanted: dict, *, network: str, hint: str) -> dict[str, jax.Array]:
+    """Return the weights in a file, float32 and in Flax's order of axes; see `load_backbone`.
+
+    Args:
+        source: as in `load_backbone`.
+        wanted: torchvision's key (`torch_key`) -> a leaf, or its shape and dtype, of Flax's shape.
+        network: its name, for messages.
+        hint: what to do about keys that do not fit, for messages.
+
+    Returns:
+        The keys of `wanted` -> jax.Array.
+
+    Raises:
+        InputError: as `load_backbone`.
+    """
     path = _download(source) if source.startswith("hf:") else Path(source)
     _check_file(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-            for name, key in _match(shapes, wanted, source, backbone).items():
-                leaves[paths[name]] = _read(file, key, source)
+            expected = {name: _torch_shape(leaf) for name, leaf in wanted.items()}
+            matched = _match(shapes, expected, f"{source} does not hold the weights of {network}", hint)
+            return {name: _read(file, key, source) for name, key in matched.items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(
             f"{source} is no safetensors file, or a damaged one ({error}): download or write it again."
         ) from error
-    return traverse_util.unflatten_dict(leaves)
+
+
+def torch_key(path: tuple[str, ...]) -> str:
+    """Return PyTorch's key of a leaf: a.conv.weight of ("a", "conv", "kernel"), a.bn.running_var of (..., "var")."""
+    *modules, leaf = path
+    return ".".join([*modules, _LEAVES[leaf]])
 
 
 def _key(path, backbone):
@@ -107,7 +134,7 @@ def _key(path, backbone):
             "set norm to batch or frozen_batch."
         )
     words = [word for module in modules if module != "batch" for word in module.split("_")]
-    return ".".join([*words, _LEAVES[leaf]])
+    return torch_key((*words, leaf))
 
 
 def _torch_shape(leaf):
@@ -153,7 +180,7 @@ def _check_file(path):
         raise InputError(f"There is no file {path} with pretrained weights.")
 
 
-def _match(shapes, wanted, source, backbone):
+def _match(shapes, wanted, complaint, hint):
     """Return {torchvision's key: key in the file}, given the shapes under both, or raise what does not fit."""
     prefix = _prefix(shapes, wanted)
     matched, unknown, wrong = {}, [], []
@@ -169,10 +196,7 @@ def _match(shapes, wanted, source, backbone):
     problems = {"missing": missing, "unknown": unknown, "of another shape": wrong}
     if any(problems.values()):
         listed = "; ".join(f"{len(keys)} {what} ({_first(keys)})" for what, keys in problems.items() if keys)
-        raise InputError(
-            f"{source} does not hold the weights of the backbone {backbone}: keys {listed}. "
-            "Published weights need the backbone that they are of, backbone_width 1.0 and norm batch or frozen_batch."
-        )
+        raise InputError(f"{complaint}: keys {listed}. {hint}")
     return matched
 
 

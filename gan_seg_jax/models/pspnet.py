@@ -80,7 +80,7 @@ class PSPNet(nn.Module):
         )
         features = backbone(image, train=train)
         x = self._pyramid(features["c5"], train=train)
-        logits = layers.resize_logits(self._head(x, self.channels, "head", train=train), size)
+        logits = layers.resize_logits(self._head(x, self.channels, "head", train=train, sow=True), size)
         if not self.auxiliary:
             return logits
         auxiliary = self._head(features["c4"], self.channels // 2, "auxiliary", train=train)
@@ -103,10 +103,12 @@ class PSPNet(nn.Module):
             parts.append(layers.resize(grid, size))
         return jnp.concatenate(parts, axis=-1)
 
-    def _head(self, x, channels, name, *, train):
+    def _head(self, x, channels, name, *, train, sow=False):
         options = {"norm": self.norm, "kernel_init": self.kernel_init, "dtype": self.dtype}
         x = ConvBlock(channels, **options, name=f"{name}_block")(x, train=train)
         x = nn.Dropout(self.dropout, name=f"{name}_dropout")(x, deterministic=not train)
+        if sow:
+            self.sow("intermediates", "decoder", x)
         return layers.Conv1x1(self.num_classes, kernel_init=CLASSIFIER_INIT, dtype=self.dtype, name=f"{name}_logits")(x)
 
 

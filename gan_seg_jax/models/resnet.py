@@ -68,6 +68,7 @@ class ResNet(nn.Module):
                     name=f"layer{index + 1}_{block}",
                 )(x, train=train)
             features[f"c{index + 2}"] = x
+        self.sow("intermediates", "encoder", x)
         return features
 
     def _stem(self, x, *, train):

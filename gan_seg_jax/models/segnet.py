@@ -57,12 +57,14 @@ class SegNet(nn.Module):
             size = x.shape[1:3]
             x, indices = layers.max_pool_with_indices(x)
             pools.append((indices, size))
+        self.sow("intermediates", "encoder", x)
         for level in reversed(range(len(self.channels))):
             x = layers.max_unpool(x, *pools[level])
             channels = (self.channels[level],) * (self.convs[level] - 1)
             if level > 0:
                 channels += (self.channels[level - 1],)
             x = self._stage(x, channels, f"up_{level}", train=train)
+        self.sow("intermediates", "decoder", x)
         logits = layers.Conv(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="logits")
         return logits(x).astype(jnp.float32)
 

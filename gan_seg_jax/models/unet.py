@@ -30,6 +30,8 @@ class UNet(nn.Module):
             paper's ablation).
         dropout: rate in the three innermost levels of the decoder.
         kernel_init: "he", "lecun" or a standard deviation (0.02 in pix2pix).
+        logits_init: the same for the last layer; None is as the others. 0.0 makes a network whose output is 0 at first.
+        auxiliary: whether to return a second head's logits too: a 1x1 convolution in the middle of the decoder.
         dtype: of the computation.
     """
 
@@ -41,10 +43,12 @@ class UNet(nn.Module):
     skip: str = "add"
     dropout: float = 0.0
     kernel_init: str | float = "he"
+    logits_init: str | float | None = None
+    auxiliary: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, image: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Return what the network makes of the image.
 
         Args:
@@ -52,11 +56,13 @@ class UNet(nn.Module):
             train: whether norms use the statistics of this batch, and dropout (key "dropout") is on.
 
         Returns:
-            float32 [b, h, w, num_classes], class logits.
+            float32 [b, h, w, num_classes], class logits; with `auxiliary` also {"auxiliary": logits of that head}.
 
         Raises:
             InputError: an attribute does not fit the others.
         """
+        if self.auxiliary and len(self.channels) < 2:
+            raise InputError("UNet with an auxiliary head needs at least two levels; give more channels.")
         encoder_convs = _per_level(self.encoder_convs, len(self.channels), "encoder_convs")
         decoder_convs = _per_level(self.decoder_convs, len(self.channels) - 1, "decoder_convs")
         if self.skip not in ("concat", "add", "none"):
@@ -71,6 +77,7 @@ class UNet(nn.Module):
             for index in range(encoder_convs[level]):
                 x = self._residual(x, x, f"encoder_{level}_{index}", train=train)
             features.append(x)
+        self.sow("intermediates", "encoder", x)
         for level in reversed(range(innermost)):
             skip = features[level]
             x = self._up(x, skip.shape[1:3], level, train=train)
@@ -81,8 +88,14 @@ class UNet(nn.Module):
                 x = merged
             for index in range(decoder_convs[level]):
                 x = self._residual(x, merged if index == 0 else x, f"decoder_{level}_{index}", train=train)
-        x = layers.UpConv(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="logits")(nn.relu(x))
-        return x[:, : image.shape[1], : image.shape[2]].astype(jnp.float32)
+            if self.auxiliary and level == innermost // 2:
+                head = layers.Conv1x1(self.num_classes, kernel_init=0.01, dtype=self.dtype, name="auxiliary")
+                auxiliary = layers.resize_logits(head(nn.relu(x)), image.shape[1:3])
+        self.sow("intermediates", "decoder", x)
+        init = self.kernel_init if self.logits_init is None else self.logits_init
+        x = layers.UpConv(self.num_classes, kernel_init=init, dtype=self.dtype, name="logits")(nn.relu(x))
+        logits = x[:, : image.shape[1], : image.shape[2]].astype(jnp.float32)
+        return (logits, {"auxiliary": auxiliary}) if self.auxiliary else logits
 
     def _down(self, x, level, *, normalize, train):
         x = layers.pad_to_multiple(x if level == 0 else nn.leaky_relu(x, 0.2), 2)

@@ -66,4 +66,5 @@ class VGG16(nn.Module):
             index += 1
             x = layers.max_pool(x, 2, stride=2) if vgg_pools else layers.max_pool(x, 3, stride=stage.stride, padding=1)
             features[f"c{number}"] = x
+        self.sow("intermediates", "encoder", x)
         return features

@@ -1,8 +1,11 @@
 """Backbones equal the modules of torchvision, timm and transformers with the same weights: features and gradients.
 
+Inception v3, which is never trained, equals in its features.
+
 Weights go the way of a user: written to a safetensors file by PyTorch and read by `load_backbone`.
 """
 
+import types
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -11,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_seg_jax.models import layers, stages
+from gan_seg_jax.models import inception, layers, stages
 from gan_seg_jax.models.backbones import create_backbone
 from gan_seg_jax.models.pretrained import load_backbone
 
@@ -284,6 +287,46 @@ def parity_cases():
 def test_a_backbone_equals_the_published_module(tmp_path, name, size, train):
     for what, (value, place) in compare(CASES[name], SIZES[size], tmp_path, train=train).items():
         assert value < TOLERANCE, f"{what}: {value:.1e} at {place}"
+
+
+def pool_of_fid(x, **options):
+    """Pool as the network of 2015: the last block, the only one with 2048 channels, by its maximum."""
+    pool = torch.nn.functional
+    if x.shape[1] == 2048:
+        return pool.max_pool2d(x, **options)
+    return pool.avg_pool2d(x, **options, count_include_pad=False)
+
+
+@pytest.mark.parametrize(("variant", "size"), [("torchvision", (340, 260)), ("fid", (64, 310))])
+def test_inception_equals_the_published_network(tmp_path, monkeypatch, variant, size):
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    module = torchvision.models.inception_v3(weights=None, transform_input=False, init_weights=False)
+    path = tmp_path / "weights.safetensors"
+    module.eval()  # the auxiliary classifier is in the file, as in the published one, and not in the features
+    module.aux_logits, kept = False, module.AuxLogits
+    module.AuxLogits = None
+    randomise(module, (inception.SIZE, inception.SIZE), decided=False)
+    safetensors_torch.save_file(
+        {**module.state_dict(), **{f"AuxLogits.{key}": value for key, value in kept.state_dict().items()}}, path
+    )
+    if variant == "fid":
+        stub = types.SimpleNamespace(**{**vars(torchvision.models.inception.F), "avg_pool2d": pool_of_fid})
+        monkeypatch.setattr(torchvision.models.inception, "F", stub)
+    caught = []
+    module.avgpool.register_forward_hook(lambda _, inputs, output: caught.append(output.flatten(1)))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
+    with torch.no_grad():
+        target = (inception.SIZE, inception.SIZE)
+        resized = torch.nn.functional.interpolate(
+            torch.tensor(images.transpose(0, 3, 1, 2)), target, mode="bilinear", align_corners=False
+        )
+        module.eval()(resized)
+    actual = inception.features(*inception.load_inception(str(path), variant=variant), images)
+    assert difference(actual, caught[0].numpy()) < TOLERANCE
+    (other,) = set(inception.VARIANTS) - {variant}
+    actual = inception.features(*inception.load_inception(str(path), variant=other), images)
+    assert difference(actual, caught[0].numpy()) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("size", [(8, 12), (9, 13)])

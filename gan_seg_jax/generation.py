@@ -1,0 +1,204 @@
+"""Score and show what a generator makes: as many images as a split has, compared with the split's own.
+
+Scores, in the features of a judge (`feature_space`): `frechet` (by which the best checkpoint is chosen), `kernel`,
+`precision`, `recall`; `diversity`, the mean distance of two made images over that of two real ones; `duplicates`, the
+share of made images that nearly equal another; `collapsed`, 1 where these two say that the generator makes few images
+again and again. Where it makes pairs, `judge_miou`: how well the judge, trained on real pairs, finds the mask in the
+made image, and `judge_miou_real`, the same on the real pairs. A score that needs more images than there are is None.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from gan_seg_jax import augment, metrics, panels, parallel
+from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.feature_space import Judge
+from gan_seg_jax.judging import fidelity
+from gan_seg_jax.parallel import local_rows
+from gan_seg_jax.state import AdversarialState, inference_view
+
+LEAST = {"kernel": 4, "precision_recall": 20, "collapse": 20}  # images that a score needs
+SHEET = 24  # images that the sample sheet shows
+LIMIT = 10000  # images of a split that are used at most: features lie in memory
+
+
+def make_batch(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, jax.Array]:
+    """Return what generation methods see of a batch of evaluation: images with their labels, cut to the middle.
+
+    Args:
+        stream: of `pipeline.eval_batches(..., canvas_label=True)`.
+        config: the run's config; what is larger than `crop_size` is cut, around the middle of each image.
+
+    Returns:
+        `image`, `label`, `valid` and `id` as in training, and `inside` bool [b, h, w]: what is not padding.
+    """
+    key = jax.random.key(0)  # nothing is drawn
+    stream = {**stream, "label": stream["canvas_label"]}
+    batch = augment.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
+
+    def middle(example, content):
+        start = jnp.maximum(content - jnp.array(config.crop_size), 0) // 2
+        cut = lambda x: jax.lax.dynamic_slice(x, (*start, *[0] * (x.ndim - 2)), (*config.crop_size, *x.shape[2:]))
+        shown = [jnp.arange(length) + start[axis] < content[axis] for axis, length in enumerate(config.crop_size)]
+        inside = shown[0][:, None] & shown[1][None, :]
+        return {**example, "image": cut(example["image"]), "label": cut(example["label"]), "inside": inside}
+
+    return jax.vmap(middle)(batch, stream["content"])
+
+
+def make(method: Any, state: AdversarialState, batch: dict[str, jax.Array], key: jax.Array, config: ConfigDict):
+    """Return what the method makes, {"image", maybe "label"}; as real images, it is 0 where the canvas is padding."""
+    made = method.predict(inference_view(state, key), {"labelled": batch}, key, config)
+    image = jnp.where(batch["inside"][..., None], made["image"].astype(jnp.float32), 0.0)
+    label = {"label": jnp.where(batch["inside"], made["label"], IGNORE)} if "label" in made else {}
+    return {"image": image, **label}
+
+
+class Evaluator:
+    """Scores a state by what it makes; compiled once."""
+
+    def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, judge: Judge):
+        """Prepare to make as many images as `split` has, with the batch size of the config on all devices."""
+        self._config, self._split, self._mesh, self._judge = config, split, mesh, judge
+        self._real: tuple[np.ndarray, np.ndarray] | None = None  # features and confusion of the real ones
+        whole, rows = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+
+        def look(images, label, valid):
+            label = jnp.where(valid[:, None, None], label, IGNORE)
+            counts = jnp.zeros((config.num_classes,) * 2, jnp.int32)
+            if judge.logits is not None:
+                found = jnp.argmax(judge.logits(images), axis=-1)
+                counts = metrics.confusion_matrix(label, found, num_classes=config.num_classes)
+            return judge.features(images), counts
+
+        def real(stream):
+            batch = make_batch(stream, config)
+            return look(batch["image"], batch["label"], batch["valid"])
+
+        def fake(state, stream, number):
+            batch, key = make_batch(stream, config), jax.random.fold_in(jax.random.key(config.seed), number)
+            made = make(method, state, batch, key, config)
+            label = made.get("label", jnp.full_like(batch["label"], IGNORE))
+            return look(made["image"], label, batch["valid"])
+
+        self._look_real = jax.jit(real, in_shardings=(rows,), out_shardings=(rows, whole))
+        self._look_fake = jax.jit(fake, in_shardings=(whole, rows, None), out_shardings=(rows, whole))
+
+    def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Return the scores (module docstring) of a state.
+
+        Args:
+            state: the state; averaged weights are used where there are any.
+            poll: called between batches; may raise to stop.
+        """
+        if self._real is None:
+            self._real = self._gather(lambda stream, number: self._look_real(stream), poll)
+        fake = self._gather(lambda stream, number: self._look_fake(state, stream, number), poll)
+        return scores(*self._real, *fake)
+
+    def _gather(self, look, poll) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features of all images, of all processes, and the judge's confusion matrix."""
+        features, confusion = [], 0
+        process = (jax.process_index(), jax.process_count())
+        batches = pipeline.eval_batches(self._split, self._config, process=process, canvas_label=True)
+        for number, batch in enumerate(batches):
+            if number * self._config.batch_size >= LIMIT:
+                break
+            poll()
+            batch.pop("label")  # at its own size, which nothing here needs
+            found, counts = look(parallel.place(batch, parallel.batch_sharding(self._mesh)), number)
+            features.append(local_rows(found)[batch["valid"]])
+            confusion = confusion + np.asarray(counts.addressable_data(0), np.int64)
+        return parallel.gather_rows(np.concatenate(features)), confusion
+
+
+def scores(
+    real: np.ndarray, real_confusion: np.ndarray, fake: np.ndarray, fake_confusion: np.ndarray
+) -> dict[str, float | None]:
+    """Return the scores (module docstring).
+
+    Args:
+        real: features of the real images, float [n, d], n at least 2.
+        real_confusion: int [k, k], rows are labels, columns what the judge finds in the real images.
+        fake: features of the made images, float [m, d].
+        fake_confusion: likewise of the made pairs; all zero without any.
+    """
+    statistics = []
+    for features in (real, fake):
+        statistics.append(fidelity.FeatureStatistics())
+        statistics[-1].add(features)
+    count = min(len(real), len(fake))
+    found: dict[str, float | None] = {"frechet": fidelity.frechet_distance(*statistics)}
+    enough = {name: count >= least for name, least in LEAST.items()}
+    found["kernel"] = fidelity.kernel_distance(real, fake).mean if enough["kernel"] else None
+    covered = fidelity.precision_recall(real, fake) if enough["precision_recall"] else None
+    found["precision"], found["recall"] = covered or (None, None)
+    seen = fidelity.collapse(real, fake) if enough["collapse"] else None
+    found["diversity"] = seen.diversity / seen.real_diversity if seen and seen.real_diversity > 0 else None
+    found["duplicates"] = seen.duplicates if seen else None
+    found["collapsed"] = float(seen.collapsed) if seen else None
+    for name, confusion in (("judge_miou", fake_confusion), ("judge_miou_real", real_confusion)):
+        names = [str(number) for number in range(len(confusion))]
+        found[name] = metrics.scores(confusion, names)["miou"] if np.any(confusion) else None
+    return found
+
+
+class SampleSheet:
+    """Draws what a state makes of the first images of a split: pairs where it makes pairs, else a grid of images."""
+
+    def __init__(self, method: Any, config: ConfigDict, split: Split):
+        """Read the images."""
+        self._config = config
+        rows = np.linspace(0, len(split) - 1, SHEET).astype(int).tolist()
+        canvas, box = pipeline.eval_canvas(split, config), tuple(split.sizes().max(axis=0).tolist())
+        examples = [pipeline.eval_example(split, row, canvas, box, config.resize, canvas_label=True) for row in rows]
+        self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+        def step(state, stream):
+            batch = make_batch(stream, config)
+            return batch, make(method, state, batch, jax.random.key(config.seed), config)
+
+        self._step = jax.jit(step)
+
+    def __call__(self, state: AdversarialState) -> np.ndarray:
+        """Return the picture, uint8 [H, W, 3]."""
+        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
+        batch, made = jax.device_get(self._step(local, self._stream))
+        columns = {}
+        if "label" in made and np.array_equal(made["label"], batch["label"]):  # made of the split's own masks
+            columns["real"] = to_uint8(batch["image"])
+        columns["made"] = to_uint8(made["image"])
+        if "label" in made:
+            columns["mask"] = panels.colorize(made["label"], self._config.class_colors)
+        return panels.image_grid(columns)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Return images in [-1, 1] as uint8."""
+    return np.clip(np.rint(127.5 * (np.asarray(image, np.float32) + 1.0)), 0, 255).astype(np.uint8)
+
+
+def batches(method: Any, config: ConfigDict, split: Split, state: AdversarialState, seed: int) -> Iterator[dict]:
+    """Yield batches of what a state makes, without end: {"image": uint8 [b, h, w, 3], maybe "label": [b, h, w]}.
+
+    Methods that paint label maps go through those of `split`, again and again, with other draws each time.
+    """
+
+    def step(state, stream, number):
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        return make(method, state, make_batch(stream, config), key, config)
+
+    step, number = jax.jit(step), 0
+    while True:
+        for stream in pipeline.eval_batches(split, config, canvas_label=True):
+            valid = stream["valid"]
+            made = jax.device_get(step(state, stream, number))
+            yield {"image": to_uint8(made["image"])[valid], **{k: v[valid] for k, v in made.items() if k == "label"}}
+            number += 1

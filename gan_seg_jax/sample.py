@@ -1,0 +1,93 @@
+"""Make images, or pairs of images and masks, with a trained generator.
+
+    python -m gan_seg_jax.sample --workdir=DIR --output=FOLDER --count=N [--seed=0] [--checkpoint=best|latest|STEP]
+
+FOLDER gets train/images/ID.png, a sheet samples.png and, where the generator makes pairs, train/masks/ID.png and
+classes.txt: a folder set, to train on by itself (--config.dataset=folder) or beside real pairs
+(--config.synthetic.folder). provenance.json says which images the generator was trained on. Methods that paint label
+maps go through those of the data set's training split, again and again, with other draws each time.
+"""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from gan_seg_jax import commands, generation, panels
+from gan_seg_jax.data import pipeline, provenance
+from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference import Run, load_run
+
+SHEET = 24  # images on the sheet
+
+
+def make(run: Run, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield (image uint8 [h, w, 3], mask uint8 [h, w] of class ids or None), without end."""
+    dataset = pipeline.open_dataset(run.config)
+    pipeline.resolve_classes(run.config, dataset)
+    for batch in generation.batches(run.method, run.config, dataset.splits["train"], run.state, seed):
+        masks = batch["label"].astype(np.uint8) if "label" in batch else itertools.repeat(None)
+        yield from zip(batch["image"], masks, strict=False)
+
+
+def write(output: Path, number: int, image: np.ndarray, mask: np.ndarray | None) -> None:
+    """Write an image and its mask as number `number` of a folder set.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    for folder, array in (("images", image), ("masks", mask)):
+        if array is None:
+            continue
+        path = output / "train" / folder / f"made-{number:06d}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def classes_text(info: DatasetInfo) -> str:
+    """Return the contents of classes.txt: id, name and colour of each class, and the ignore label."""
+    rows = zip(range(info.num_classes), info.class_names, info.class_colors, strict=True)
+    lines = [f"{number} {name} {red} {green} {blue}" for number, name, (red, green, blue) in rows]
+    return "\n".join(["# id name R G B", *lines, f"{IGNORE} ignore 0 0 0"]) + "\n"
+
+
+def main() -> None:
+    """Run the command."""
+    values = flags.FLAGS
+    workdir, output = Path(commands.required("workdir")), Path(commands.required("output"))
+    if values.count < 1:
+        raise InputError(f"--count is {values.count}; expected 1 or more.")
+    if (output / "train").exists():
+        raise InputError(f"{output} holds images already; name another --output.")
+    run = load_run(workdir, values.checkpoint)
+    if run.method.TASK != "generation":
+        raise InputError(f"{workdir} is a run of {run.config.method}, which makes no images; see predict.")
+    shown: list[tuple[np.ndarray, np.ndarray | None]] = []
+    for number, (image, mask) in enumerate(itertools.islice(make(run, values.seed), values.count)):
+        write(output, number, image, mask)
+        if len(shown) < SHEET:
+            shown.append((image, mask))
+    columns = {"image": np.stack([image for image, _ in shown])}
+    if shown[0][1] is not None:
+        columns["mask"] = panels.colorize(np.stack([mask for _, mask in shown]), run.config.class_colors)
+        info = DatasetInfo(run.config.dataset, run.config.class_names, run.config.class_colors)
+        (output / "classes.txt").write_text(classes_text(info))
+    Image.fromarray(panels.image_grid(columns)).save(output / "samples.png")
+    provenance.copy(workdir, output)
+    print(f"{values.count} {'images' if shown[0][1] is None else 'pairs'} in {output}/train, some in samples.png")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of the run.")
+    flags.DEFINE_string("output", None, "Folder for what is made; it must not hold any yet.")
+    flags.DEFINE_integer("count", 16, "How many.")
+    flags.DEFINE_integer("seed", 0, "Of the draws: the same seed makes the same images.")
+    flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
+    commands.run(main, __doc__)

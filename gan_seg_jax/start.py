@@ -1,0 +1,118 @@
+"""What a run starts from: weights, pre-trained or of other runs, and the checks before the first step."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_seg_jax import checkpoint, parallel, workdirs
+from gan_seg_jax.data import pipeline, provenance
+from gan_seg_jax.data.catalog import Dataset
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference import example_batch, make_predictor
+from gan_seg_jax.models import pretrained
+from gan_seg_jax.optimizers import create_optimizers
+from gan_seg_jax.state import AdversarialState, create_state, init_variables
+
+TRAINING_DATA = "training_data"  # in a checkpoint's meta: the digest of what a generator has seen
+
+
+def training_data(
+    method: Any, config: ConfigDict, dataset: Dataset, workdir: Path, *, fresh: bool = True
+) -> str | None:
+    """Keep made images from bringing in what may not be trained on.
+
+    Args:
+        method: the method.
+        config: the run's config.
+        dataset: its data.
+        workdir: its folder.
+        fresh: as in `initial_state`; where the run has begun, all this was looked at then.
+
+    Returns:
+        The digest of what the run's generator sees (`provenance.claim`), for its checkpoints; None without any.
+
+    Raises:
+        InputError: a generator or a folder of made pairs has seen other images than this run's training split.
+    """
+    origins = {role: workdirs.source(config, workdir, role) for role in config.init}
+    origins = {role: origin for role, origin in origins.items() if origin not in ("", "random")}
+    if origins and not fresh:
+        return provenance.digest(workdir)
+    digests = {origin: checkpoint.load_checkpoint(origin)[1].get(TRAINING_DATA) for origin in origins.values()}
+    if method.TASK == "generation":
+        write = parallel.is_first_process()
+        return provenance.claim(workdir, [dataset.splits["train"]], digests, write=write)
+    generates = config.method == "augmentation" and "generator" in origins
+    made = {origins["generator"]: digests[origins["generator"]]} if generates else {}
+    if config.synthetic.folder:
+        made[config.synthetic.folder] = None
+    provenance.check(dataset, made)
+    return None
+
+
+def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool = True) -> AdversarialState:
+    """Return the state before the first step.
+
+    Args:
+        method: the method.
+        config: the run's config.
+        workdir: the run's folder, where prior runs are.
+        fresh: fill in the roles that the config takes from other runs and the pre-trained backbones; False where a
+            checkpoint replaces them anyway, so that a run goes on when their files are gone.
+
+    Raises:
+        InputError: a role that moves in no phase has nothing to start from, or weights do not fit.
+    """
+    modules = method.build(config)
+    variables = dict(init_variables(method, modules, example_batch(method.STREAMS, config), config, config.seed))
+    optimizers = create_optimizers(config)
+    for role in modules:
+        source = workdirs.source(config, workdir, role)
+        if source and source != "random":
+            if not fresh:
+                continue
+            stored = checkpoint.restore_networks(source, (role,))[role]
+            variables[role] = checkpoint.fill(
+                variables[role], checkpoint.flatten(stored), origin=f"The {role} of {source}"
+            )
+        elif role not in optimizers and source != "random":
+            raise InputError(
+                f"{role} moves in no phase, so it needs weights: set config.init.{role} to the folder of a run, or to "
+                "random."
+            )
+    if fresh:
+        variables |= _pretrained(variables, config)
+    ema_roles = frozenset(role for role in optimizers if config.ema_decay > 0 and config.networks[role].ema)
+    return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=ema_roles)
+
+
+def _pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+    """Return the variables of each role whose backbone has pre-trained weights, with these in place."""
+    loaded = {}
+    for role, source in config.pretrained.items():
+        if not source:
+            continue
+        if config.init[role] not in ("", "random"):
+            raise InputError(f"config.init.{role} and config.pretrained.{role} are both set; choose one of them.")
+        network = config.networks[role]
+        if "backbone" not in network:
+            raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
+        loaded[role] = pretrained.load_backbone(source, variables[role], backbone=network.backbone)
+    return loaded
+
+
+def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
+    """Trace what validation will do, so that a canvas that a network cannot take is named before training."""
+    if method.TASK != "segmentation":
+        return  # others see what training sees
+    canvas = pipeline.eval_canvas(dataset.splits["val"], config)
+    shape = lambda *size, dtype=np.int32: jax.ShapeDtypeStruct((1, *size), dtype)
+    stream = {
+        "image": shape(*canvas, 3, dtype=np.uint8), "content": shape(2), "size": shape(2), "id": shape(),
+        "valid": shape(dtype=np.bool_),
+    }  # fmt: skip
+    predict = make_predictor(method, config)
+    jax.eval_shape(lambda state, stream: predict(state, stream, canvas), state, stream)
