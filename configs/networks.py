@@ -65,6 +65,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "rates": (6, 12, 18, 24),  # of the branches, in pixels of the feature map
         "channels": 0,  # of fc6 and fc7 of each branch (the paper's VGG-16: 1024); 0 is one convolution a branch
         "legacy_two_branches": False,  # only the first two rates act, as in the released code of AdvSemiSeg
+        "auxiliary": False,  # another pyramid, on c4, whose loss counts config.losses.auxiliary_weight
     },
     "deeplabv3": _DEEPLAB,
     "deeplabv3plus": {

@@ -36,7 +36,8 @@ def prepare(
 
     Args:
         stream: `image` uint8 [b, H, W, 3] canvas; `label` uint8 [b, H, W], 255 = ignore and padding; `content` int32
-            [b, 2], height and width that the image occupies, top-left; `valid` bool [b]; `id` int32 [b].
+            [b, 2], height and width that the image occupies, top-left; `valid` bool [b]; `id` int32 [b]; and, of
+            pairs, `target` uint8 [b, H, W, 3], which has the image's geometry and keeps its colours.
         key: a PRNG key; not used unless `train`.
         crop_size: height and width (h, w) of a training crop (static).
         options: static fields. Geometry: `flip_horizontal`, `flip_vertical`, `transpose` (bool; each with
@@ -48,8 +49,9 @@ def prepare(
         train: True draws crop, geometry and colour. False draws nothing and keeps the whole canvas.
 
     Returns:
-        `image` float32 [b, h, w, 3] in [-1, 1], 0 (mid grey) outside the content; `label` int32 [b, h, w], 255
-        outside the content; `valid` and `id` as they came. h, w is the canvas where `train` is False.
+        `image` float32 [b, h, w, 3] in [-1, 1], 0 (mid grey) outside the content, and `target` if there is one;
+        `label` int32 [b, h, w], 255 outside the content; `valid` and `id` as they came. h, w is the canvas where
+        `train` is False.
 
     Raises:
         InputError: an option or the crop size is out of range.
@@ -57,6 +59,9 @@ def prepare(
     image, label, content = stream["image"], stream["label"], stream["content"]
     chex.assert_rank([image, label, content], [4, 3, 2])
     chex.assert_equal_shape_prefix([image, label], 3)
+    paired = "target" in stream
+    if paired:
+        image = jnp.concatenate([image, stream["target"]], axis=-1)  # one image of six channels: the same geometry
     inside = _content_mask(content, image.shape[1:3])
     if train:
         check_options(crop_size, options)
@@ -68,11 +73,28 @@ def prepare(
             crop = jax.vmap(lambda *arrays: _crop(*arrays, crop_size=crop_size, options=options))
             image, label, inside = crop(image, label, content, keys[:, 0])
     image = (2.0 * image.astype(jnp.float32) - 255.0) / 255.0  # in this form 0 and 255 are -1 and 1 exactly
+    image, target = image[..., :3], image[..., 3:]
     if train:
         image = jax.vmap(lambda *arrays: color_jitter(*arrays, options=options))(image, inside, keys[:, 1])
-    image = jnp.where(inside[..., None], image, 0.0)
+    image, target = (jnp.where(inside[..., None], x, 0.0) for x in (image, target))
     label = jnp.where(inside, label.astype(jnp.int32), IGNORE)
-    return {"image": image, "label": label, "valid": stream["valid"], "id": stream["id"]}
+    pair = {"target": target} if paired else {}
+    return {"image": image, **pair, "label": label, "valid": stream["valid"], "id": stream["id"]}
+
+
+def shown(image: jax.Array) -> jax.Array:
+    """Tell which pixels of an image, as `prepare` returns it, show it: padding is exactly 0 there.
+
+    For images without labels, whose label cannot tell padding. No pixel of 8 bits becomes 0 (2 x - 255 is odd); only
+    where zoom or colour jitter make new values may one be taken for padding, by a coincidence of three channels.
+
+    Args:
+        image: float32 [b, h, w, 3].
+
+    Returns:
+        bool [b, h, w].
+    """
+    return jnp.any(image != 0.0, axis=-1)
 
 
 def check_options(crop_size: tuple[int, int], options: Any) -> None:
@@ -178,7 +200,7 @@ def _crop(
     """Zoom, crop and flip one image and its label by the same draw.
 
     Args:
-        image: uint8 [H, W, 3].
+        image: uint8 [H, W, c].
         label: uint8 [H, W].
         content: int32 [2].
         key: a PRNG key.
@@ -186,7 +208,7 @@ def _crop(
         options: as in `prepare`.
 
     Returns:
-        image, uint8 (exact pixels) or, where the options scale, float32 in 0..255 [h, w, 3]; label uint8 [h, w];
+        image, uint8 (exact pixels) or, where the options scale, float32 in 0..255 [h, w, c]; label uint8 [h, w];
         inside bool [h, w].
     """
     flips_key, window_key = jax.random.split(key)

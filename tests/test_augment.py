@@ -267,6 +267,21 @@ def test_colour_changes_the_image_alone():
     assert np.abs(coloured["image"]).max() <= 1.0
 
 
+@pytest.mark.parametrize("geometry", [{}, _GEOMETRY], ids=["plain", "geometry"])
+@pytest.mark.parametrize("crop_size", [(24, 24), (16, 16)], ids=str)
+def test_a_target_has_the_geometry_of_its_image_and_its_own_colours(geometry, crop_size):
+    stream = _stream(3, size=(24, 24), content=(20, 22))
+    paired = stream | {"target": 255 - stream["image"]}
+    found = _prepare(paired, crop_size, _options(**geometry))
+    np.testing.assert_allclose(found["target"], -found["image"], atol=1e-5)
+    jittered = _prepare(paired, crop_size, _options(**geometry, **_COLOUR))
+    np.testing.assert_allclose(jittered["target"], found["target"], atol=1e-5)
+    assert np.any(jittered["image"] != found["image"])
+    alone = _prepare(stream, crop_size, _options(**geometry))
+    assert "target" not in alone
+    np.testing.assert_allclose(alone["image"], found["image"], atol=1e-5)
+
+
 def test_contrast_ignores_padding():
     stream = _stream(11, content=(12, 16))
     cut = stream | {name: stream[name][:, :12, :16] for name in ("image", "label")}

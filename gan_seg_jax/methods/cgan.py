@@ -1,18 +1,24 @@
 """A conditional GAN that segments: pix2pix from photograph to class map.
 
 Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
-The generator G maps an image x to class logits; the discriminator D sees the image with the one-hot truth y or with
-softmax(G(x)) and scores patches. Each descends
+The generator G maps an image x to a map m(x); the discriminator D sees it, or the true map y, with the image and scores
+patches. Each descends
 
-    L_D = 1/2 [ loss(D(x, y), real) + loss(D(x, softmax G(x)), fake) ]
-    L_G = w_adv loss(D(x, softmax G(x)), real) + S(G(x), y),   S = w_L1 mean|softmax G(x) - y| + w_CE CE(G(x), y) + ...
+    L_D = 1/2 [ loss(D(x, y), real) + loss(D(x, m(x)), fake) ]
+    L_G = w_adv loss(D(x, m(x)), real) + S(G(x), y)
 
-where S is the weighted sum of `config.losses.weights`; auxiliary heads of the generator add auxiliary_weight times S
-of their own and are not shown to the discriminator.
+`config.output` says what the maps are:
+    probabilities   m = softmax(G(x)), y one-hot; S is the weighted sum of `config.losses.weights`
+    colors          m = tanh(G(x)), three channels, y the colours of the classes; S = w_l1 mean|m - y| + w_mse
+                    mean(m - y)^2, and the nearest colour is the class (the paper's form)
+Auxiliary heads of the generator add auxiliary_weight times S of their own and are not shown to the discriminator. With
+`config.losses.conditional` False D does not see x: L_GAN(D(y), D(m(x))), the paper's GAN against its cGAN. Noise enters
+as the generator's dropout alone, as in the paper.
 
-Differences from the paper: the map has a channel per class instead of three colours (L1 between palette colours is no
-distance between classes); terms besides L1 may be added (none in `configs/cgan_seg.py:paper`). Pixels without a label
-are zero in the real and in the fake map alike, so that they tell the discriminator nothing.
+Differences from the paper: by default the map has a channel per class instead of three colours, since L1 between
+colours is no distance between classes; terms besides L1 may be added (none in `configs/cgan_seg.py:paper`); dropout and
+batch statistics are off when a trained network is used. Pixels without a label are zero in the real and in the fake map
+alike, so that they tell the discriminator nothing.
 """
 
 from typing import Any
@@ -20,66 +26,81 @@ from typing import Any
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax.losses import adversarial, segmentation
+from gan_seg_jax import game
+from gan_seg_jax.errors import unknown
+from gan_seg_jax.losses import adversarial, colors, segmentation
 from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+OUTPUTS = ("probabilities", "colors")
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return generator and discriminator.
 
     Raises:
-        InputError: `config.losses.adversarial` is unknown.
+        InputError: an option of the game or the output is unknown, or colours cannot stand for the classes.
     """
-    adversarial.create(config.losses.adversarial)
+    game.check(config)
+    if config.output not in OUTPUTS:
+        raise unknown("output", config.output, OUTPUTS)
+    channels = config.num_classes
+    if config.output == "colors":
+        colors.check_differences(config.losses.weights)
+        channels = _palette(config).shape[1]
     networks = config.networks
     return {
-        "generator": build_network(networks.generator, dtype=config.dtype, num_classes=config.num_classes),
+        "generator": build_network(networks.generator, dtype=config.dtype, num_classes=channels),
         "discriminator": build_network(networks.discriminator, dtype=config.dtype),
     }
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the generator returns: class logits [b, h, w, k], or a pair of them and those of auxiliary heads."""
+    """Return what the generator returns: G(x) [b, h, w, c], or a pair of it and of auxiliary heads."""
     del rng, config
     return nets.apply("generator", batch["labelled"]["image"])
 
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
-    del rng
     image, label = batch["labelled"]["image"], batch["labelled"]["label"]
     known = segmentation.known(label, config.num_classes)
-    real = segmentation.one_hot(label, config.num_classes)
-    logits, heads = split_heads(outputs)
-    fake = jax.nn.softmax(logits) * known[..., None]
-    real_scores, nets = nets.apply("discriminator", image, real)
-    fake_scores, nets = nets.apply("discriminator", image, fake, update=False)
-
-    gan = adversarial.create(config.losses.adversarial)
-    adversarial_term = gan.generator(fake_scores, real_scores=real_scores)
-    supervised, terms = with_heads(logits, heads, label, config.losses)
-    generator = config.losses.adversarial_weight * adversarial_term + supervised
-    metrics = {
-        **terms,
-        "adversarial": adversarial_term,
-        "discriminator_accuracy": adversarial.accuracy(real_scores, fake_scores, threshold=gan.threshold),
-    }
+    made, heads = split_heads(outputs)
+    if config.output == "colors":
+        real, fake, heads = colors.paint(label, _palette(config)), jnp.tanh(made), jax.tree.map(jnp.tanh, heads)
+        supervised, terms = colors.with_heads(fake, heads, real, known, config.losses)
+    else:
+        real, fake = segmentation.one_hot(label, config.num_classes), jax.nn.softmax(made)
+        supervised, terms = with_heads(made, heads, label, config.losses)
+    fake = fake * known[..., None]
+    played = game.play(nets, _seen(image, real, config), _seen(image, fake, config), rng, config)
+    generator = config.losses.adversarial_weight * played.generator + supervised
     return LossOutput(
-        {"discriminator": gan.discriminator(real_scores, fake_scores), "generator": generator}, nets, metrics
-    )
+        {"discriminator": played.discriminator, "generator": generator},
+        played.nets, {**terms, **played.metrics}, played.accept,
+    )  # fmt: skip
+
+
+def _palette(config: ConfigDict) -> jax.Array:
+    return colors.palette(config.class_colors, config.num_classes)
+
+
+def _seen(image: jax.Array, mask: jax.Array, config: ConfigDict) -> game.Seen:
+    """Return what the discriminator sees of an image and a map."""
+    return game.Seen(images=(image,) if config.losses.conditional else (), maps=(mask,))
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
-    """Return class logits [b, h, w, k]."""
+    """Return class logits [b, h, w, k]; of colours, those of the nearest class colour (`colors.color_logits`)."""
     outputs, _ = forward(nets, batch, rng, config)
-    return split_heads(outputs)[0]
+    made = split_heads(outputs)[0]
+    return colors.color_logits(jnp.tanh(made), _palette(config)) if config.output == "colors" else made
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
@@ -88,8 +109,10 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
     Args:
         nets: a view in inference mode.
         image: [b, h, w, 3] in [-1, 1].
-        mask: class probabilities [b, h, w, k].
+        mask: class probabilities [b, h, w, k]; where maps are colours, it is shown their mean colour.
         config: the run's config.
     """
-    scores, _ = nets.apply("discriminator", image, mask)
+    shown = mask @ _palette(config) if config.output == "colors" else mask
+    seen = _seen(image, shown, config)
+    scores, _ = nets.apply("discriminator", *seen.images, *seen.maps)
     return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))

@@ -1,0 +1,131 @@
+"""Images made of noise, or images and their masks: DCGAN.
+
+Papers: Radford et al., Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks,
+ICLR 2016, arXiv:1511.06434; wgan: Gulrajani et al., Improved Training of Wasserstein GANs, NIPS 2017, arXiv:1704.00028.
+Command: python -m gan_seg_jax.main --config=configs/dcgan.py
+Words behind the colon: joint (image and mask of one noise vector); dense (no convolutions, the first GANs' form); wgan
+(Wasserstein loss with gradient penalty); paper (DCGAN's widths, noise, batch and statistics, for an accelerator and
+data of the user's: python -m gan_seg_jax.main --config=configs/dcgan.py:paper --config.dataset=folder
+--config.data_dir=FOLDER); smoke. They combine, but for paper with dense or wgan.
+Larger images: --config.crop_size="(128, 128)" --config.canvas_size="(144, 192)" and one more number in
+--config.networks.generator.channels for each doubling, so that the first map stays 4x4.
+Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR).
+Cost and score:
+Controls: --config.losses.adversarial_weight=0.0 --config.losses.mse_weight=1.0 makes the mean image, which is what the
+MSE of some articles asks for.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, supervised_seg
+from gan_seg_jax.errors import InputError
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Return the config.
+
+    Raises:
+        InputError: an unknown word, or words that exclude each other.
+    """
+    chosen = common.words(arg, ("joint", "dense", "wgan", "paper", "smoke"))
+    if "paper" in chosen and chosen & {"dense", "wgan"}:
+        raise InputError("The config's words 'dense' and 'wgan' change what 'paper' fixes; leave one of them out.")
+    config = common.get_config()
+    config.method = "unconditional"
+    config.phases = ((1, (("discriminator",), ("generator",))),)
+    config.steps = 2000
+    config.batch_size = 32
+    config.canvas_size, config.crop_size = (72, 96), (64, 64)
+    config.eval_every = config.checkpoint_every = config.samples_every = 500
+    config.baselines = ()  # they segment
+    config.ema_decay = 0.99
+    config.noise = ConfigDict(
+        {
+            "distribution": "normal",  # normal | uniform (-1 to 1) | truncated_normal
+            "size": 100,  # numbers an image is made of
+            "truncation": 2.0,  # largest absolute value, of truncated_normal only
+        }
+    )
+    _networks(config, chosen)
+    config.init.generator = config.init.discriminator = ""
+    common.game(config, weight=1.0)
+    config.losses.mse_weight = 0.0  # of the mean squared difference of G(z) and the batch's images; see the method
+    config.optimizers.generator = common.adam()
+    config.optimizers.discriminator = common.adam()
+    if "wgan" in chosen:
+        _wgan(config)
+    if "paper" in chosen:
+        _paper(config)
+    judge = supervised_seg.get_config("smoke" if "smoke" in chosen else None)
+    judge.baselines = ()
+    if "smoke" in chosen:
+        common.shrink(config)
+    else:
+        judge.steps = 500
+    config.prior_runs.judge = judge
+    return config
+
+
+def _networks(config: ConfigDict, chosen: set[str]) -> None:
+    """Set both networks; their sizes suit a few processor cores."""
+    heads = "joint" if "joint" in chosen else "image"
+    if "dense" in chosen:
+        config.networks.generator = ConfigDict(
+            {
+                "name": "dense_generator",
+                "hidden": (256, 512, 1024),  # widths
+                "norm": "batch",  # batch | group | none
+                "kernel_init": "he",  # he | lecun | a standard deviation; so below
+                "heads": heads,  # image | joint
+                "ema": True,
+            }
+        )
+        config.networks.discriminator = ConfigDict(
+            {"name": "dense_discriminator", "hidden": (512, 256), "norm": "none", "kernel_init": "he", "ema": False}
+        )
+        return
+    config.networks.generator = ConfigDict(
+        {
+            "name": "dcgan_generator",
+            "channels": (256, 128, 64, 32),  # of the projected map and of each block but the last; each doubles
+            "upsample": "transposed",  # transposed | resize (nearest neighbour and a 3x3 convolution)
+            "norm": "batch",  # batch | instance | group | none
+            "kernel_init": 0.02,
+            "heads": heads,
+            "ema": True,
+        }
+    )
+    config.networks.discriminator = ConfigDict(
+        {
+            "name": "dcgan_discriminator",
+            "channels": 32,  # of the first layer; doubled by each
+            "layers": 4,  # of stride 2
+            "norm": "batch",  # batch | instance | group | spectral | none
+            "kernel_init": 0.02,
+            "ema": False,
+        }
+    )
+
+
+def _wgan(config: ConfigDict) -> None:
+    """Set the Wasserstein game: a critic that is kept near its best, without a norm that ties examples together."""
+    config.losses.adversarial = "wasserstein"
+    config.losses.gradient_penalty = 5.0  # the paper's 10: halves are averaged here
+    config.penalty_every = 1
+    config.networks.discriminator.norm = "none"
+    # The paper's 5 critic steps keep the estimate of the distance good; here 3, which small nets follow as fast.
+    config.rounds = 3
+    config.steps = 2000
+    for role in ("generator", "discriminator"):
+        config.optimizers[role] = common.adam(learning_rate=1e-4, beta1=0.0, beta2=0.9)
+
+
+def _paper(config: ConfigDict) -> None:
+    """Set DCGAN's widths and recipe."""
+    config.networks.generator.channels = (1024, 512, 256, 128)
+    config.networks.discriminator.channels = 64
+    config.noise.distribution = "uniform"
+    config.batch_size = 128
+    config.steps = 100_000
+    config.eval_every = config.checkpoint_every = config.samples_every = 5000
+    config.ema_decay = 0.0

@@ -1,0 +1,116 @@
+"""A segmenter with labels of one domain, adapted to another by a discriminator of its output.
+
+Tsai, Hung, Schulter, Sohn, Yang, Chandraker: Learning to Adapt Structured Output Space for Semantic Segmentation
+(AdaptSegNet), CVPR 2018, arXiv:1802.10349. With (x, y) an image and label of the source, u an image of the target, S
+the segmenter's logits and p = softmax(S(.)), for each level i (1 the segmenter's logits, 2 its auxiliary head):
+
+    L_Di = 1/2 [ loss(D_i(p_i(x)), real) + loss(D_i(p_i(u)), fake) ]
+    L_S  = supervised(S_1(x), y) + auxiliary_weight supervised(S_2(x), y)
+           + adversarial_weight loss(D_1(p_1(u)), real) + adversarial_weight_aux loss(D_2(p_2(u)), real)
+
+*Real is the source*: predictions on the source are what those on the target should look like, and the segmenter is
+moved by its predictions on the target alone (a relativistic loss, which compares the two, moves it by both). The second
+level plays where the config has a role `discriminator_aux`. A discriminator sees probabilities only, no image. What is
+padding or void in the source's label, and what is padding in the target's image, is zero in both maps, row by row.
+
+Differences from the paper and its code: the source is 0 and the target 1 there, which is the same game. Its least
+squares have no factor 1/2 in the segmenter's term: its weight 0.01 is `adversarial=least_squares,
+adversarial_weight=0.02` here. Both domains pass through the segmenter one after the other, each normalised by its own
+statistics in training, as in the code; but the running statistics, which count when the target is segmented, are the
+target's (`config.statistics = "target"`; the code's are of both: "both"). That alone adapts a network with BatchNorm:
+the control lambda0 shows by how much.
+"""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from gan_seg_jax import augment, game
+from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.losses import adversarial, segmentation
+from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.state import LossOutput, Networks, fold_name
+
+TASK = "segmentation"
+STREAMS = ("labelled", "target")
+STATISTICS = ("target", "both")
+LEVELS = {"discriminator": "", "discriminator_aux": "auxiliary"}  # role -> the head whose maps it sees; "" the main one
+
+
+def build(config: ConfigDict) -> dict[str, nn.Module]:
+    """Return the segmenter, and a discriminator for each level that the config has.
+
+    Raises:
+        InputError: an unknown loss, an unknown choice of statistics, or penalties that would never be due.
+    """
+    game.check(config)
+    if config.statistics not in STATISTICS:
+        raise unknown("statistics", config.statistics, STATISTICS)
+    networks = config.networks
+    segmenter = build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes)
+    judges = {role: build_network(networks[role], dtype=config.dtype) for role in LEVELS if role in networks}
+    return {"segmenter": segmenter, **judges}
+
+
+def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
+    """Return what the segmenter makes of the source and of the target: logits, or pairs with auxiliary heads."""
+    del rng
+    source, nets = nets.apply("segmenter", batch["labelled"]["image"], update=config.statistics == "both")
+    target, nets = nets.apply("segmenter", batch["target"]["image"])
+    return (source, target), nets
+
+
+def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+    """Return the losses of all networks (module docstring).
+
+    Raises:
+        InputError: there is a second discriminator, but the segmenter has no auxiliary head.
+    """
+    options, label = config.losses, batch["labelled"]["label"]
+    (logits, heads), (target_logits, target_heads) = map(split_heads, outputs)
+    source, target = {"": logits, **heads}, {"": target_logits, **target_heads}
+    loss, metrics = with_heads(logits, heads, label, options)
+    values, accept = {}, {}
+    both = (segmentation.known(label, config.num_classes) & augment.shown(batch["target"]["image"]))[..., None]
+    weights = {"discriminator": options.adversarial_weight, "discriminator_aux": options.adversarial_weight_aux}
+    for role, head in LEVELS.items():
+        if role not in config.networks:
+            continue
+        if head not in source:
+            raise InputError(
+                f"config.networks.{role} judges an auxiliary head, but {config.networks.segmenter.name} has none; use "
+                "the config's word multi with unet, deeplabv2 or pspnet."
+            )
+        real, fake = (game.Seen(maps=(jax.nn.softmax(maps[head]) * both,)) for maps in (source, target))
+        outcome = game.play(nets, real, fake, fold_name(rng, role), config, role=role)
+        nets = outcome.nets
+        values[role] = outcome.discriminator
+        loss += weights[role] * outcome.generator
+        metrics |= outcome.metrics
+        accept |= outcome.accept
+    return LossOutput({**values, "segmenter": loss}, nets, metrics, accept)
+
+
+def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
+    """Return class logits [b, h, w, k]."""
+    del rng, config
+    outputs, _ = nets.apply("segmenter", batch["labelled"]["image"])
+    return split_heads(outputs)[0]
+
+
+def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
+    """Return how much each patch looks like the source [b, h', w'], for pictures: 0 target, 1 source.
+
+    Args:
+        nets: a view in inference mode.
+        image: [b, h, w, 3] in [-1, 1]; the discriminator does not see it.
+        mask: class probabilities [b, h, w, k].
+        config: the run's config.
+    """
+    del image
+    scores, _ = nets.apply("discriminator", mask)
+    return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))

@@ -1,0 +1,113 @@
+"""A segmenter trained on real pairs and on pairs that a generator makes.
+
+The generator G is frozen and comes from another run. Of every batch, the first round(share b) rows are replaced by made
+pairs (`config.synthetic.share`), and the segmenter S descends the supervised loss of what is then in the batch,
+
+    L_S = supervised(S(x'), y'),   (x', y') = made rows, then real rows.
+
+Two kinds of generator, told by its network:
+    painter (`synthesis`)   x' = G(y, z), y' = y: the replaced rows' own masks, painted anew. So no batch holds a real
+                            image beside its repetition, and the masks are those of the run without made pairs.
+    joint (`unconditional`) (x', p) = G(z), y' = argmax p.
+Every arm takes as many steps and sees as many images; share 0 repeats the real data instead.
+
+Painted images are 0 (mid grey) where their mask is unknown, as padding is in real ones: G was judged on nothing there.
+Augmentation of the batch comes first, so masks are painted as they are seen; colours are then those of G.
+
+What this is worth depends on what G has seen: images that the segmenter may not use must not come in through it.
+`data.provenance` refuses such a G. After Bowles et al. 2018 (arXiv:1810.10863), who mix pairs of an unconditional GAN
+with real ones; painting the real masks is the cheaper half of Sushko et al. 2021 (arXiv:2012.04781) and its kin.
+"""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gan_seg_jax import makers
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.losses import segmentation
+from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.state import LossOutput, Networks
+
+TASK = "segmentation"
+STREAMS = ("labelled",)
+
+
+def build(config: ConfigDict) -> dict[str, nn.Module]:
+    """Return the segmenter and, where the config has one, the generator.
+
+    Raises:
+        InputError: the generator makes no pairs, or share, folder and generator do not fit together.
+    """
+    share, networks = config.synthetic.share, config.networks
+    modules = {"segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes)}
+    if "generator" not in networks:
+        return modules
+    if config.synthetic.folder:
+        raise InputError(
+            f"synthetic.folder is {config.synthetic.folder!r} and there is a generator, too; give the folder to "
+            "configs/augment_seg.py:repeat or to any other config, or leave it out."
+        )
+    if share > 0 and _made_rows(config.batch_size, share) == 0:
+        raise InputError(
+            f"synthetic.share is {share}, which is no whole image of a batch of {config.batch_size}; raise either."
+        )
+    return {**modules, "generator": makers.build_generator(config)}
+
+
+def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[tuple[Any, jax.Array], Networks]:
+    """Return what the segmenter returns of the mixed batch, and the labels of that batch, int32 [b, h, w]."""
+    image, label, nets = mixed(nets, batch["labelled"]["image"], batch["labelled"]["label"], rng, config)
+    outputs, nets = nets.apply("segmenter", image)
+    return (outputs, label), nets
+
+
+def mixed(
+    nets: Networks, image: jax.Array, label: jax.Array, rng: chex.PRNGKey, config: ConfigDict
+) -> tuple[jax.Array, jax.Array, Networks]:
+    """Return the batch with its first rows replaced by made pairs, and the successor view.
+
+    Args:
+        nets: the view.
+        image: [b, h, w, 3] in [-1, 1].
+        label: int32 [b, h, w], 255 = unknown.
+        rng: of what is made.
+        config: the run's config.
+    """
+    if "generator" not in config.networks:
+        return image, label, nets
+    count = _made_rows(len(image), config.synthetic.share)
+    made = max(count, 1)  # without any, the network is still built; what nobody uses is not computed
+    if makers.paints(config):
+        made_label = label[:made]
+        made_image, nets = makers.paint(nets, made_label, rng, config, as_trained=config.sample_as_trained)
+        known = segmentation.known(made_label, config.num_classes)
+        made_image = jnp.where(known[..., None], made_image, 0.0)
+    else:
+        (made_image, made_label), nets = makers.dream(nets, made, rng, config)
+    join = lambda made, real: jnp.concatenate([made[:count].astype(real.dtype), real[count:]])
+    return join(made_image, image), join(made_label, label), nets
+
+
+def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+    """Return the supervised loss of the mixed batch."""
+    del batch, rng
+    logits, heads = split_heads(outputs[0])
+    loss, terms = with_heads(logits, heads, outputs[1], config.losses)
+    return LossOutput({"segmenter": loss}, nets, terms)
+
+
+def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
+    """Return class logits [b, h, w, k]."""
+    del rng, config
+    outputs, _ = nets.apply("segmenter", batch["labelled"]["image"])
+    return split_heads(outputs)[0]
+
+
+def _made_rows(batch_size: int, share: float) -> int:
+    return round(share * batch_size)

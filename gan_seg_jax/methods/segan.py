@@ -1,0 +1,106 @@
+"""A segmenter against a critic that compares features at every scale: SegAN.
+
+Xue, Xu, Zhang, Long, Huang: SegAN: Adversarial Network with Multi-scale L1 Loss for Medical Image Segmentation,
+Neuroinformatics 2018, arXiv:1706.01805. With x the image, y the one-hot truth, p = softmax(S(x)), S(x) the segmenter's
+logits, and C_1 ... C_L what the critic (role `discriminator`) computes at each scale, the input itself included,
+
+    d   = 1/L sum_i mean|C_i(x * y) - C_i(x * p)|
+    L_C = -d                                        the critic climbs
+    L_S = w_adv d + supervised(S(x), y)             the segmenter descends; the paper has no supervised term
+
+x * m are the products of every colour with the map of every class but the first, all channels side by side: with two
+classes, background and object, the paper's image times object mask. The first class is the rest and adds nothing.
+Pixels without a label are zero in both products alike.
+
+Nothing bounds d from above but the critic's weights, which are clamped after every update
+(`optimizers.discriminator.clip_weights`, 0.05), norms included, as in the released code.
+
+`losses.legacy` takes the mean of d as the released code does: over the units of all scales together, those of scale i
+times 1, 1, 2, 2, 2, 2, 4. That code also adds a Dice loss to L_S, for stability by its author's word, with weight 1:
+`losses.weights.dice` here, which sums over the batch and over all classes where theirs is of each image's object.
+
+Differences from the paper: a softmax for its sigmoid, and any segmentation network of `models`.
+"""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.losses import segmentation
+from gan_seg_jax.losses.segmentation_gan import multi_scale_l1
+from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.state import LossOutput, Networks
+
+TASK = "segmentation"
+STREAMS = ("labelled",)
+
+
+def build(config: ConfigDict) -> dict[str, nn.Module]:
+    """Return segmenter and critic.
+
+    Raises:
+        InputError: the critic returns no features, or there is no class besides the first.
+    """
+    networks = config.networks
+    if networks.discriminator.name != "segan_critic":
+        raise InputError(
+            f"networks.discriminator.name is {networks.discriminator.name!r}; SegAN compares features: use "
+            "'segan_critic'."
+        )
+    if config.num_classes < 2:
+        raise InputError(
+            f"num_classes is {config.num_classes}; SegAN looks at every class but the first: give 2 or more."
+        )
+    return {
+        "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),
+        "discriminator": build_network(networks.discriminator, dtype=config.dtype),
+    }
+
+
+def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
+    """Return what the segmenter returns: class logits [b, h, w, k], or a pair of them and those of auxiliary heads."""
+    del rng, config
+    return nets.apply("segmenter", batch["labelled"]["image"])
+
+
+def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+    """Return the losses of both networks (module docstring)."""
+    del rng
+    options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
+    logits, heads = split_heads(outputs)
+    known = segmentation.known(label, config.num_classes)[..., None]
+    real = segmentation.one_hot(label, config.num_classes)
+    real_features, nets = nets.apply("discriminator", masked(image, real))
+    fake_features, nets = nets.apply("discriminator", masked(image, jax.nn.softmax(logits) * known), update=False)
+    distance = multi_scale_l1(real_features, fake_features, legacy=options.legacy)
+    supervised, terms = with_heads(logits, heads, label, options)
+    return LossOutput(
+        {"discriminator": -distance, "segmenter": options.adversarial_weight * distance + supervised},
+        nets,
+        {**terms, "adversarial": distance},
+    )
+
+
+def masked(image: jax.Array, mask: jax.Array) -> jax.Array:
+    """Return the product of every colour with the map of every class but the first.
+
+    Args:
+        image: float [b, h, w, 3].
+        mask: float [b, h, w, k], one-hot labels or class probabilities.
+
+    Returns:
+        float [b, h, w, 3 (k - 1)], class by class.
+    """
+    product = mask[..., 1:, None] * image[..., None, :]
+    return product.reshape(*image.shape[:3], -1)
+
+
+def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
+    """Return class logits [b, h, w, k]."""
+    outputs, _ = forward(nets, batch, rng, config)
+    return split_heads(outputs)[0]

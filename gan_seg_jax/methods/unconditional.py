@@ -1,0 +1,145 @@
+"""Images, or images and their masks, made of noise: DCGAN.
+
+Radford, Metz, Chintala: Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks,
+ICLR 2016, arXiv:1511.06434. With z noise (`config.noise`), G the generator, x an image, each network descends
+
+    L_D = 1/2 [ loss(D(x), real) + loss(D(G(z)), fake) ] + penalties
+    L_G = w_adv loss(D(G(z)), real) + w_MSE mean|G(z) - x|^2 + w_FM mean_i mean_j (E[f_ij(x)] - E[f_ij(G(z))])^2
+
+`game` plays it: any of its losses and stabilisers. In the joint form (`networks.generator.heads="joint"`) G makes an
+image and the class logits of its mask, and D sees (image, softmax of the logits) against (image, one-hot truth).
+
+A mask without a label on some pixels would be known as real by its holes, so the holes of a row's truth are cut into
+that row's fake mask too: holes are as frequent in both, and these pixels of the fake mask get no gradient. What they
+cannot be is in the place where the fake's own content would have them; where much is void, D may learn that.
+
+The MSE term is that of some articles and off by default. z is paired with no image, so the term's minimum is the same
+for every z: the mean image of the data. It only blurs and calms; pix2pix's L1 has a meaning because its G sees what
+belongs to x. Feature matching (Salimans et al. 2016, arXiv:1606.03498, section 3.1) compares means over the batch
+instead, which needs no pairs; f_i are the layers of a discriminator that shows them (`features=True`).
+
+Differences from the paper: those of the networks (`models.generators`, `models.discriminators`), and the halves of the
+discriminator's loss are averaged. Fakes are drawn anew for each step and round.
+"""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gan_seg_jax import game
+from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.losses import adversarial, segmentation
+from gan_seg_jax.losses.feature_matching import mean_feature_matching
+from gan_seg_jax.models import build_network
+from gan_seg_jax.noise import draw
+from gan_seg_jax.state import LossOutput, Networks, fold_name
+
+TASK = "generation"
+STREAMS = ("labelled",)
+GENERATORS = ("dcgan_generator", "dense_generator")
+
+
+def build(config: ConfigDict) -> dict[str, nn.Module]:
+    """Return generator, which makes images of `config.crop_size`, and discriminator.
+
+    Raises:
+        InputError: the generator does not make images of noise, or the game's options or those of the noise are bad.
+    """
+    game.check(config)
+    networks = config.networks
+    if networks.generator.name not in GENERATORS:
+        raise unknown("networks.generator.name", networks.generator.name, GENERATORS)
+    if config.noise.size < 1:
+        raise InputError(f"noise.size is {config.noise.size}; give a positive whole number.")
+    jax.eval_shape(lambda key: _noise(key, 1, config), jax.random.key(0))
+    derived = {"size": tuple(config.crop_size), "num_classes": config.num_classes}
+    return {
+        "generator": build_network(networks.generator, dtype=config.dtype, **derived),
+        "discriminator": build_network(networks.discriminator, dtype=config.dtype),
+    }
+
+
+def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
+    """Return what the generator makes, as many as there are labelled images.
+
+    Images float32 [b, h, w, 3] in [-1, 1]; in the joint form a pair of them and of class logits [b, h, w, k].
+    """
+    return nets.apply("generator", _noise(rng, len(batch["labelled"]["image"]), config))
+
+
+def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+    """Return the losses of both networks (module docstring)."""
+    options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
+    made, logits = _parts(outputs)
+    if logits is None:
+        real, fake = game.Seen((image,)), game.Seen((made,))
+    else:
+        known = segmentation.known(label, config.num_classes)[..., None]
+        real = game.Seen((image,), (segmentation.one_hot(label, config.num_classes),))
+        fake = game.Seen((made,), (jax.nn.softmax(logits) * known,))
+    played = game.play(nets, real, fake, rng, config)
+    loss, metrics = options.adversarial_weight * played.generator, played.metrics
+    if options.mse_weight > 0:
+        metrics = {**metrics, "mse": segmentation.mse(made, image)}
+        loss += options.mse_weight * metrics["mse"]
+    if options.feature_matching > 0:
+        metrics = {**metrics, "feature_matching": _feature_distance(played, config)}
+        loss += options.feature_matching * metrics["feature_matching"]
+    return LossOutput({"discriminator": played.discriminator, "generator": loss}, played.nets, metrics, played.accept)
+
+
+def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> dict[str, jax.Array]:
+    """Return what the generator makes of noise drawn from `rng`, as many as there are labelled images.
+
+    Returns:
+        `image`, float32 [b, h, w, 3] in [-1, 1]; in the joint form also `label`, int32 [b, h, w], the likeliest class.
+    """
+    outputs, _ = forward(nets, batch, rng, config)
+    image, logits = _parts(outputs)
+    return {"image": image} | ({} if logits is None else {"label": jnp.argmax(logits, axis=-1).astype(jnp.int32)})
+
+
+def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
+    """Return the discriminator's view of each patch [b, h', w'], or of the whole [b, 1, 1]: 0 fake, 1 real.
+
+    Args:
+        nets: a view in inference mode.
+        image: [b, h, w, 3] in [-1, 1].
+        mask: class probabilities [b, h, w, k]; looked at in the joint form only.
+        config: the run's config.
+    """
+    scores, _ = nets.apply("discriminator", image, *([mask] if _is_joint(config) else []))
+    while isinstance(scores, tuple):  # beside features, or of several scales, the finest first
+        scores = scores[0]
+    size = scores.shape[1:3] if scores.ndim == 4 else (1, 1)
+    return adversarial.realness(scores.reshape(len(image), *size), adversarial.create(config.losses.adversarial))
+
+
+def _noise(key: chex.PRNGKey, count: int, config: ConfigDict) -> jax.Array:
+    """Return float32 [count, noise.size]."""
+    options = config.noise
+    return draw(fold_name(key, "noise"), (count, options.size), options.distribution, options.truncation)
+
+
+def _is_joint(config: ConfigDict) -> bool:
+    return config.networks.generator.heads == "joint"
+
+
+def _parts(outputs: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Return image and class logits of what a generator returned, None where it makes no mask."""
+    return outputs if isinstance(outputs, tuple) else (outputs, None)
+
+
+def _feature_distance(played: game.Outcome, config: ConfigDict) -> jax.Array:
+    """Return the mean over layers of the squared distance of the mean features of real and fake."""
+    if played.real_features is None:
+        raise InputError(
+            f"losses.feature_matching is {config.losses.feature_matching}, but {config.networks.discriminator.name} "
+            "shows no features; use 'patchgan' with networks.discriminator.features=True, or 'multiscale_patchgan'."
+        )
+    pairs = zip(jax.tree.leaves(played.real_features), jax.tree.leaves(played.fake_features), strict=True)
+    return jnp.stack([mean_feature_matching(*pair, pool=False, squared=True) for pair in pairs]).mean()

@@ -1,0 +1,269 @@
+"""Adaptation by a discriminator of the output, against its equations written by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import adapt_seg, networks
+from gan_seg_jax import config as config_lib
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference import example_batch
+from gan_seg_jax.losses.weighted import weighted_sum
+from gan_seg_jax.methods import adaptation
+from gan_seg_jax.models import build_network
+from gan_seg_jax.optimizers import create_optimizers
+from gan_seg_jax.state import Networks, create_state, init_variables
+from gan_seg_jax.train_step import train_step
+
+CLASSES, SIZE = 3, (32, 64)  # two scores an image
+FAST = {"xla_backend_optimization_level": 0}
+STATES = {}
+
+
+def make_config(words="", *, norm="none", statistics="target", **losses):
+    config = adapt_seg.get_config(f"{words},smoke")
+    config.num_classes, config.crop_size, config.canvas_size = CLASSES, SIZE, SIZE
+    config.augment.flip_horizontal, config.statistics = False, statistics
+    config.networks.segmenter.update(channels=(4, 4), encoder_convs=(0, 1), decoder_convs=(0,), norm=norm)
+    for role, optimizer in config.optimizers.items():
+        optimizer.update(name="sgd", learning_rate=1.0, schedule="constant", beta1=0.0)
+        if role != "segmenter":
+            config.networks[role].channels = 4
+    config.losses.update(losses)
+    config_lib.check(config)
+    return config.lock()
+
+
+def make_state(config):
+    """Return the state before the first step; made once for each config."""
+    key = config_lib.digest(config)
+    if key not in STATES:
+        modules = adaptation.build(config)
+        variables = init_variables(adaptation, modules, example_batch(adaptation.STREAMS, config), config, 0)
+        STATES[key] = create_state(variables, modules, create_optimizers(config), seed=0)
+    return STATES[key]
+
+
+def make_batch(seed=0):
+    """Return a batch as the host delivers it: void above in the source, padding at the right of a target image."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, CLASSES, (2, *SIZE)).astype(np.uint8)
+    label[:, :5] = 255
+    more = {"valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32)}
+    image = lambda: rng.integers(0, 256, (2, *SIZE, 3), np.uint8)
+    padded = {"content": np.array([SIZE, (32, 50)], np.int32), "label": np.full((2, *SIZE), 255, np.uint8)}
+    return {
+        "labelled": {"image": image(), "label": label, "content": np.array([SIZE, SIZE], np.int32), **more},
+        "target": {"image": image(), **padded, **more},
+    }
+
+
+def prepared(batch):
+    """Return a batch as methods see it, by hand."""
+    seen = {}
+    for name, stream in batch.items():
+        columns = np.arange(SIZE[1]) < stream["content"][:, 1, None, None]
+        image = (2.0 * stream["image"].astype(np.float32) - 255.0) / 255.0 * columns[..., None]
+        label = np.where(columns, stream["label"].astype(np.int32), 255)
+        seen[name] = {**stream, "image": jnp.asarray(image), "label": jnp.asarray(label)}
+    return seen
+
+
+def view(state, moving=()):
+    return Networks(states=state.networks, rng=jax.random.key(1), step=state.step, moving=frozenset(moving))
+
+
+def random_logits(seed):
+    return 2.0 * jax.random.normal(jax.random.key(seed), (2, *SIZE, CLASSES))
+
+
+def judge(config, nets, batch, *logits):
+    return adaptation.losses(nets, logits, batch, jax.random.key(2), config)
+
+
+def both_known():
+    """Return where nothing is void or padding in either domain, bool [2, 32, 64, 1]."""
+    known = np.ones((2, *SIZE, 1), bool)
+    known[:, :5] = known[1, :, 50:] = False
+    return known
+
+
+def by_hand(params, apply, batch, options, levels):
+    """Return the loss of each role, in plain arrays."""
+    label = batch["labelled"]["label"]
+    source, target = (apply("segmenter", params, batch[name]["image"]) for name in ("labelled", "target"))
+    source, target = (out if levels == 2 else (out, {}) for out in (source, target))
+    source, target = ((out[0], *out[1].values()) for out in (source, target))
+
+    def entropy(logits):
+        known = label != 255
+        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.where(known, label, 0)[..., None], -1)[..., 0]
+        return -jnp.sum(picked * known) / jnp.sum(known)
+
+    loss = entropy(source[0]) + (options.auxiliary_weight * entropy(source[1]) if levels == 2 else 0.0)
+    losses = {}
+    weights = (options.adversarial_weight, options.adversarial_weight_aux)
+    for level, role in enumerate(("discriminator", "discriminator_aux")[:levels]):
+        real, fake = (
+            apply(role, params, jax.nn.softmax(maps[level]) * both_known()) for maps in (source, target)
+        )  # logits: large for the source
+        if options.adversarial == "least_squares":
+            losses[role] = 0.5 * jnp.mean((real - 1) ** 2 + fake**2)
+            loss += weights[level] * 0.5 * jnp.mean((fake - 1) ** 2)
+        else:
+            losses[role] = 0.5 * jnp.mean(jnp.logaddexp(0, -real) + jnp.logaddexp(0, fake))
+            loss += weights[level] * jnp.mean(jnp.logaddexp(0, -fake))
+    return {**losses, "segmenter": loss}
+
+
+@pytest.mark.parametrize(
+    ("words", "name"), [("", "non_saturating"), ("", "least_squares"), ("multi", "non_saturating")]
+)
+def test_gradients_are_those_of_the_equations(words, name):
+    # Weights at which the game is no rounding error beside the supervised loss.
+    config = make_config(words, adversarial=name, adversarial_weight=0.7, adversarial_weight_aux=0.3)
+    state, batch = make_state(config), make_batch()
+    levels = 1 + (words == "multi")
+    ((_, updates),) = config.phases
+    functions = {role: network.apply_fn for role, network in state.networks.items()}
+    apply = lambda role, params, *inputs: functions[role]({"params": params[role]}, *inputs, train=True)
+    seen = prepared(batch)
+
+    def compute(state, batch):
+        params = {role: network.params for role, network in state.networks.items()}
+        losses = by_hand(params, apply, seen, config.losses, levels)
+        gradients = {}
+        for role in losses:
+            alone = lambda own, role=role: by_hand({**params, role: own}, apply, seen, config.losses, levels)[role]
+            gradients[role] = jax.grad(alone)(params[role])
+        new, metrics = train_step(state, batch, method=adaptation, config=config, updates=updates)
+        moved = {role: jax.tree.map(jnp.subtract, params[role], new.networks[role].params) for role in gradients}
+        return losses, gradients, moved, metrics
+
+    losses, gradients, moved, metrics = jax.jit(compute, compiler_options=FAST)(state, batch)
+    assert set(gradients) == set(state.networks)
+    for role, loss in losses.items():
+        np.testing.assert_allclose(metrics[f"loss/{role}"], loss, rtol=1e-5)
+        for path, expected in jax.tree_util.tree_leaves_with_path(gradients[role]):
+            found = moved[role]
+            for key in path:
+                found = found[key.key]
+            assert np.any(expected != 0), path
+            np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6, err_msg=f"{role} {path}")
+
+
+def test_without_weight_it_is_the_supervised_loss():
+    config = make_config("lambda0")
+    found = judge(config, view(make_state(config)), prepared(make_batch()), random_logits(3), random_logits(4))
+    label = prepared(make_batch())["labelled"]["label"]
+    assert float(found.losses["segmenter"]) == float(weighted_sum(random_logits(3), label, config.losses)[0])
+
+
+def test_without_weights_two_levels_are_the_supervised_loss():
+    config = make_config("multi,lambda0")
+    outputs = [(random_logits(i), {"auxiliary": random_logits(i + 5)}) for i in (3, 4)]
+    batch = prepared(make_batch())
+    found = judge(config, view(make_state(config)), batch, *outputs).losses["segmenter"]
+    main, aux = (weighted_sum(random_logits(i), batch["labelled"]["label"], config.losses)[0] for i in (3, 8))
+    assert float(found) == float(main + jnp.float32(0.1) * aux)
+
+
+def test_padding_and_void_get_no_gradient():
+    config = make_config(adversarial_weight=1.0)
+    nets, batch = view(make_state(config)), prepared(make_batch())
+    loss = lambda *logits: judge(config, nets, batch, *logits).losses["segmenter"]
+    gradients = jax.jit(jax.grad(loss, (0, 1)), compiler_options=FAST)(random_logits(3), random_logits(4))
+    source, target = (np.any(gradient != 0, axis=-1) for gradient in gradients)
+    assert not source[:, :5].any() and source[:, 5:].all()
+    np.testing.assert_array_equal(target, both_known()[..., 0])
+
+
+def test_the_discriminator_sees_the_same_nothing_in_both_domains(monkeypatch):
+    config = make_config()
+    nets, batch, seen = view(make_state(config)), prepared(make_batch()), []
+    original = Networks.apply
+
+    def recorded(self, role, *inputs, **options):
+        seen.append((role, inputs))
+        return original(self, role, *inputs, **options)
+
+    monkeypatch.setattr(Networks, "apply", recorded)
+    judge(config, nets, batch, random_logits(3), random_logits(4))
+    assert [role for role, _ in seen] == ["discriminator", "discriminator"]
+    for (_, (found,)), logits in zip(seen, (random_logits(3), random_logits(4)), strict=True):
+        np.testing.assert_allclose(found, jax.nn.softmax(logits) * both_known(), atol=1e-6)
+
+
+def test_the_segmenter_is_moved_by_the_target_alone():
+    config = make_config(adversarial_weight=1.0)
+    nets, batch = view(make_state(config)), prepared(make_batch())
+    term = lambda *logits: judge(config, nets, batch, *logits).metrics["adversarial"]
+    source, target = jax.grad(term, (0, 1))(random_logits(3), random_logits(4))
+    assert not np.any(source) and np.any(target)
+
+
+@pytest.mark.parametrize("statistics", adaptation.STATISTICS)
+def test_whose_statistics_are_kept(statistics):
+    config = make_config(norm="batch", statistics=statistics)
+    state, batch = make_state(config), prepared(make_batch())
+    _, nets = adaptation.forward(view(state, ("segmenter",)), batch, jax.random.key(0), config)
+    network = state.networks["segmenter"]
+    collections = network.collections
+    for name in ("labelled", "target") if statistics == "both" else ("target",):
+        variables = {"params": network.params, **collections}
+        _, collections = network.apply_fn(variables, batch[name]["image"], train=True, mutable=["batch_stats"])
+    leaves = jax.tree_util.tree_leaves_with_path(nets.collections["segmenter"])
+    assert leaves
+    for path, found in leaves:
+        expected = collections
+        for key in path:
+            expected = expected[key.key]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_level_needs_a_second_head():
+    config = make_config("multi").unlock()
+    config.networks.segmenter.auxiliary = False
+    with pytest.raises(InputError, match="unet has none"):
+        make_state(config)
+    with pytest.raises(InputError, match=r"segnet has no auxiliary head.*deeplabv2"):
+        adapt_seg.get_config("multi,segnet")
+
+
+def test_bad_values_are_named():
+    config = make_config(statistics="target").unlock()
+    config.statistics = "source"
+    with pytest.raises(InputError, match=r"statistics 'source'.*target"):
+        adaptation.build(config)
+    with pytest.raises(InputError, match="2 looks"):
+        adapt_seg.get_config("night,rain")
+
+
+def test_the_controls():
+    assert make_config("multi,lambda0").losses.adversarial_weight_aux == 0.0
+    config = make_config("multi,random_discriminator")
+    assert config.phases == ((1, (("segmenter",),)),)
+    assert config.init.discriminator == config.init.discriminator_aux == "random"
+
+
+@pytest.mark.parametrize("name", adapt_seg.MULTI)
+def test_auxiliary_heads_have_logits_of_every_pixel(name):
+    config = adapt_seg.get_config(f"multi,{name},smoke")
+    network = build_network(config.networks.segmenter, dtype="float32", num_classes=CLASSES)
+    image = jnp.zeros((2, *config.crop_size, 3))
+    logits, heads = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), image, train=False)[0])
+    assert logits.shape == heads["auxiliary"].shape == (2, *config.crop_size, CLASSES)
+    options = networks.NETWORKS[name]()  # as it is without the word
+    if name != "pspnet":
+        plain = build_network(options, dtype="float32", num_classes=CLASSES)
+        assert jax.eval_shape(lambda: plain.init_with_output(jax.random.key(0), image, train=False)[0]).shape
+
+
+def test_score_maps_are_shares():
+    config = make_config()
+    found = adaptation.score_map(
+        view(make_state(config)), jnp.zeros((2, *SIZE, 3)), jax.nn.softmax(random_logits(3)), config
+    )
+    assert found.shape == (2, 1, 2)
+    assert 0 < float(found.min()) <= float(found.max()) < 1
