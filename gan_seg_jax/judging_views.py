@@ -1,0 +1,121 @@
+"""What is judged of a run, image by image: its probabilities, and its discriminator's views of truth and fakes."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from gan_seg_jax import parallel, resample
+from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.inference import Run, images_at_once, make_scorer, prepare
+from gan_seg_jax.inference_options import PLAIN
+from gan_seg_jax.losses import segmentation
+from gan_seg_jax.models.layers import resize_logits
+from gan_seg_jax.state import inference_view
+
+OWN_SIZE = ("label", "logits", "before", "after", "doubt")  # arrays of the label's size
+
+
+def make_step(run: Run, out_size: tuple[int, int]) -> Callable:
+    """Return a function of (state, stream, temperature) that gives all that is judged of a batch.
+
+    Args:
+        run: the run.
+        out_size: height and width of the labels.
+
+    Returns:
+        Function to a dict of arrays [b, ...]: `label` uint8 [h, w], `size` and `valid` as in the stream, `id`,
+        `before` and `after` float32 [h, w, k], probabilities without and with temperature; of a method with a
+        `score_map` also what `show_discriminator` returns.
+    """
+    score = make_scorer(run.method, run.config)
+
+    def step(state, stream, temperature):
+        logits = score(state, stream, out_size)
+        found = {name: stream[name] for name in ("label", "size", "valid", "id")}
+        found |= {"before": jax.nn.softmax(logits), "after": jax.nn.softmax(logits / temperature)}
+        if hasattr(run.method, "score_map"):
+            found |= show_discriminator(run.method, run.config, state, stream, out_size)
+        return found
+
+    return step
+
+
+def show_discriminator(
+    method: Any, config: ConfigDict, state: Any, stream: dict[str, jax.Array], out_size: tuple[int, int]
+) -> dict[str, jax.Array]:
+    """Return the discriminator's views of a batch, at the size of its map [h', w'] but for `doubt`.
+
+    Returns:
+        `soft` and `crisp`, float32 [b, h', w'], of the fakes; `real_soft` and `real_crisp`, of the truth when shown
+        with either; `counted` bool [b, h', w'], whether a patch shows a labelled pixel; `doubt` float32 [b, *out_size],
+        1 - `soft` at the labels' sizes.
+    """
+    key = jax.random.key(0)  # nothing is drawn
+    nets, batch = inference_view(state, key), prepare(stream, config)
+    canvas = batch["image"].shape[1:3]
+    label = label_on_canvas(stream, canvas)
+    known = segmentation.known(label, config.num_classes)[..., None].astype(jnp.float32)
+    truth = segmentation.one_hot(label, config.num_classes)
+    logits = method.predict(nets, {"labelled": batch}, key, config).astype(jnp.float32)
+    crisp = jax.nn.one_hot(jnp.argmax(logits, axis=-1), config.num_classes)
+    found = {}
+    for name, fake in (("soft", jax.nn.softmax(logits)), ("crisp", crisp)):
+        # In one batch: a loss without a threshold centres its scores on those of the batch.
+        image, maps = jnp.concatenate([batch["image"]] * 2), jnp.concatenate([truth, fake * known])
+        scores = method.score_map(nets, image, maps, config).astype(jnp.float32)
+        found[f"real_{name}"], found[name] = jnp.split(scores, 2)
+    doubt = resize_logits(1 - found["soft"][..., None], canvas)
+    doubt = resample.resize_bilinear(doubt, stream["content"], stream["size"], out_size=out_size)
+    counted = resize_logits(known, found["soft"].shape[1:])[..., 0] > 0
+    return {**found, "counted": counted, "doubt": jnp.clip(doubt[..., 0], 0, 1)}
+
+
+def label_on_canvas(stream: dict[str, jax.Array], canvas: tuple[int, int]) -> jax.Array:
+    """Return labels of their own sizes as the canvas shows the images: int32 [b, *canvas], 255 outside."""
+
+    def one(label, size, content):
+        def pick(axis):
+            step = size[axis] / content[axis].astype(jnp.float32)
+            places = resample.source_coordinates(canvas[axis], start=0.0, step=step)
+            return resample.nearest_index(places, content=size[axis]), jnp.arange(canvas[axis]) < content[axis]
+
+        (rows, inside), (columns, beside) = pick(0), pick(1)
+        return jnp.where(inside[:, None] & beside, label[rows][:, columns].astype(jnp.int32), IGNORE)
+
+    return jax.vmap(one)(stream["label"], stream["size"], stream["content"])
+
+
+def rows_of(step: Callable, run: Run, split: Split, mesh: Mesh, *more: Any) -> Iterator[dict[str, np.ndarray]]:
+    """Yield what `step(state, stream, *more)` finds of each image of a split, on the host, in order.
+
+    Every process gets all images, since scores such as an AUC need them together; arrays of `OWN_SIZE` are cut to the
+    image's own. The config's batch size is lowered where images are large. The devices are one batch ahead.
+    """
+    whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+    step = jax.jit(step, in_shardings=(whole, sharded, *(whole for _ in more)), out_shardings=sharded)
+    state, box = parallel.place(run.state, whole), tuple(int(n) for n in split.sizes().max(axis=0))
+    run.config.batch_size = images_at_once(run.config, PLAIN, box, mesh)
+    pending = None
+
+    def rows(found):
+        several = jax.process_count() > 1
+        found = multihost_utils.process_allgather(found, tiled=True) if several else jax.device_get(found)
+        for row in np.flatnonzero(found["valid"]):
+            height, width = found["size"][row]
+            window = (row, slice(0, height), slice(0, width))
+            yield {name: value[window if name in OWN_SIZE else row] for name, value in found.items()}
+
+    for batch in pipeline.eval_batches(split, run.config, process=(jax.process_index(), jax.process_count())):
+        found = step(state, parallel.place(batch, sharded), *more)
+        if pending is not None:
+            yield from rows(pending)
+        pending = found
+    if pending is not None:
+        yield from rows(pending)

@@ -1,0 +1,239 @@
+"""The judging command: its scores against independent ones, on discriminators whose views are known."""
+
+import json
+import shutil
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import average_precision_score
+
+from gan_seg_jax import judge, judging_views, parallel
+from gan_seg_jax.data.canvas import fit_to_canvas, pad
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.methods import cgan
+from tests import tiny_runs
+from tests.red_channel import METHOD, STATE, coded_split, make_config, read_class
+
+COLORS = 40.0 * np.arange(3)
+
+
+def crispness(nets, image, mask, config):
+    """A discriminator that sees how sure a map is, pixel by pixel, and is real above 0.8."""
+    del nets, image, config
+    return jax.nn.sigmoid(5 * (jnp.max(mask, axis=-1) - 0.8))
+
+
+def critic(nets, image, mask, config):
+    """The same without a threshold: relative to the mean of the batch."""
+    del nets, image, config
+    scores = 5 * jnp.max(mask, axis=-1)
+    return jax.nn.sigmoid(scores - jnp.mean(scores))
+
+
+def make_run(score_map=None, **fields):
+    extra = {"score_map": score_map} if score_map else {}
+    method = types.SimpleNamespace(predict=read_class, TASK="segmentation", **extra)
+    return types.SimpleNamespace(method=method, state=STATE, config=make_config(**fields))
+
+
+def judged(run, split, *, devices=1, temperature=2.0):
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    box = tuple(split.sizes().max(axis=0).tolist())
+    rows = list(judging_views.rows_of(judge.make_step(run, box), run, split, mesh, np.float32(temperature)))
+    judgement = judge.Judgement(run.config, discriminator=hasattr(run.method, "score_map"))
+    for row in rows:
+        judgement.add(row)
+    return judgement, rows
+
+
+def reference(split):
+    """Yield the label [n] and the logits [n, 3] of all labelled pixels of each image."""
+    for image, label in zip(split.images, split.labels, strict=True):
+        logits = -np.square(image[..., :1].astype(np.float64) - COLORS) / 200
+        yield label[label < 3], logits[label < 3]
+
+
+@pytest.fixture(scope="module")
+def crisp_run():
+    split = coded_split(6, errors=0.3)
+    return split, *judged(make_run(crispness), split)
+
+
+def test_calibration_is_that_of_all_labelled_pixels(crisp_run):
+    split, judgement, _ = crisp_run
+    label, logits = (np.concatenate(each) for each in zip(*reference(split), strict=True))
+    found = judgement.scores()["calibration"]
+    for name, temperature in (("before", 1), ("after", 2)):
+        truth = log_softmax(logits / temperature, axis=1)[np.arange(len(label)), label]
+        assert found[name]["nll"] == pytest.approx(-truth.mean(), rel=1e-5)
+        brier = np.square(softmax(logits / temperature, axis=1) - np.eye(3)[label]).sum(axis=1).mean()
+        assert found[name]["brier"] == pytest.approx(brier, rel=1e-5)
+        assert found[name]["accuracy"] == pytest.approx(np.mean(logits.argmax(axis=1) == label), abs=1e-12)
+
+
+def test_the_temperature_is_the_best_of_a_grid():
+    split, run = coded_split(6, errors=0.3), make_run()
+    fitted = judge.fit_temperature(run, split, parallel.make_mesh(jax.devices()[:1]))
+    label, logits = (np.concatenate(each) for each in zip(*reference(split), strict=True))
+    grid = np.geomspace(0.5, 50, 400)
+    nll = [-log_softmax(logits / t, axis=1)[np.arange(len(label)), label].mean() for t in grid]
+    assert fitted == pytest.approx(grid[np.argmin(nll)], rel=0.02)
+
+
+def test_a_discriminator_of_crispness_is_found_out(crisp_run):
+    """It tells the truth from any softmax, and not at all from an arg max, where ignored pixels are zero in both."""
+    _, judgement, rows = crisp_run
+    found = judgement.scores()["real_fake"]
+    for kind in ("by_image", "by_patch"):
+        soft, crisp = found[kind]["soft"], found[kind]["crisp"]
+        assert soft["auc"] > 0.5 and soft["real_accuracy"] == 1
+        assert crisp["auc"] == pytest.approx(0.5) and crisp["accuracy"] == 0.5
+    assert found["by_image"]["soft"]["auc"] == 1
+    for row in rows:
+        height, width = row["label"].shape
+        np.testing.assert_array_equal(row["counted"][:height, :width], row["label"] < 3)
+        assert not row["counted"][height:].any() and not row["counted"][:, width:].any()
+        np.testing.assert_array_equal(row["soft"][~row["counted"]], row["real_soft"][~row["counted"]])
+
+
+def test_wrong_pixels_are_found_by_doubt_as_by_the_softmax(crisp_run):
+    """Where D is a function of the largest softmax, 1 - D and 1 - max softmax are one detector."""
+    split, judgement, rows = crisp_run
+    found = judgement.scores()["errors_found"]
+    label, logits = (np.concatenate(each) for each in zip(*reference(split), strict=True))
+    wrong = logits.argmax(axis=1) != label
+    expected = average_precision_score(wrong, 1 - softmax(logits, axis=1).max(axis=1))
+    assert found["max_softmax"]["wrong_share"] == pytest.approx(wrong.mean(), abs=1e-12)
+    assert found["max_softmax"]["aupr"] == pytest.approx(expected, abs=0.01)
+    assert found["discriminator"]["aupr"] == pytest.approx(expected, abs=0.01)
+    assert rows[0]["doubt"].shape == split.labels[0].shape
+
+
+def test_images_have_their_own_scores(crisp_run):
+    split, judgement, _ = crisp_run
+    found = judgement.scores()
+    assert [image["id"] for image in found["images"]] == list(range(6))
+    mious, means = [], []
+    for label, logits in reference(split):
+        predicted = logits.argmax(axis=1)
+        seen = [k for k in range(3) if (label == k).any() or (predicted == k).any()]
+        both = [np.sum((label == k) & (predicted == k)) / np.sum((label == k) | (predicted == k)) for k in seen]
+        mious.append(np.mean(both))
+        means.append(np.mean(1 / (1 + np.exp(-5 * (softmax(logits, axis=1).max(axis=1) - 0.8)))))
+    np.testing.assert_allclose([image["miou"] for image in found["images"]], mious, rtol=1e-9)
+    np.testing.assert_allclose([image["soft"] for image in found["images"]], means, rtol=1e-4)
+    assert found["image_scores"]["pearson"] == pytest.approx(np.corrcoef(mious, means)[0, 1], abs=1e-3)
+
+
+def test_any_number_of_devices_and_a_critic(crisp_run):
+    """Devices change nothing. A critic's scores are centred on truth and fake together, which keeps their order."""
+    split, judgement, _ = crisp_run
+    spread, _ = judged(make_run(crispness), split, devices=4)
+    leaves, others = (jax.tree.leaves(each.scores()) for each in (judgement, spread))
+    np.testing.assert_allclose(leaves, others, rtol=1e-5)
+    found = judged(make_run(critic, batch_size=8), split, devices=2)[0].scores()["real_fake"]["by_image"]
+    assert found["soft"]["auc"] == 1 and found["crisp"]["auc"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("resize", ["fit", "none"])
+def test_labels_on_the_canvas_are_those_of_training(resize):
+    sizes = ((12, 20), (16, 24), (9, 31), (48, 17))
+    labels = tiny_runs.memory_split(4, sizes=sizes).labels
+    canvas = (24, 32) if resize == "fit" else (48, 32)
+    blank = lambda label: np.zeros((*label.shape, 3), np.uint8)
+    fitted = [fit_to_canvas(blank(label), label, canvas, resize=resize, rng=None) for label in labels]
+    stream = {
+        "label": np.stack([pad(label, (48, 31), 255) for label in labels]),
+        "size": np.array(sizes, np.int32), "content": np.stack([each["content"] for each in fitted]),
+    }  # fmt: skip
+    found = np.asarray(judging_views.label_on_canvas(jax.tree.map(jnp.asarray, stream), canvas))
+    np.testing.assert_array_equal(found, np.stack([each["label"] for each in fitted]))
+
+
+def test_what_cannot_be_judged_ends_in_a_sentence():
+    void = coded_split(2, errors=0.0)
+    for label in void.labels:
+        label[:] = 255
+    with pytest.raises(InputError, match="None of the images has a labelled pixel"):
+        judged(make_run(crispness), void)[0].scores()
+    with pytest.raises(InputError, match="at least 2 real scores, found 1"):
+        judged(make_run(crispness), coded_split(1, errors=0.3))[0].scores()
+    assert judge.correlation(np.ones(4), np.arange(4.0)) == {"pearson": None, "spearman": None}
+
+
+def test_without_a_discriminator_there_is_the_rest(tmp_path):
+    split, run = coded_split(3, errors=0.3), make_run()
+    judgement, rows = judged(run, split)
+    found = {**judgement.scores(), "temperature": 2.0}
+    assert found["real_fake"] is None and set(found["errors_found"]) == {"max_softmax", "entropy"}
+    assert "as trained" in judge.tables(found) and "discriminator" not in judge.tables(found)
+    judge.draw(tmp_path / "sheet.png", judgement, rows[0], split.images[0], title="three images")
+    assert Image.open(tmp_path / "sheet.png").size[0] == 1540
+    assert METHOD.predict is run.method.predict
+
+
+# The command
+
+
+@pytest.fixture
+def workdir(tiny, tmp_path):
+    return shutil.copytree(tiny.cgan, tmp_path / "run")
+
+
+def test_the_command_agrees_with_the_summary(workdir):
+    outcome = tiny_runs.command("judge", f"--workdir={workdir}")
+    assert outcome.code == 0, outcome.err
+    found, summary = (json.loads((workdir / name).read_text()) for name in ("judging-test.json", "summary.json"))
+    assert found["step"] == summary["best_step"] and len(found["images"]) == tiny_runs.COUNTS["test"]
+    accuracy = summary["test"]["pixel_accuracy"]
+    assert found["calibration"]["before"]["accuracy"] == pytest.approx(accuracy, abs=1e-9)
+    assert found["errors_found"]["discriminator"]["wrong_share"] == pytest.approx(1 - accuracy, abs=1e-9)
+    assert f"{found['real_fake']['by_patch']['crisp']['auc']:.4f}" in outcome.out
+    assert "1 - D" in outcome.out and "no test split" not in outcome.out
+    pixels = np.asarray(Image.open(workdir / "judging-test.png").convert("RGB"))
+    assert pixels.shape[1] == 1540 and pixels.std() > 20
+
+
+def test_without_a_test_split_val_is_judged_and_said_so(workdir, tiny, tmp_path):
+    data = shutil.copytree(tiny.data, tmp_path / "data", ignore=shutil.ignore_patterns("test"))
+    outcome = tiny_runs.command("judge", f"--workdir={workdir}", f"--data_dir={data}")
+    assert outcome.code == 0, outcome.err
+    assert "no test split" in outcome.out and "gain is too large" in outcome.out
+    found = json.loads((workdir / "judging-val.json").read_text())
+    nll = {name: scores["nll"] for name, scores in found["calibration"].items()}
+    assert found["split"] == "val" and nll["after"] <= nll["before"] and not (workdir / "judging-test.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--split=nothing",), "no split 'nothing'"), (("--workdir=",), "--workdir"), (("--checkpoint=99",), "99"),
+        (("--data_dir=/nowhere",), "/nowhere"), (("--workdir=/nowhere",), "not the folder of a run"),
+        (("--temperature=2",), "temperature"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(workdir, args, words):
+    refused(workdir, words, *args)
+
+
+def test_runs_that_cannot_be_judged(workdir, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cgan, "TASK", "generation")
+        refused(workdir, "only segmentations are judged")
+    shutil.rmtree(workdir / "checkpoints")
+    refused(workdir, "holds no checkpoints yet")
+    config = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps({**config, "method": "slic"}))
+    refused(workdir, "a classical method")
+
+
+def refused(workdir, words, *args):
+    before = sorted(workdir.rglob("*"))
+    outcome = tiny_runs.command("judge", f"--workdir={workdir}", *args)
+    assert outcome.code == 2 and words in outcome.err and "Traceback" not in outcome.err, outcome.err
+    assert sorted(workdir.rglob("*")) == before
