@@ -16,18 +16,32 @@ from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import create_state, init_variables
 from gan_seg_jax.train_step import train_step
 
-CONFIGS = sorted(
-    path.stem
-    for path in (Path(__file__).resolve().parents[1] / "configs").glob("*.py")
-    if path.stem not in ("__init__", "common", "networks", "classical")  # parts of configs; no methods of the step
-)
+FORMS = {  # of the configs that have several: the words behind the colon
+    "cgan_seg": ("", "colors"),
+    "dcgan": ("", "joint", "dense,joint", "wgan"),
+    "semi_seg": ("advsemiseg", "s4gan", "mean_teacher"),
+    "refine_seg": ("", "joint"),
+    "synthesis": ("pix2pix", "spade", "oasis"),
+    "augment_seg": ("pix2pix", "joint"),
+    "adapt_seg": ("", "multi"),
+    "segan": ("", "legacy"),
+}
+NO_METHODS = ("__init__", "common", "networks", "classical")  # parts of configs; no methods of the step
+CONFIGS = [
+    f"{path.stem}:{words}".rstrip(":")
+    for path in sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
+    if path.stem not in NO_METHODS
+    for words in FORMS.get(path.stem, ("",))
+]
 FAST = {"xla_backend_optimization_level": 0}  # compile quickly, run slowly
 
 
 def load(name):
-    """Return the smoke form of a config for four classes."""
-    config = importlib.import_module(f"configs.{name}").get_config("smoke")
+    """Return the smoke form of a config for four classes; `name` may have words behind a colon."""
+    file, _, words = name.partition(":")
+    config = importlib.import_module(f"configs.{file}").get_config(f"{words},smoke")
     config.num_classes, config.ema_decay = 4, 0.9
+    config.class_colors = ((0, 0, 0), (200, 0, 0), (0, 200, 0), (0, 0, 200))
     config_lib.check(config)
     return config.lock()
 
@@ -66,7 +80,9 @@ def test_method_trains(name):
         moving = {role for group in updates for role in group}
         for role in modules:
             same = jax.tree.map(
-                lambda a, b: bool((a == b).all()), before.networks[role].params, state.networks[role].params
+                lambda a, b: bool((a == b).all()),
+                (before.networks[role].params, before.networks[role].collections),
+                (state.networks[role].params, state.networks[role].collections),
             )
             assert all(jax.tree.leaves(same)) == (role not in moving), role
 
