@@ -17,6 +17,10 @@ from scipy import stats
 SCORES = {
     "miou": "mIoU", "pixel_accuracy": "pixel accuracy", "mean_accuracy": "mean accuracy", "boundary_f1": "boundary F1",
 }  # fmt: skip
+GENERATION_SCORES = {  # of tables whose runs make images
+    "frechet": "Frechet distance", "kernel": "kernel distance", "precision": "precision", "recall": "recall",
+    "diversity": "diversity", "judge_miou": "judge's mIoU", "judge_miou_real": "on real pairs",
+}  # fmt: skip
 CONFIDENCE = 0.95
 Record = dict[str, Any]
 
@@ -82,7 +86,7 @@ def collect(folder: Path) -> str:
     parts = [
         f"# {table['title']}",
         f"Made from the records in this folder by `python experiments/{table['script']}`; not edited by hand.",
-        "\n".join(f"- {line}" for line in _header(finished, sets)),
+        "\n".join(f"- {line}" for line in _header(finished, sets, rows)),
         "## Scores\n\n" + _scores_table(rows, arms),
     ]
     if len(arms) > 1:
@@ -95,8 +99,9 @@ def collect(folder: Path) -> str:
             "seed; minutes of reading, labelling and scoring.\n\n"
             f"{_evaluations_table(arms)}\n\n{_then_lines(finished)}"
         )
+    if any("iou_per_class" in one for seeds in rows.values() for one in seeds.values()):
+        parts.append("## IoU per class\n\n" + _class_table(rows))
     parts += [
-        "## IoU per class\n\n" + _class_table(rows),
         "## Flags of `python -m gan_seg_jax.main`\n\n" + "\n".join(_run_lines(table)),
     ]
     if notes:
@@ -149,7 +154,13 @@ def _baselines(finished: Sequence[Record]) -> dict[str, dict[int, Record]]:
     return found
 
 
-def _header(finished: Sequence[Record], sets: Sequence[str]) -> list[str]:
+def _columns(rows: Mapping[str, Mapping[int, Record]]) -> dict[str, str]:
+    """Return the scores that the runs have, and their headers."""
+    generated = any("frechet" in one for seeds in rows.values() for one in seeds.values())
+    return GENERATION_SCORES if generated else SCORES
+
+
+def _header(finished: Sequence[Record], sets: Sequence[str], rows: Mapping[str, Mapping[int, Record]]) -> list[str]:
     """Return what holds for the whole table, each line naming every value that occurs."""
     if not finished:
         return ["No run is finished."]
@@ -165,10 +176,21 @@ def _header(finished: Sequence[Record], sets: Sequence[str]) -> list[str]:
         for record in finished
         for at in (record, *record["resumed"])
     )
-    return [
-        f"Data: `{sets[0]}`{made}; scores of the {splits} split, with the checkpoint that is best on val by mIoU.",
+    chosen, meaning = (
+        "mIoU",
         "Scores are fractions 0..1 from one confusion matrix over the split, at the labels' own size. Void: pixels "
         "labelled 255 are dropped; a class absent from truth and prediction is left out of the mean (-).",
+    )
+    if _columns(rows) is GENERATION_SCORES:
+        chosen, meaning = (
+            "Frechet distance",
+            "As many images are made as the split has; distances are in the features of the judge, a segmenter trained "
+            "on real pairs, and mean nothing beside those of another judge. Judge's mIoU: how well it finds the mask "
+            "in the made image.",
+        )
+    return [
+        f"Data: `{sets[0]}`{made}; scores of the {splits} split, with the checkpoint that is best on val by {chosen}.",
+        meaning,
         f"Training: canvas {_distinct(_size(r['config']['canvas_size']) for r in trained)}, crop "
         f"{_distinct(_size(r['config']['crop_size']) for r in trained)} "
         f"(resize {_distinct(r['config']['resize'] for r in trained)}), "
@@ -221,7 +243,7 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def _scores_table(rows: Mapping[str, Mapping[int, Record]], arms: Mapping[str, Sequence[Record]]) -> str:
     edges = any(one.get("edge_f1") is not None for seeds in rows.values() for one in seeds.values())
-    shown = SCORES | ({"edge_f1": "edge F1"} if edges else {})
+    shown = _columns(rows) | ({"edge_f1": "edge F1"} if edges else {})
     lines = [["", "n", *shown.values(), "images/s", "minutes"]]
     for name, seeds in rows.items():
         scores = [_mean_text([one.get(score) for one in seeds.values()], ".4f") for score in shown]
@@ -232,10 +254,11 @@ def _scores_table(rows: Mapping[str, Mapping[int, Record]], arms: Mapping[str, S
 
 
 def _differences_table(rows: Mapping[str, Mapping[int, Record]], arms: Sequence[str]) -> str:
-    lines = [["", "pairs", *SCORES.values()]]
+    shown = _columns(rows)
+    lines = [["", "pairs", *shown.values()]]
     for name in arms[1:]:
         line, pairs = [], []
-        for score in SCORES:
+        for score in shown:
             first, other = ({seed: one.get(score) for seed, one in rows[arm].items()} for arm in (arms[0], name))
             count, mean, half = paired_differences(first, other)
             pairs.append(count)

@@ -37,7 +37,7 @@ def example_batch(streams: tuple[str, ...], config: ConfigDict) -> dict[str, dic
     """Return an all-zero batch of two as methods see it, for shapes."""
     h, w = config.crop_size
     stream = {
-        "image": jnp.zeros((2, h, w, 3)), "label": jnp.zeros((2, h, w), jnp.int32),
+        "image": jnp.zeros((2, h, w, 3)), "label": jnp.zeros((2, h, w), jnp.int32), "target": jnp.zeros((2, h, w, 3)),
         "valid": jnp.ones(2, bool), "id": jnp.zeros(2, jnp.int32),
     }  # fmt: skip
     return dict.fromkeys(streams, stream)

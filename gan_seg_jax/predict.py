@@ -1,16 +1,19 @@
-"""Label the images of a folder: masks, colours, overlays and confidence.
+"""Label the images of a folder: masks, colours, overlays and confidence; or translate them.
 
     python -m gan_seg_jax.predict --workdir=DIR --input=FILE_OR_FOLDER --output=FOLDER [--checkpoint=best|latest|STEP]
         [--scales=0.75,1,1.25] [--flip] [--window=H,W] [--crf] [--min_region=50] ...
 
 For each image, sub-folders kept: `masks/` (uint8 class ids, size of the input), `colors/`, `overlays/`, `confidence/`
 (uint8 = round(255 p) of the chosen class, before any clean-up). A damaged image is reported and skipped.
+
+With a run of translation: `images/` (RGB, size of the input). Where such a run's input is labels, --input holds masks
+of class ids.
 """
 
 import collections
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -18,7 +21,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from gan_seg_jax import commands, panels, parallel
+from gan_seg_jax import commands, panels, parallel, translation_scores
 from gan_seg_jax.data import canvas, images
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import CRF_PIXELS, Run, images_at_once, load_run, make_predictor
@@ -26,11 +29,12 @@ from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_
 from gan_seg_jax.postprocess import morphology
 
 FOLDERS = ("masks", "colors", "overlays", "confidence")
+TRANSLATIONS = "images"  # the folder of what a run of translation makes
 SMALLEST_BUCKET = 64
 
 
-def find_images(path: Path, output: Path) -> list[tuple[Path, Path]]:
-    """Return (file, relative name of its outputs) of every image below `path`, the pictures in `output` left out.
+def find_images(path: Path, output: Path, folders: Sequence[str] = FOLDERS) -> list[tuple[Path, Path]]:
+    """Return (file, relative name of its outputs) of every image below `path`, the `folders` of `output` left out.
 
     The ending becomes `.png`; where that makes two names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`).
 
@@ -41,7 +45,7 @@ def find_images(path: Path, output: Path) -> list[tuple[Path, Path]]:
         return [(path, Path(path.stem + ".png"))]
     if not path.is_dir():
         raise InputError(f"--input is {path}, which does not exist; expected an image or a folder of images.")
-    written = [(output / folder).resolve() for folder in FOLDERS]
+    written = [(output / folder).resolve() for folder in folders]
     names = sorted(name.relative_to(path) for name in path.rglob("*") if _is_image(name, path, written))
     if not names:
         raise InputError(f"--input {path} holds no images ({', '.join(images.ENDINGS)}).")
@@ -83,18 +87,14 @@ def predict_images(
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
     compiled = {}
     state = parallel.place(run.state, whole)
-    waiting: dict[tuple[int, int], list] = collections.defaultdict(list)
+    batch_size = lambda out_size: images_at_once(run.config, options, out_size, mesh)
+    shown = _shrunk if options.crf is not None else lambda image: image
 
-    def batch_size(out_size) -> int:
-        return images_at_once(run.config, options, out_size, mesh)
-
-    def label(out_size, group) -> Iterator:
+    for out_size, group in _groups(files, images.read_image, shown, batch_size):
         if out_size not in compiled:
             step = functools.partial(predict, out_size=out_size)
             compiled[out_size] = jax.jit(step, in_shardings=(whole, sharded), out_shardings=sharded)
-        rows = [_canvas(seen, run, out_size, options) for _, _, seen in group]
-        rows += rows[-1:] * (batch_size(out_size) - len(rows))
-        stream = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        stream = _stack([_canvas(seen, run, out_size, options) for _, _, seen in group], batch_size(out_size))
         chosen, confidence = jax.device_get(compiled[out_size](state, parallel.place(stream, sharded)))
         for row, (name, image, seen) in enumerate(group):
             window = (row, slice(0, seen.shape[0]), slice(0, seen.shape[1]))
@@ -103,19 +103,51 @@ def predict_images(
                 labels = morphology.clean(labels, **options.clean_up, num_classes=run.config.num_classes)
             yield name, image, labels, _resized(confidence[window], image.shape[:2], Image.Resampling.BILINEAR)
 
+
+def translate_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield (output name, what is made of it, uint8 [h, w, 3] at the image's own size) of each image.
+
+    Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
+    """
+    config, mesh = run.config, parallel.make_mesh()
+    translate = translation_scores.make_translator(run.method, config)
+    whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+    step = jax.jit(lambda *args: translate(*args)[1], in_shardings=(whole, sharded), out_shardings=sharded)
+    state = parallel.place(run.state, whole)
+    read = images.read_mask if config.input == "labels" else images.read_image
+    batch_size = lambda out_size: images_at_once(config, PLAIN, out_size, mesh)
+
+    for out_size, group in _groups(files, read, lambda image: image, batch_size):
+        stream = _stack([_pair_canvas(image, run, out_size) for _, image, _ in group], batch_size(out_size))
+        made = jax.device_get(step(state, parallel.place(stream, sharded)))
+        for row, (name, image, _) in enumerate(group):
+            height, width = stream["content"][row]
+            yield name, _resized(made[row, :height, :width], image.shape[:2], Image.Resampling.BICUBIC)
+
+
+def _groups(
+    files: list[tuple[Path, Path]], read: Callable, shown: Callable, batch_size: Callable
+) -> Iterator[tuple[tuple[int, int], list[tuple[Path, np.ndarray, np.ndarray]]]]:
+    """Yield (bucket of sizes, [(output name, what was read, what is shown of it), ...]), at most a batch of each."""
+    waiting: dict[tuple[int, int], list] = collections.defaultdict(list)
     for path, name in files:
         try:
-            image = images.read_image(path)
+            image = read(path)
         except InputError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
-        seen = image if options.crf is None else _shrunk(image)
+        seen = shown(image)
         out_size = (bucket(seen.shape[0]), bucket(seen.shape[1]))
         waiting[out_size].append((name, image, seen))
         if len(waiting[out_size]) == batch_size(out_size):
-            yield from label(out_size, waiting.pop(out_size))
-    for out_size, group in waiting.items():
-        yield from label(out_size, group)
+            yield out_size, waiting.pop(out_size)
+    yield from waiting.items()
+
+
+def _stack(rows: list[dict[str, np.ndarray]], count: int) -> dict[str, np.ndarray]:
+    """Return a batch of `count` rows, the last one repeated."""
+    rows = rows + rows[-1:] * (count - len(rows))
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:
@@ -137,14 +169,29 @@ def _resized(array: np.ndarray, size: tuple[int, int], resampling: Image.Resampl
 
 def _canvas(image: np.ndarray, run: Run, out_size: tuple[int, int], options: Options) -> dict[str, np.ndarray]:
     """Return an image as the host delivers it; its label is never looked at."""
-    config = run.config
-    canvas_size = config.canvas_size if config.resize == "fit" else canvas.multiples_of_32(out_size)
+    config, canvas_size = run.config, _canvas_size(run, out_size)
     empty = np.zeros(image.shape[:2], np.uint8)
     arrays = canvas.fit_to_canvas(image, empty, canvas_size, resize=config.resize, rng=None)
     arrays |= canvas.scaled_views(image, canvas_size, options.scales, resize=config.resize)
     if options.crf is not None:
         arrays["original"] = canvas.pad(image, out_size)
     return {**arrays, "size": np.array(image.shape[:2], np.int32), "valid": np.bool_(True), "id": np.int32(0)}
+
+
+def _canvas_size(run: Run, out_size: tuple[int, int]) -> tuple[int, int]:
+    return run.config.canvas_size if run.config.resize == "fit" else canvas.multiples_of_32(out_size)
+
+
+def _pair_canvas(given: np.ndarray, run: Run, out_size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return what a run of translation is given, an image or class ids, as the host delivers it."""
+    config, is_label = run.config, given.ndim == 2
+    image = np.zeros((*given.shape[:2], 3), np.uint8) if is_label else given
+    label = given if is_label else np.zeros(given.shape[:2], np.uint8)
+    target = image if config.input == "target" else None
+    arrays = canvas.fit_to_canvas(
+        image, label, _canvas_size(run, out_size), resize=config.resize, rng=None, target=target
+    )
+    return {**arrays, "valid": np.bool_(True), "id": np.int32(0)}
 
 
 def write(output: Path, name: Path, image: np.ndarray, mask: np.ndarray, confidence: np.ndarray, colors) -> None:
@@ -160,12 +207,15 @@ def write(output: Path, name: Path, image: np.ndarray, mask: np.ndarray, confide
         "confidence": np.round(255.0 * confidence).astype(np.uint8),
     }
     for folder in FOLDERS:
-        path = output / folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pictures[folder]).save(path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+        _save(output / folder / name, pictures[folder])
+
+
+def _save(path: Path, picture: np.ndarray) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def main() -> None:
@@ -174,6 +224,11 @@ def main() -> None:
     workdir = commands.required("workdir")
     options = options_from_flags(workdir)
     run = load_run(workdir, flags.FLAGS.checkpoint)
+    if run.method.TASK == "translation":
+        _translate(run, source, output, options)
+        return
+    if run.method.TASK != "segmentation":
+        raise InputError(f"{workdir} is a run of {run.method.TASK}, which reads no images; see gan_seg_jax.sample.")
     files = find_images(source, output)
     written = 0
     for name, image, mask, confidence in predict_images(run, files, options):
@@ -182,6 +237,23 @@ def main() -> None:
     if written == 0:
         raise InputError(f"None of the {len(files)} images of {source} could be read.")
     print(f"{written} of {len(files)} images labelled: {output}/{{{','.join(FOLDERS)}}}")
+
+
+def _translate(run: Run, source: Path, output: Path, options: Options) -> None:
+    """Write what a run of translation makes of the images of `source`."""
+    if options != PLAIN:
+        raise InputError(f"This is a run of {run.method.TASK}: only --checkpoint, --input and --output have a meaning.")
+    folder = (output / TRANSLATIONS).resolve()
+    if folder == source.resolve() or folder in source.resolve().parents:
+        raise InputError(f"--output {output} would be written over --input {source}; give another folder.")
+    files = find_images(source, output, (TRANSLATIONS,))
+    written = 0
+    for name, image in translate_images(run, files):
+        _save(output / TRANSLATIONS / name, image)
+        written += 1
+    if written == 0:
+        raise InputError(f"None of the {len(files)} images of {source} could be read.")
+    print(f"{written} of {len(files)} images translated: {output}/{TRANSLATIONS}")
 
 
 if __name__ == "__main__":

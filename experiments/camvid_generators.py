@@ -1,0 +1,33 @@
+"""Images made after CamVid: of its label maps (pix2pix, SPADE, OASIS), and of noise (DCGAN, with and without masks).
+
+    GAN_SEG_DATA=FOLDER python experiments/camvid_generators.py
+
+All are judged by one segmenter, trained in the first arm of `camvid_gans.py`, which must have run.
+"""
+
+import sys
+
+import runner
+from camvid_gans import DATA, STEPS, schedule
+from runner import Arm
+
+TITLE = "CamVid at 144x192: generators"
+SMALL = ("--config.crop_size=(64, 64)", "--config.canvas_size=(72, 96)")  # of the images made of noise
+
+
+def arm(name: str, config: str, *overrides: str) -> Arm:
+    """Return the arm of a method that makes images."""
+    judge = "--config.judge={workdir}/../camvid_gans/supervised-seed0"
+    return Arm(name, f"configs/{config}", (*DATA, *schedule(STEPS), judge, *overrides))
+
+
+ARMS = (
+    arm("pix2pix", "synthesis.py:pix2pix"),
+    arm("spade", "synthesis.py:spade"),
+    arm("oasis", "synthesis.py:oasis"),
+    arm("dcgan", "dcgan.py", *SMALL),
+    arm("dcgan-joint", "dcgan.py:joint", *SMALL),
+)
+
+if __name__ == "__main__":
+    sys.exit(runner.main(__file__, TITLE, ARMS))
