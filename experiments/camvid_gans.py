@@ -13,7 +13,7 @@ import runner
 from runner import Arm
 
 TITLE = "CamVid at 144x192: what the adversarial methods add to cross-entropy"
-STEPS = 600
+STEPS = 500
 UNET = {"channels": (32, 64, 128, 256), "encoder_convs": (0, 1, 1, 2), "decoder_convs": (1, 1, 1)}
 DATA = (
     "--config.dataset=camvid",
@@ -47,7 +47,7 @@ def arm(name: str, config: str, *overrides: str, steps: int = STEPS, role: str =
 
 ARMS = (
     arm("supervised", "supervised_seg.py"),
-    arm("supervised-longer", "supervised_seg.py", steps=960),
+    arm("supervised-longer", "supervised_seg.py", steps=800),
     arm("cgan", "cgan_seg.py", role="generator"),
     arm("cgan-lambda0", "cgan_seg.py:lambda0", role="generator"),
     arm("cgan-colors", "cgan_seg.py:colors", role="generator"),
