@@ -87,7 +87,7 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
     config.networks.generator = ConfigDict(
         {
             "name": "dcgan_generator",
-            "channels": (256, 128, 64, 32),  # of the projected map and of each block but the last; each doubles
+            "channels": (128, 64, 32, 16),  # of the projected map and of each block but the last; each doubles
             "upsample": "transposed",  # transposed | resize (nearest neighbour and a 3x3 convolution)
             "norm": "batch",  # batch | instance | group | none
             "kernel_init": 0.02,
@@ -98,7 +98,7 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
     config.networks.discriminator = ConfigDict(
         {
             "name": "dcgan_discriminator",
-            "channels": 32,  # of the first layer; doubled by each
+            "channels": 16,  # of the first layer; doubled by each
             "layers": 4,  # of stride 2
             "norm": "batch",  # batch | instance | group | spectral | none
             "kernel_init": 0.02,

@@ -66,7 +66,8 @@ def _gan(config: ConfigDict, form: str, chosen: set[str]) -> None:
     else:
         config.networks.discriminator = ConfigDict({"name": "s4gan_discriminator", "dropout": 0.5, **discriminator})
         config.losses.feature_matching = 0.1
-        training = {"weight": 1.0, "threshold": 0.6, "start": 0.0}
+        # The paper begins at once, with a pre-trained segmenter; from scratch its first predictions teach nothing.
+        training = {"weight": 1.0, "threshold": 0.6, "start": 0.25}
     # Self-training: its weight, the confidence of the discriminator from which on a pixel (advsemiseg) or an image
     # (s4gan) counts, and the share of the steps after which it begins.
     for name, value in training.items():

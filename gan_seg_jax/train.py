@@ -88,6 +88,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             workdirs.adopt_architectures(config, workdir)
             class_weights.resolve_class_weights(config, dataset, workdirs.begun_config(workdir))
         config_lib.check_classes(config)
+        pipeline.check_streams(dataset, method.STREAMS)
         summary = workdirs.finished(workdir, config)
         if summary is not None:
             if parallel.is_first_process():

@@ -64,6 +64,8 @@ def test_method_trains(name):
         "image": rng.integers(0, 256, (2, h, w, 3), np.uint8), "label": rng.integers(0, 4, (2, h, w)).astype(np.uint8),
         "content": np.full((2, 2), (h, w), np.int32), "valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32),
     }  # fmt: skip
+    if config.rounds > 1:
+        stream = {name: np.stack([value] * config.rounds) for name, value in stream.items()}
     for _, updates in config_lib.phase_ends(config):
         traces = []
 

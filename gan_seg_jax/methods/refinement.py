@@ -78,8 +78,12 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Outputs, Networks]:
-    """Return the logits of both networks."""
+    """Return the logits of both networks; where the segmenter is trained alone, its own stand for the refiner's."""
     image, features = batch["labelled"]["image"], None
+    if _alone(nets):
+        outputs, nets = nets.apply("segmenter", image)
+        logits, heads = split_heads(outputs)
+        return Outputs(logits, heads, logits), nets
     if "features" in config.refiner_inputs:
         (outputs, features), nets = nets.apply("segmenter", image, capture="decoder")
         features = resize(features, image.shape[1:3]).astype(jnp.float32)
@@ -99,11 +103,11 @@ def losses(nets: Networks, outputs: Outputs, batch, rng: chex.PRNGKey, config: C
     """Return the losses of the three networks (module docstring), those of segmenter and refiner side by side."""
     options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
     own, terms = with_heads(outputs.segmenter, outputs.heads, label, options)
-    refined, refined_terms = weighted_sum(outputs.refiner, label, options)
     metrics = {f"{name}/segmenter": value for name, value in terms.items()}
-    metrics |= {f"{name}/refiner": value for name, value in refined_terms.items()}
-    if nets.moving == {"segmenter"}:  # alone: no game is played, and none is paid for
+    if _alone(nets):
         return LossOutput({"segmenter": own}, nets, metrics)
+    refined, terms = weighted_sum(outputs.refiner, label, options)
+    metrics |= {f"{name}/refiner": value for name, value in terms.items()}
     known = segmentation.known(label, config.num_classes)[..., None]
     real = game.Seen((image,), (segmentation.one_hot(label, config.num_classes),))
     fake = game.Seen((image,), (jax.nn.softmax(outputs.refiner) * known,))
@@ -115,6 +119,11 @@ def losses(nets: Networks, outputs: Outputs, batch, rng: chex.PRNGKey, config: C
         "segmenter": through if "refiner" in nets.moving else own,
     }
     return LossOutput(values, outcome.nets, {**metrics, **outcome.metrics}, outcome.accept)
+
+
+def _alone(nets: Networks) -> bool:
+    """Return whether the segmenter trains alone: then no game is played, and none is paid for."""
+    return nets.moving == {"segmenter"}
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:

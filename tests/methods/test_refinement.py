@@ -165,7 +165,7 @@ def test_gradients_are_those_of_the_equations(stage, inputs, residual):
 def test_before_it_moves_the_refiner_changes_nothing():
     config = make_config(logits_init=0.0)
     state, batch = make_state(config), prepared(make_batch())
-    for moving in ((), ("segmenter",)):
+    for moving in ((), ("segmenter", "refiner")):
         outputs, _ = refinement.forward(view(state, moving), batch, jax.random.key(0), config)
         np.testing.assert_array_equal(outputs.refiner, outputs.segmenter)
     assert refine_seg.get_config().networks.refiner.logits_init == 0.0
@@ -207,7 +207,7 @@ def test_alone_the_segmenter_is_supervised_and_nobody_plays(monkeypatch):
     assert list(found.losses) == ["segmenter"]
     plain = weighted_sum(random_logits(3), batch["labelled"]["label"], config.losses)[0]
     assert float(found.losses["segmenter"]) == float(plain)
-    assert set(found.metrics) == {"cross_entropy/segmenter", "cross_entropy/refiner"}
+    assert set(found.metrics) == {"cross_entropy/segmenter"}
 
 
 def test_ignored_pixels_get_no_gradient():
