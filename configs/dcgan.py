@@ -113,7 +113,7 @@ def _wgan(config: ConfigDict) -> None:
     config.losses.gradient_penalty = 5.0  # the paper's 10: halves are averaged here
     config.penalty_every = 1
     config.networks.discriminator.norm = "none"
-    # The paper's 5 critic steps keep the estimate of the distance good; here 3, which small nets follow as fast.
+    # The paper's 5 critic steps keep the estimate of the distance good; here 3, for time.
     config.rounds = 3
     config.steps = 2000
     for role in ("generator", "discriminator"):

@@ -37,6 +37,8 @@ class Outcome(NamedTuple):
     Attributes:
         discriminator: what the discriminator descends, penalties that are due included; float32 scalar.
         generator: the adversarial term of the generator, without its weight; float32 scalar.
+        term: what the game adds to the generator's loss: adversarial_weight times that, and, of pairs, feature_matching
+            times the distance of the discriminator's features; float32 scalar.
         real_scores: of each scale, float [b, ...]; one for most discriminators.
         fake_scores: likewise.
         real_features: what the discriminator shows beside its scores, None where it shows nothing.
@@ -49,6 +51,7 @@ class Outcome(NamedTuple):
 
     discriminator: jax.Array
     generator: jax.Array
+    term: jax.Array
     real_scores: tuple[jax.Array, ...]
     fake_scores: tuple[jax.Array, ...]
     real_features: Any
@@ -58,8 +61,12 @@ class Outcome(NamedTuple):
     accept: dict[str, jax.Array]
 
 
-def check(config: ConfigDict) -> None:
+def check(config: ConfigDict, *, paired: bool = True) -> None:
     """Check the fields of `config.losses` that a game reads.
+
+    Args:
+        config: the run's config.
+        paired: as in `play`.
 
     Raises:
         InputError: an unknown loss or effect, a smoothing that the loss cannot take, or penalties that are never due.
@@ -69,6 +76,12 @@ def check(config: ConfigDict) -> None:
     for name in options.diff_augment:
         if name not in POLICY:
             raise unknown("effect in config.losses.diff_augment:", name, POLICY)
+    if paired and options.feature_matching > 0 and options.diff_augment:
+        raise InputError(
+            f"losses.feature_matching is {options.feature_matching} and losses.diff_augment is "
+            f"{tuple(options.diff_augment)}: the features of an example and its fake are compared place by place, but "
+            "augmentation draws for each of them; set one to 0 or ()."
+        )
     for name in ("r1", "gradient_penalty"):
         if options[name] > 0 and config.penalty_every < 1:
             raise InputError(
@@ -87,6 +100,7 @@ def play(
     role: str = "discriminator",
     weight: jax.Array | None = None,
     pool: bool = False,
+    paired: bool = True,
 ) -> Outcome:
     """Let the discriminator score real and fake examples; return what both players descend.
 
@@ -108,9 +122,13 @@ def play(
         role: the discriminator's.
         weight: broadcastable to the scores of every scale; 0 leaves a patch or an image out.
         pool: whether the scores of an image are averaged first: one score an image.
+        paired: whether fake number n was made for real number n, so that their features may be compared.
 
     Returns:
         The outcome.
+
+    Raises:
+        InputError: `feature_matching` of pairs with a discriminator that shows no features.
     """
     options = config.losses
     real, fake = (
@@ -132,7 +150,10 @@ def play(
     accuracy = feature_matching.multi_scale(
         lambda r, f: adversarial.accuracy(r, f, weight, threshold=loss.threshold), real_scores, fake_scores
     )
-    metrics = {"adversarial": generator, f"{role}_accuracy": accuracy}
+    metrics, term = {"adversarial": generator, f"{role}_accuracy": accuracy}, options.adversarial_weight * generator
+    if paired and options.feature_matching > 0:
+        metrics["feature_matching"] = _feature_distance(real_features, fake_features, config.networks[role].name)
+        term += options.feature_matching * metrics["feature_matching"]
     if role != "discriminator":
         metrics[f"adversarial/{role}"] = metrics.pop("adversarial")
     if nets.penalty:
@@ -141,8 +162,9 @@ def play(
         metrics |= {f"{name}/{role}": value for name, value in penalties.items()}
     accept = {role: accuracy <= options.accuracy_bound} if options.accuracy_bound < 1 else {}
     return Outcome(
-        discriminator, generator, real_scores, fake_scores, real_features, fake_features, successor, metrics, accept
-    )
+        discriminator, generator, term, real_scores, fake_scores, real_features, fake_features, successor, metrics,
+        accept,
+    )  # fmt: skip
 
 
 def noise_level(step: jax.Array, options: ConfigDict) -> jax.Array | float:
@@ -167,6 +189,18 @@ def _scores(outputs: Any, *, pool: bool) -> tuple[tuple[jax.Array, ...], Any]:
     if pool:
         scores = tuple(jnp.mean(score.reshape(len(score), -1), axis=1) for score in scores)
     return scores, features
+
+
+def _feature_distance(real: Any, fake: Any, name: str) -> jax.Array:
+    """Return the L1 distance of the features of each pair, summed over layers and averaged over scales."""
+    if real is None:
+        raise InputError(
+            f"losses.feature_matching is on, but the discriminator {name} shows no features; use multiscale_patchgan, "
+            "or patchgan with networks.discriminator.features=True."
+        )
+    single = not isinstance(real, tuple) or not isinstance(real[0], tuple)
+    scales = [((x,) if not isinstance(x, tuple) else x,) if single else x for x in (real, fake)]
+    return feature_matching.multi_scale(feature_matching.layer_feature_matching, *scales)
 
 
 def _penalties(nets, real: Seen, fake: Seen, key, options, role, *, pool) -> dict[str, jax.Array]:

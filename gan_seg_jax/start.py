@@ -29,7 +29,7 @@ def training_data(
         config: the run's config.
         dataset: its data.
         workdir: its folder.
-        fresh: as in `initial_state`; where the run has begun, all this was looked at then.
+        fresh: as in `initial_state`; where the run has begun, the runs it started from were looked at then.
 
     Returns:
         The digest of what the run's generator sees (`provenance.claim`), for its checkpoints; None without any.
@@ -39,12 +39,11 @@ def training_data(
     """
     origins = {role: workdirs.source(config, workdir, role) for role in config.init}
     origins = {role: origin for role, origin in origins.items() if origin not in ("", "random")}
-    if origins and not fresh:
-        return provenance.digest(workdir)
+    origins = origins if fresh else {}
     digests = {origin: checkpoint.load_checkpoint(origin)[1].get(TRAINING_DATA) for origin in origins.values()}
     if method.TASK == "generation":
-        write = parallel.is_first_process()
-        return provenance.claim(workdir, [dataset.splits["train"]], digests, write=write)
+        splits = [dataset.splits[pipeline.STREAM_SPLITS.get(stream, stream)] for stream in method.STREAMS]
+        return provenance.claim(workdir, splits, digests, write=parallel.is_first_process())
     generates = config.method == "augmentation" and "generator" in origins
     made = {origins["generator"]: digests[origins["generator"]]} if generates else {}
     if config.synthetic.folder:

@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 from gan_seg_jax import checkpoint, parallel, report, start, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.baselines import BASELINES
-from gan_seg_jax.data import class_weights, pipeline
+from gan_seg_jax.data import class_weights, pipeline, provenance
 from gan_seg_jax.data.catalog import Dataset
-from gan_seg_jax.errors import DivergedError, PreemptedError, unknown
+from gan_seg_jax.errors import DivergedError, InputError, PreemptedError, unknown
 from gan_seg_jax.evaluate import TASKS
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.preemption import Preemption
@@ -171,6 +171,11 @@ class _Run:
             arrays, meta, problems = found
             for problem in problems:
                 self.writer.message(f"{problem} Moved aside; an earlier one is used.")
+            if meta.get(start.TRAINING_DATA) != self.training_data:
+                raise InputError(
+                    f"{self.workdir / provenance.RECORD}, which says what the generator was trained on, is not the one "
+                    "its checkpoints were saved with; restore it, or name another --workdir."
+                )
             state = checkpoint.fill(state, arrays, origin=f"The checkpoint in {self.workdir}")
             names = [field.name for field in dataclasses.fields(Progress)]
             self.progress = Progress(**{name: meta[name] for name in names})

@@ -16,6 +16,7 @@ from gan_seg_jax.config import differences, to_json
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.writer import write_json
 
+MAKING = ("noise", "sample_as_trained")  # how a generator is used; belongs to it like its architecture
 JUDGE = "judge"  # name of the prior run that stands for config.judge
 
 
@@ -76,10 +77,14 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
     for role in config.init:
         origin = source(config, workdir, role)
         if origin and origin != "random":
-            networks = (begun or checkpoint.read_config(origin)).networks
+            from_run = begun or checkpoint.read_config(origin)
+            networks = from_run.networks
             if role not in networks:
                 raise InputError(f"config.init.{role} is {origin}, which has no {role}; it has: {', '.join(networks)}.")
             config.networks[role] = networks[role]
+            for field in MAKING if role == "generator" else ():
+                if field in config and field in from_run:
+                    config[field] = from_run[field]
             if "backbone" in config and "backbone" in networks[role]:  # the short name of the same field
                 config.backbone = networks[role].backbone
 

@@ -7,7 +7,7 @@ import re
 
 def test_formulas_name_functions_and_tests_that_exist(repository):
     text = (repository / "docs" / "formulas.md").read_text()
-    functions = re.findall(r"`((?:losses|methods|models|postprocess)\.[\w.]+)`", text)
+    functions = re.findall(r"`((?:losses|methods|models|postprocess|judging)\.[\w.]+)`", text)
     tests = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
     assert len(functions) > 20 and len(tests) > 15
     for name in functions:

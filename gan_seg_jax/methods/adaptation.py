@@ -47,7 +47,12 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     Raises:
         InputError: an unknown loss, an unknown choice of statistics, or penalties that would never be due.
     """
-    game.check(config)
+    game.check(config, paired=False)
+    if config.losses.feature_matching > 0:
+        raise InputError(
+            f"config.losses.feature_matching is {config.losses.feature_matching}, but images of source and target are "
+            "no pairs; leave it 0."
+        )
     if config.statistics not in STATISTICS:
         raise unknown("statistics", config.statistics, STATISTICS)
     networks = config.networks
@@ -86,7 +91,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
                 "the config's word multi with unet, deeplabv2 or pspnet."
             )
         real, fake = (game.Seen(maps=(jax.nn.softmax(maps[head]) * both,)) for maps in (source, target))
-        outcome = game.play(nets, real, fake, fold_name(rng, role), config, role=role)
+        outcome = game.play(nets, real, fake, fold_name(rng, role), config, role=role, paired=False)
         nets = outcome.nets
         values[role] = outcome.discriminator
         loss += weights[role] * outcome.generator

@@ -75,7 +75,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     supervised, terms = with_heads(logits, heads, label, options)
     values = {
         "discriminator": outcome.discriminator,
-        "segmenter": supervised + options.adversarial_weight * outcome.generator,
+        "segmenter": supervised + outcome.term,
     }
     return LossOutput(values, outcome.nets, {**terms, **outcome.metrics}, outcome.accept)
 

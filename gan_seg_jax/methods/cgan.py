@@ -80,7 +80,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
         supervised, terms = with_heads(made, heads, label, config.losses)
     fake = fake * known[..., None]
     played = game.play(nets, _seen(image, real, config), _seen(image, fake, config), rng, config)
-    generator = config.losses.adversarial_weight * played.generator + supervised
+    generator = played.term + supervised
     return LossOutput(
         {"discriminator": played.discriminator, "generator": generator},
         played.nets, {**terms, **played.metrics}, played.accept,

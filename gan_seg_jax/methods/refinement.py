@@ -112,7 +112,7 @@ def losses(nets: Networks, outputs: Outputs, batch, rng: chex.PRNGKey, config: C
     real = game.Seen((image,), (segmentation.one_hot(label, config.num_classes),))
     fake = game.Seen((image,), (jax.nn.softmax(outputs.refiner) * known,))
     outcome = game.play(nets, real, fake, rng, config)
-    through = refined + options.adversarial_weight * outcome.generator + own
+    through = refined + outcome.term + own
     values = {
         "discriminator": outcome.discriminator,
         "refiner": through,

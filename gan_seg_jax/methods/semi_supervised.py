@@ -62,7 +62,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     Raises:
         InputError: an unknown form or loss, or options that the form cannot carry out.
     """
-    game.check(config)
+    game.check(config, paired=False)
     options, network = config.losses, config.networks.discriminator
     if options.semi not in DISCRIMINATORS:
         raise unknown("losses.semi", options.semi, DISCRIMINATORS)
@@ -163,7 +163,7 @@ def _advsemiseg(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
     both = known & augment.shown(batch["unlabelled"]["image"])[..., None]
     real = segmentation.one_hot(label, config.num_classes)
     fake = jax.nn.softmax(logits) * known
-    outcome = game.play(nets, game.Seen(maps=(real,)), game.Seen(maps=(fake,)), rng, config, weight=known)
+    outcome = game.play(nets, game.Seen(maps=(real,)), game.Seen(maps=(fake,)), rng, config, weight=known, paired=False)
     seen = instance_noise(
         [jax.nn.softmax(unlabelled_logits) * both],
         fold_name(rng, "unlabelled"),
@@ -191,7 +191,7 @@ def _s4gan(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
     both = (segmentation.known(label, config.num_classes) & content)[..., None]
     real = game.Seen((image * both,), (segmentation.one_hot(label, config.num_classes) * both,))
     fake = game.Seen((unlabelled_image * both,), (jax.nn.softmax(unlabelled_logits) * both,))
-    outcome = game.play(nets, real, fake, rng, config)
+    outcome = game.play(nets, real, fake, rng, config, paired=False)
     matching = mean_feature_matching(outcome.real_features, outcome.fake_features)
     scores = outcome.fake_scores[0][:, None, None] - adversarial.create(options.adversarial).threshold
     segmenter = options.feature_matching * matching + options.adversarial_weight * outcome.generator

@@ -29,7 +29,6 @@ part of the project; its noise, if there is any, is not of an image). Halves of 
 pix2pix keeps dropout and the batch's own statistics when it is used (`config.sample_as_trained`).
 """
 
-
 import chex
 import flax.linen as nn
 import jax
@@ -37,9 +36,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax import game, makers
-from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import adversarial, segmentation
-from gan_seg_jax.losses.feature_matching import layer_feature_matching, multi_scale
 from gan_seg_jax.losses.segmentation_gan import label_mix_consistency, oasis_discriminator, oasis_generator
 from gan_seg_jax.mixing import labelmix_mask, mix
 from gan_seg_jax.models import build_network
@@ -55,19 +53,13 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     Raises:
         InputError: the generator cannot paint label maps, or the options of the game do not fit the networks.
     """
-    networks, options, derived = config.networks, config.losses, {}
+    networks, derived = config.networks, {}
     if networks.generator.name not in makers.PAINTERS:
         raise unknown("networks.generator.name", networks.generator.name, makers.PAINTERS)
     if _segments(config):
         derived = {"num_classes": config.num_classes}
     else:
         game.check(config)
-        if options.feature_matching > 0 and options.diff_augment:
-            raise InputError(
-                f"losses.feature_matching is {options.feature_matching} and losses.diff_augment is "
-                f"{tuple(options.diff_augment)}: the features of an image and its fake are compared place by place, "
-                "but augmentation draws for each of them; set one to 0 or ()."
-            )
     return {
         "generator": makers.build_generator(config),
         "discriminator": build_network(networks.discriminator, dtype=config.dtype, **derived),
@@ -93,26 +85,11 @@ def _real_or_fake(nets, real, fake, label, rng, config) -> LossOutput:
     """Play the game of a discriminator that sees image and label map."""
     options, mask = config.losses, segmentation.one_hot(label, config.num_classes)
     played = game.play(nets, game.Seen((real,), (mask,)), game.Seen((fake,), (mask,)), rng, config)
-    loss, metrics = options.adversarial_weight * played.generator, dict(played.metrics)
+    loss, metrics = played.term, dict(played.metrics)
     if options.image_l1 > 0:
         metrics["l1"] = segmentation.l1(fake, real, segmentation.known(label, config.num_classes))
         loss += options.image_l1 * metrics["l1"]
-    if options.feature_matching > 0:
-        metrics["feature_matching"] = _feature_distance(played, config)
-        loss += options.feature_matching * metrics["feature_matching"]
     return LossOutput({"discriminator": played.discriminator, "generator": loss}, played.nets, metrics, played.accept)
-
-
-def _feature_distance(played: game.Outcome, config: ConfigDict) -> jax.Array:
-    """Return the distance of the discriminator's features of real and fake, averaged over scales."""
-    if played.real_features is None:
-        raise InputError(
-            f"losses.feature_matching is {config.losses.feature_matching}, but {config.networks.discriminator.name} "
-            "shows no features; use multiscale_patchgan, or patchgan with networks.discriminator.features=True."
-        )
-    single = not isinstance(played.real_features[0], tuple)
-    scales = [(x,) if single else x for x in (played.real_features, played.fake_features)]
-    return multi_scale(layer_feature_matching, *scales)
 
 
 def _pixel_classes(nets, real, fake, label, rng, config) -> LossOutput:

@@ -118,7 +118,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     condition = (seen,) if config.losses.conditional else ()
     real, fake = (game.Seen(images=(*condition, x * counts[..., None])) for x in (real, fake))
     played = game.play(nets, real, fake, rng, config)
-    generator = config.losses.adversarial_weight * played.generator + difference
+    generator = played.term + difference
     return LossOutput(
         {"discriminator": played.discriminator, "generator": generator},
         played.nets, {**terms, **played.metrics}, played.accept,

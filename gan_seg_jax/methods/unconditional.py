@@ -49,7 +49,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     Raises:
         InputError: the generator does not make images of noise, or the game's options or those of the noise are bad.
     """
-    game.check(config)
+    game.check(config, paired=False)
     networks = config.networks
     if networks.generator.name not in GENERATORS:
         raise unknown("networks.generator.name", networks.generator.name, GENERATORS)
@@ -81,8 +81,8 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
         known = segmentation.known(label, config.num_classes)[..., None]
         real = game.Seen((image,), (segmentation.one_hot(label, config.num_classes),))
         fake = game.Seen((made,), (jax.nn.softmax(logits) * known,))
-    played = game.play(nets, real, fake, rng, config)
-    loss, metrics = options.adversarial_weight * played.generator, played.metrics
+    played = game.play(nets, real, fake, rng, config, paired=False)
+    loss, metrics = played.term, played.metrics
     if options.mse_weight > 0:
         metrics = {**metrics, "mse": segmentation.mse(made, image)}
         loss += options.mse_weight * metrics["mse"]

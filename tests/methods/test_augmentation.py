@@ -66,28 +66,27 @@ def seen_pair():
     return (2.0 * jnp.asarray(host["image"], jnp.float32) - 255.0) / 255.0, jnp.asarray(host["label"], jnp.int32)
 
 
-def mixed(config, seed=0):
-    """Return the mixed batch and the one that it was made of."""
+def mixed(config, seeds=(0,)):
+    """Return the mixed batch of each seed, and the batch that they were made of."""
     _, state = make_state(config)
     nets = Networks(states=state.networks, rng=jax.random.key(7), step=jnp.int32(0))
     image, label = seen_pair()
     mix = FAST(lambda key: augmentation.mixed(nets.replace(rng=key), image, label, key, config)[:2])
-    return mix(jax.random.key(seed)), (image, label)
+    return [mix(jax.random.key(seed)) for seed in seeds], (image, label)
 
 
 @pytest.mark.parametrize("arm", ["pix2pix", "oasis"])
 def test_painted_rows_keep_their_masks(arm):
-    (image, label), (real, truth) = mixed(make_config(arm))
+    [(image, label), (other, _)], (real, truth) = mixed(make_config(arm), seeds=(0, 1))
     np.testing.assert_array_equal(label, truth)
     np.testing.assert_array_equal(image[2:], real[2:])
     np.testing.assert_array_equal(image[:2, :4], 0.0)  # no label: mid grey
     assert np.all(np.any(image[:2, 4:] != real[:2, 4:], axis=-1)) and np.all(np.abs(image[:2]) <= 1)
-    (other, _), _ = mixed(make_config(arm), seed=1)
     assert np.any(image[:2] != other[:2]), "dropout or noise is drawn anew"
 
 
 def test_joint_rows_bring_their_own_masks():
-    (image, label), (real, truth) = mixed(make_config("joint", share=0.75))
+    [(image, label)], (real, truth) = mixed(make_config("joint", share=0.75))
     np.testing.assert_array_equal(image[3:], real[3:])
     np.testing.assert_array_equal(label[3:], truth[3:])
     assert np.all((label[:3] >= 0) & (label[:3] < CLASSES)) and np.any(label[0] != label[1])

@@ -20,7 +20,7 @@ from gan_seg_jax.train_step import train_step
 
 CLASSES, BATCH, SIZE = 3, 2, (24, 32)
 G, D = "generator", "discriminator"
-FORMS = ("pix2pix", "spade", "oasis")
+FORMS = ("pix2pix", pytest.param("spade", marks=pytest.mark.slow), "oasis")
 FAST = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -286,7 +286,7 @@ def test_words_that_do_not_go_together(arg):
         synthesis_config.get_config(arg)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", synthesis_config.FORMS)
 def test_the_paper_forms_can_be_built(form):
     config = synthesis_config.get_config(f"{form},paper")
     config.num_classes = 19
