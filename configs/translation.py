@@ -4,8 +4,8 @@ Paper: Isola et al., Image-to-Image Translation with Conditional Adversarial Net
 Command: python -m gan_seg_jax.main --config=configs/translation.py
 Own pairs, {train,val,test}/images/ID.png -> {train,val,test}/targets/ID.png (any style, any enhancement):
     python -m gan_seg_jax.main --config=configs/translation.py:pairs --config.data_dir=FOLDER
-Use: python -m gan_seg_jax.predict --workdir=DIR --input=FOLDER --output=FOLDER writes images/; where the input is
-labels, --input holds masks of class ids.
+Use, which writes images/ (where the input is labels, --input holds masks of class ids):
+    python -m gan_seg_jax.predict --workdir=DIR --input=FOLDER --output=FOLDER
 Words behind the colon:
     smoke
     labels | coloring | enhancing | pairs    image -> labels in colours, grey -> image, low_resolution -> image,

@@ -166,6 +166,7 @@ def _summarize(config: ConfigDict, scores: dict[str, Any], seconds: float) -> di
     """Return the contents of `summary.json`."""
     return {
         "method": config.method,
+        "task": "segmentation",
         "dataset": config.dataset,
         **scores,
         "best_step": None,

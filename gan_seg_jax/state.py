@@ -165,7 +165,7 @@ def find_sown(captured: Mapping[str, Any], name: str, role: str) -> jax.Array:
     paths = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(captured)]
     found = [leaf for path, leaf in paths if any(getattr(part, "key", None) == name for part in path)]
     if not found:
-        raise InputError(f"The network of {role} shows no {name!r} features; use a segmentation network of the project.")
+        raise InputError(f"The network of {role} shows no {name!r} features; use one that segments.")
     return found[-1]
 
 

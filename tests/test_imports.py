@@ -8,7 +8,8 @@ import pytest
 PACKAGE = "gan_seg_jax"
 BASE = {"errors", "resample", "config"}  # may be imported by everyone; among themselves, config imports errors
 LEVELS = {
-    "augment": 0, "noise": 0, "judging_panels": 0, "metrics": 0, "writer": 0, "panels": 0, "tiling": 0, "diff_augment": 0, "mixing": 0,
+    "augment": 0, "noise": 0, "judging_panels": 0, "metrics": 0, "writer": 0, "panels": 0, "tiling": 0,
+    "diff_augment": 0, "mixing": 0,
     "data.catalog": 0, "models.layers": 0, "models.convolution": 0,
     "models.pooling": 0, "models.pretrained": 0.5, "models.stages": 0.5, "models.aspp": 0.6,
     "models.resnet": 0.6, "models.mobilenet": 0.6, "models.vgg": 0.6, "models.backbones": 0.7,
@@ -16,7 +17,8 @@ LEVELS = {
     "train_step": 4, "checkpoint": 4,
     "commands": 5, "inference": 5, "inference_options": 5, "workdirs": 5, "preemption": 5, "report": 5, "evaluate": 5,
     "feature_space": 5, "generation": 5, "translation_scores": 5, "judging_views": 5,
-    "start": 5.5, "train": 6, "predict": 6, "classical": 6, "class_weights": 6, "crf_search": 6, "sample": 6, "judge": 6, "copies": 6,
+    "start": 5.5, "train": 6, "predict": 6, "classical": 6, "class_weights": 6, "crf_search": 6,
+    "sample": 6, "judge": 6, "copies": 6,
     "main": 7,
 }  # fmt: skip
 # A family's modules have its level unless they are listed above, so that a new method or network needs no entry.

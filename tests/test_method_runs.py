@@ -16,7 +16,6 @@ TINY = (
     "--config.scenes.counts=(12, 4, 4)", "--config.steps=6", "--config.eval_every=3", "--config.checkpoint_every=2",
     "--config.log_every=2", "--config.samples_every=3", "--config.tensorboard=False", "--config.baselines=()",
 )  # fmt: skip
-QUICK = ("semi_seg:advsemiseg",)  # the others are marked slow
 MORE = ("refine_seg:frozen", "adapt_seg:rain", "augment_seg:geometric", "augment_seg:repeat", "cgan_seg:lambda0")
 
 
@@ -77,9 +76,8 @@ def use(name, workdir, folder):
             assert found[score] == pytest.approx(value, rel=1e-3, abs=1e-5), score
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*CONFIGS, *MORE)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", (*CONFIGS, *MORE))
 def test_a_killed_run_goes_on_to_the_same_bits(name, tmp_path, tmp_path_factory):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with tiny_runs.compile_cache(tmp_path), contextlib.chdir(tiny_runs.ROOT):

@@ -20,7 +20,7 @@ FORMS = {  # of the configs that have several: the words behind the colon
     "cgan_seg": ("", "colors"),
     "dcgan": ("", "joint", "dense,joint", "wgan"),
     "semi_seg": ("advsemiseg", "s4gan", "mean_teacher"),
-    "refine_seg": ("", "joint"),
+    "refine_seg": ("unet", "joint"),
     "synthesis": ("pix2pix", "spade", "oasis"),
     "augment_seg": ("pix2pix", "joint"),
     "adapt_seg": ("", "multi"),
@@ -33,6 +33,13 @@ CONFIGS = [
     if path.stem not in NO_METHODS
     for words in FORMS.get(path.stem, ("",))
 ]
+OTHERS = [  # forms beyond the first of each method
+    f"{file}:{words}"
+    for file, forms in FORMS.items()
+    for words in forms[1:]
+    if f"{file}:{words}" != "semi_seg:mean_teacher"  # a method of its own
+]
+SLOW = pytest.mark.slow
 FAST = {"xla_backend_optimization_level": 0}  # compile quickly, run slowly
 
 
@@ -50,7 +57,7 @@ def test_every_method_has_a_config():
     assert {load(name).method for name in CONFIGS} == set(METHODS)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in OTHERS else ()) for name in CONFIGS])
 def test_method_trains(name):
     config = load(name)
     method = get_method(config.method)

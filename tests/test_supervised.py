@@ -17,6 +17,8 @@ CLASSES = 3
 class Nets:
     """Networks that return what they are told, whatever they see."""
 
+    step, penalty = jnp.int32(0), False
+
     def __init__(self, outputs):
         self.outputs = outputs
 
@@ -74,7 +76,7 @@ def test_supervised_sums_terms_and_heads():
 def test_predictions_are_the_main_logits(method, role, heads):
     logits = _logits(1)
     nets = Nets({role: (logits, {"c4": _logits(2)}) if heads else logits})
-    assert method.predict(nets, _batch(), None, None) is logits
+    assert method.predict(nets, _batch(), None, cgan_seg.get_config()) is logits
 
 
 def test_supervised_needs_a_loss():
@@ -98,10 +100,10 @@ def test_cgan_weighs_its_terms(words, weights):
         return weights[1] * l1 + weights[2] * segmentation.cross_entropy(logits, label)
 
     adversarial = weights[0] * jnp.mean(jax.nn.softplus(-scores))
-    plain = cgan.losses(Nets({"discriminator": scores}), logits, batch, None, config)
+    plain = cgan.losses(Nets({"discriminator": scores}), logits, batch, jax.random.key(0), config)
     np.testing.assert_allclose(plain.losses["generator"], adversarial + supervised_part(logits), rtol=1e-6)
     assert ("cross_entropy" in plain.metrics) == (weights[2] > 0) and "l1" in plain.metrics
-    headed = cgan.losses(Nets({"discriminator": scores}), (logits, {"c4": head}), batch, None, config)
+    headed = cgan.losses(Nets({"discriminator": scores}), (logits, {"c4": head}), batch, jax.random.key(0), config)
     expected = adversarial + supervised_part(logits) + 0.4 * supervised_part(head)
     np.testing.assert_allclose(headed.losses["generator"], expected, rtol=1e-6)
     np.testing.assert_allclose(headed.losses["discriminator"], plain.losses["discriminator"])

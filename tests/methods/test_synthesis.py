@@ -122,7 +122,7 @@ def by_hand(form, options, x, fake, y, label, judge, mix_key):
     return sum(hinges) / 2, -sum(jnp.mean(f) for f in made) / 2 + 10 * matching
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS[:2], pytest.param("oasis", marks=pytest.mark.slow)])
 def test_step_equals_a_step_by_hand(form):
     rates = {G: 1.0, D: 0.1}
     config = make_config(form, rates)
