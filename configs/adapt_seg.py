@@ -13,7 +13,8 @@ and the target's own labels, the same without --config.source.dataset.
 Other domains of the same classes: --config.source.dataset=folder --config.source.data_dir=LABELLED
 --config.dataset=folder --config.data_dir=TARGET (its own training labels are withheld).
 The paper's least squares: --config.losses.adversarial=least_squares --config.losses.adversarial_weight=0.02
-Cost and score:
+Cost and score, 400 scenes, 250 steps, one seed: test mIoU by night 0.264, the source alone 0.205; lambda0, which says
+what of it is the game's, is not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,8 @@
 
 Paper: Luc et al., Semantic Segmentation using Adversarial Networks, 2016, arXiv:1611.08408.
 Command: python -m gan_seg_jax.main --config=configs/adversarial_seg.py
+Cost and score, CamVid at 144x192, 500 steps, two CPU cores: 3 minutes; test mIoU 0.361, random_discriminator 0.363,
+cross-entropy alone 0.362 (one seed, spread not measured).
 Words behind the colon: one network (unet is the default; names in configs/networks.py), smoke, and the controls lambda0
 (the same path, the discriminator's opinion counts nothing) and random_discriminator (it stays as it was drawn).
 """

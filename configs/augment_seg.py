@@ -12,7 +12,7 @@ A finished run's generator: --config.init.generator=WORKDIR. Where little is lab
 From a folder that the command `sample` wrote, with any config: --config.synthetic.folder=FOLDER
 --config.synthetic.share=0.5.
 The generator must have seen nothing but the labelled images that this run trains on; else the run is refused.
-Cost and score:
+Cost and score: not measured yet.
 """
 
 from ml_collections import ConfigDict

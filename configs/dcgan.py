@@ -10,7 +10,8 @@ data of the user's: python -m gan_seg_jax.main --config=configs/dcgan.py:paper -
 Larger images: --config.crop_size="(128, 128)" --config.canvas_size="(144, 192)" and one more number in
 --config.networks.generator.channels for each doubling, so that the first map stays 4x4.
 Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR).
-Cost and score:
+Cost and score: not measured yet. In short trials the joint form's discriminator won early; --config.losses.r1 and
+--config.losses.diff_augment are there for that.
 Controls: --config.losses.adversarial_weight=0.0 --config.losses.mse_weight=1.0 makes the mean image, which is what the
 MSE of some articles asks for.
 """

@@ -10,7 +10,7 @@ lambda0 (no adversarial term: the refiner is supervised alone) and random_discri
 What the refiner sees: --config.refiner_inputs="('probabilities', 'features', 'image', 'noise')", or some of them.
 The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the yardstick is
 the same network alone for as many steps: configs/supervised_seg.py:deeplabv3plus.
-Cost and score:
+Cost and score: not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -11,7 +11,7 @@ and for data of the user's: python -m gan_seg_jax.main --config=configs/synthesi
 distance of the discriminator's features for spade; oasis has no other loss) and random_discriminator.
 Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR), and by
 how well that segmenter finds the mask in the made image.
-Cost and score:
+Cost and score: not measured yet.
 """
 
 from ml_collections import ConfigDict

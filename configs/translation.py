@@ -15,7 +15,8 @@ Words behind the colon:
     l1 | cgan | gan | l1,gan                 terms of the loss, as of configs/cgan_seg.py
     encoder_decoder, pixel | patch16 | patch70 | patch286    likewise
     lambda0, random_discriminator            controls: see `configs/common.control`
-Cost and score:
+Cost and score, scenes, 500 steps, one seed: l1 0.114 on val; its images have a coloured blot at one place, whose cause
+is not found yet.
 """
 
 from ml_collections import ConfigDict
