@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import augment, game
 from gan_seg_jax.errors import InputError, unknown
-from gan_seg_jax.losses import adversarial, segmentation
+from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks, fold_name
@@ -105,17 +105,3 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax
     del rng, config
     outputs, _ = nets.apply("segmenter", batch["labelled"]["image"])
     return split_heads(outputs)[0]
-
-
-def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
-    """Return how much each patch looks like the source [b, h', w'], for pictures: 0 target, 1 source.
-
-    Args:
-        nets: a view in inference mode.
-        image: [b, h, w, 3] in [-1, 1]; the discriminator does not see it.
-        mask: class probabilities [b, h, w, k].
-        config: the run's config.
-    """
-    del image
-    scores, _ = nets.apply("discriminator", mask)
-    return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))

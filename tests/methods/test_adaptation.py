@@ -258,12 +258,3 @@ def test_auxiliary_heads_have_logits_of_every_pixel(name):
     if name != "pspnet":
         plain = build_network(options, dtype="float32", num_classes=CLASSES)
         assert jax.eval_shape(lambda: plain.init_with_output(jax.random.key(0), image, train=False)[0]).shape
-
-
-def test_score_maps_are_shares():
-    config = make_config()
-    found = adaptation.score_map(
-        view(make_state(config)), jnp.zeros((2, *SIZE, 3)), jax.nn.softmax(random_logits(3)), config
-    )
-    assert found.shape == (2, 1, 2)
-    assert 0 < float(found.min()) <= float(found.max()) < 1
