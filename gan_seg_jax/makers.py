@@ -51,7 +51,7 @@ def build_generator(config: ConfigDict) -> nn.Module:
     else:
         derived = {}
     if size:
-        jax.eval_shape(lambda key: _noise(key, 1, config), jax.random.key(0))
+        jax.eval_shape(lambda key: draw_noise(key, 1, config), jax.random.key(0))
     return build_network(network, dtype=config.dtype, **derived)
 
 
@@ -73,7 +73,7 @@ def paint(
     """
     inputs = (segmentation.one_hot(label, config.num_classes),)
     if config.noise.size:
-        inputs += (_noise(rng, len(label), config),)
+        inputs += (draw_noise(rng, len(label), config),)
     mode = {"train": True, "update": False} if as_trained else {}
     image, nets = nets.apply("generator", *inputs, **mode)
     return (jnp.tanh(image) if config.networks.generator.name == "unet" else image), nets
@@ -94,11 +94,11 @@ def dream(
         (images float32 [count, h, w, 3] in [-1, 1], labels int32 [count, h, w], the likeliest class), and the
         successor.
     """
-    (image, logits), nets = nets.apply("generator", _noise(rng, count, config))
+    (image, logits), nets = nets.apply("generator", draw_noise(rng, count, config))
     return (image, jnp.argmax(logits, axis=-1).astype(jnp.int32)), nets
 
 
-def _noise(key: chex.PRNGKey, count: int, config: ConfigDict) -> jax.Array:
-    """Return float32 [count, noise.size]."""
+def draw_noise(key: chex.PRNGKey, count: int, config: ConfigDict) -> jax.Array:
+    """Return float32 [count, noise.size] by `config.noise`; the key may serve other draws, too."""
     options = config.noise
     return noise.draw(fold_name(key, "noise"), (count, options.size), options.distribution, options.truncation)

@@ -30,17 +30,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import game
+from gan_seg_jax import game, makers
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.feature_matching import mean_feature_matching
 from gan_seg_jax.models import build_network
-from gan_seg_jax.noise import draw
-from gan_seg_jax.state import LossOutput, Networks, fold_name
+from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "generation"
 STREAMS = ("labelled",)
-GENERATORS = ("dcgan_generator", "dense_generator")
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
@@ -51,11 +49,11 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """
     game.check(config, paired=False)
     networks = config.networks
-    if networks.generator.name not in GENERATORS:
-        raise unknown("networks.generator.name", networks.generator.name, GENERATORS)
+    if networks.generator.name not in makers.DREAMERS:
+        raise unknown("networks.generator.name", networks.generator.name, makers.DREAMERS)
     if config.noise.size < 1:
         raise InputError(f"noise.size is {config.noise.size}; give a positive whole number.")
-    jax.eval_shape(lambda key: _noise(key, 1, config), jax.random.key(0))
+    jax.eval_shape(lambda key: makers.draw_noise(key, 1, config), jax.random.key(0))
     derived = {"size": tuple(config.crop_size), "num_classes": config.num_classes}
     return {
         "generator": build_network(networks.generator, dtype=config.dtype, **derived),
@@ -68,7 +66,7 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 
     Images float32 [b, h, w, 3] in [-1, 1]; in the joint form a pair of them and of class logits [b, h, w, k].
     """
-    return nets.apply("generator", _noise(rng, len(batch["labelled"]["image"]), config))
+    return nets.apply("generator", makers.draw_noise(rng, len(batch["labelled"]["image"]), config))
 
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
@@ -117,12 +115,6 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
         scores = scores[0]
     size = scores.shape[1:3] if scores.ndim == 4 else (1, 1)
     return adversarial.realness(scores.reshape(len(image), *size), adversarial.create(config.losses.adversarial))
-
-
-def _noise(key: chex.PRNGKey, count: int, config: ConfigDict) -> jax.Array:
-    """Return float32 [count, noise.size]."""
-    options = config.noise
-    return draw(fold_name(key, "noise"), (count, options.size), options.distribution, options.truncation)
 
 
 def _is_joint(config: ConfigDict) -> bool:
