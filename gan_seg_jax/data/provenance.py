@@ -18,6 +18,7 @@ import numpy as np
 from gan_seg_jax.data import images
 from gan_seg_jax.data.catalog import Dataset, Split
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.writer import write_json
 
 RECORD = "training_data.json"  # in the folder of a run
 COPY = "provenance.json"  # in a folder of made images
@@ -210,15 +211,13 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record in one piece.
+    """Write a record in one piece; its folder is made if it is missing.
 
     Raises:
         InputError: it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(record) + "\n")
-        part.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+    write_json(path, dict(record))
