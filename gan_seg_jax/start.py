@@ -1,5 +1,6 @@
 """What a run starts from: weights, pre-trained or of other runs, and the checks before the first step."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from gan_seg_jax.models import pretrained
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import AdversarialState, create_state, init_variables
 
-TRAINING_DATA = "training_data"  # in a checkpoint's meta: the digest of what a generator has seen
+# In a checkpoint's meta, digests:
+TRAINING_DATA = "training_data"  # of what a generator has seen
+LABELLED = "labelled"  # of the ids of the training images with labels, where a file lists them
 
 
 def training_data(
@@ -50,6 +53,22 @@ def training_data(
         made[config.synthetic.folder] = None
     provenance.check(dataset, made)
     return None
+
+
+def labelled(config: ConfigDict, dataset: Dataset) -> str | None:
+    """Return the digest of the ids that `config.labelled.index_file` chose, None without such a file."""
+    if not config.labelled.index_file:
+        return None
+    return hashlib.sha256("\n".join(dataset.splits["train"].ids).encode()).hexdigest()
+
+
+def other_data(name: str, config: ConfigDict, workdir: Path) -> str:
+    """Return what to say where the digest `name` is not the one that a run's checkpoints were saved with."""
+    what = {
+        TRAINING_DATA: f"{workdir / provenance.RECORD}, which says what the generator was trained on,",
+        LABELLED: f"The list of labelled images in {config.labelled.index_file}",
+    }[name]
+    return f"{what} is not the one its checkpoints were saved with; restore it, or name another --workdir."
 
 
 def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool = True) -> AdversarialState:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import checkpoint, parallel, report, start, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.baselines import BASELINES
-from gan_seg_jax.data import class_weights, pipeline, provenance
+from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import DivergedError, InputError, PreemptedError, unknown
 from gan_seg_jax.evaluate import TASKS
@@ -95,11 +95,14 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 print(f"{workdir} is finished.\n{report.summary_text(summary)}")
             return summary
         fresh = not workdirs.has_checkpoints(workdir)
-        training_data = start.training_data(method, config, dataset, workdir, fresh=fresh)
+        data = {
+            start.TRAINING_DATA: start.training_data(method, config, dataset, workdir, fresh=fresh),
+            start.LABELLED: start.labelled(config, dataset),
+        }
         state = start.initial_state(method, config, workdir, fresh=fresh)
         start.check_canvas(method, config, dataset, state)
         workdirs.claim(workdir, config)
-        with _Run(config, method, dataset, state, mesh, workdir, preemption, began, training_data) as run:
+        with _Run(config, method, dataset, state, mesh, workdir, preemption, began, data) as run:
             run.train()
             return run.finish()
 
@@ -133,12 +136,12 @@ class _Run:
         workdir: Path,
         preemption,
         began,
-        training_data: str | None,
+        data: dict[str, str | None],
     ):
         self.config, self.method, self.dataset, self.mesh = config, method, dataset, mesh
         self.workdir, self.preemption = workdir, preemption
         self.started = began
-        self.training_data = training_data
+        self.data = data  # digests of what it is trained on, for every checkpoint
         self.progress = Progress()
         self.steps: dict[tuple, Callable] = {}  # compiled, by (updates, penalty)
         self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line
@@ -171,11 +174,9 @@ class _Run:
             arrays, meta, problems = found
             for problem in problems:
                 self.writer.message(f"{problem} Moved aside; an earlier one is used.")
-            if meta.get(start.TRAINING_DATA) != self.training_data:
-                raise InputError(
-                    f"{self.workdir / provenance.RECORD}, which says what the generator was trained on, is not the one "
-                    "its checkpoints were saved with; restore it, or name another --workdir."
-                )
+            for name, digest in self.data.items():
+                if meta.get(name) != digest:
+                    raise InputError(start.other_data(name, self.config, self.workdir))
             state = checkpoint.fill(state, arrays, origin=f"The checkpoint in {self.workdir}")
             names = [field.name for field in dataclasses.fields(Progress)]
             self.progress = Progress(**{name: meta[name] for name in names})
@@ -297,7 +298,7 @@ class _Run:
             return
         self.saved = (self.progress.step, self.progress.evaluated)
         self.progress.seconds = time.monotonic() - self.started
-        meta = {**dataclasses.asdict(self.progress), start.TRAINING_DATA: self.training_data}
+        meta = {**dataclasses.asdict(self.progress), **self.data}
         self.checkpoints.save(self.progress.step, self.state, meta)
 
     def finish(self) -> dict[str, Any]:

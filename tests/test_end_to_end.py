@@ -345,6 +345,19 @@ def test_a_finished_run_can_be_continued_with_what_may_change(tiny, tmp_path):
     assert json.loads((workdir / "config.json").read_text())["steps"] == 8
 
 
+def test_a_run_does_not_go_on_with_another_list_of_labelled_images(tiny, tmp_path):
+    listed, workdir = tmp_path / "ids.txt", tmp_path / "run"
+    listed.write_text("000\n003\n005\n007\n")
+    labelled = f"--config.labelled.index_file={listed}"
+    args = (*tiny_runs.supervised_args(tiny.data), labelled, f"--workdir={workdir}")
+    assert tiny_runs.command("main", *args, "--config.steps=2").code == 0
+    listed.write_text("007\n\n005\n003\n000\n")  # the same images
+    assert tiny_runs.command("main", *args, "--config.steps=3").code == 0
+    listed.write_text("000\n003\n005\n008\n")
+    outcome = tiny_runs.command("main", *args, "--config.steps=4")
+    assert outcome.code == 2 and str(listed) in outcome.err and "not the one" in outcome.err, outcome.err
+
+
 # Data and numbers that go wrong in mid-run
 
 
