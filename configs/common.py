@@ -168,7 +168,7 @@ def patchgan(**overrides) -> ConfigDict:
         "channels": 16,  # of the first layer; doubled by each
         "layers": 3,  # of stride 2: 0 sees 1 pixel, 1 sees 16, 2 sees 34, 3 sees 70
         "norm": "batch",  # batch | instance | group | spectral | none
-        "kernel_init": 0.02,
+        "kernel_init": "0.02",
         "ema": False,
     }
     return ConfigDict({**fields, **overrides})

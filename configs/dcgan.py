@@ -91,7 +91,7 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
             "channels": (128, 64, 32, 16),  # of the projected map and of each block but the last; each doubles
             "upsample": "transposed",  # transposed | resize (nearest neighbour and a 3x3 convolution)
             "norm": "batch",  # batch | instance | group | none
-            "kernel_init": 0.02,
+            "kernel_init": "0.02",
             "heads": heads,
             "ema": True,
         }
@@ -102,7 +102,7 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
             "channels": 16,  # of the first layer; doubled by each
             "layers": 4,  # of stride 2
             "norm": "batch",  # batch | instance | group | spectral | none
-            "kernel_init": 0.02,
+            "kernel_init": "0.02",
             "ema": False,
         }
     )

@@ -43,7 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         channels=(16, 32, 64, 96),
         encoder_convs=(1, 1, 1, 1),
         decoder_convs=(1, 1, 1),
-        logits_init=0.0,  # of the last layer, a standard deviation: the refiner begins as the segmenter
+        logits_init="0.0",  # of the last layer, a standard deviation: the refiner begins as the segmenter
     )
     config.optimizers.refiner = common.adam(learning_rate=1e-3, schedule="poly", beta1=0.9)
     config.init.refiner = ""

@@ -72,7 +72,7 @@ def _pix2pix(config: ConfigDict, *, paper: bool) -> None:
     if paper:
         config.networks.generator = common.unet(
             channels=(64, 128, 256, 512, 512, 512, 512, 512), encoder_convs=0, decoder_convs=0, skip="concat",
-            dropout=0.5, kernel_init=0.02,
+            dropout=0.5, kernel_init="0.02",
         )  # fmt: skip
         config.networks.discriminator = common.patchgan(channels=64, norm="batch")
         config.optimizers.generator = common.adam()
@@ -90,7 +90,7 @@ def _spade(config: ConfigDict, *, paper: bool) -> None:
             "doublings": (0, 1, 0, 1, 1, 1, 1),  # of each block: 1 doubles the size
             "hidden": 128 if paper else 16,  # channels between label map and scale and bias
             "norm": "batch",  # what scale and bias are applied to: batch | instance
-            "kernel_init": 0.02,  # he | lecun | a standard deviation; so below
+            "kernel_init": "0.02",  # he | lecun | a standard deviation; so below
             "ema": True,
         }
     )
@@ -101,7 +101,7 @@ def _spade(config: ConfigDict, *, paper: bool) -> None:
             "channels": 64 if paper else 16,  # of the first layer; doubled by each
             "layers": 3,  # of stride 2
             "norm": "instance",  # batch | instance | group | spectral | none
-            "kernel_init": 0.02,
+            "kernel_init": "0.02",
             "ema": False,
         }
     )
@@ -126,7 +126,7 @@ def _oasis(config: ConfigDict, *, paper: bool) -> None:
             "doublings": (0, 1, 1, 1, 1, 1),
             "hidden": 128 if paper else 16,
             "norm": "batch",
-            "kernel_init": 0.02,
+            "kernel_init": "0.02",
             "ema": True,
         }
     )
@@ -136,7 +136,7 @@ def _oasis(config: ConfigDict, *, paper: bool) -> None:
             # Of each block of the encoder, which halves the size.
             "channels": (128, 128, 256, 256, 512, 512) if paper else (16, 16, 32, 32, 64),
             "norm": "spectral",  # spectral | none
-            "kernel_init": 0.02,
+            "kernel_init": "0.02",
             "ema": False,
         }
     )

@@ -22,7 +22,7 @@ STATES = {}
 ALL = ("noise", "image", "features", "probabilities")  # in an order of their own
 
 
-def make_config(words="unet", *, inputs=ALL, residual=True, logits_init=0.5, **losses):
+def make_config(words="unet", *, inputs=ALL, residual=True, logits_init="0.5", **losses):
     config = refine_seg.get_config(f"{words},smoke")
     config.num_classes, config.crop_size, config.canvas_size = CLASSES, SIZE, SIZE
     config.augment.flip_horizontal = False
@@ -30,7 +30,7 @@ def make_config(words="unet", *, inputs=ALL, residual=True, logits_init=0.5, **l
     tiny = {"channels": (4, 4), "encoder_convs": (0, 0), "decoder_convs": (0,), "norm": "none"}
     config.networks.segmenter.update(tiny)
     config.networks.refiner.update(tiny, logits_init=logits_init)
-    config.networks.discriminator.update(channels=4, layers=1, norm="none", kernel_init=0.2)
+    config.networks.discriminator.update(channels=4, layers=1, norm="none", kernel_init="0.2")
     for optimizer in config.optimizers.values():
         optimizer.update(name="sgd", learning_rate=1.0, schedule="constant", beta1=0.0)
     config.losses.update(accuracy_bound=1.0)
@@ -163,16 +163,16 @@ def test_gradients_are_those_of_the_equations(stage, inputs, residual):
 
 
 def test_before_it_moves_the_refiner_changes_nothing():
-    config = make_config(logits_init=0.0)
+    config = make_config(logits_init="0.0")
     state, batch = make_state(config), prepared(make_batch())
     for moving in ((), ("segmenter", "refiner")):
         outputs, _ = refinement.forward(view(state, moving), batch, jax.random.key(0), config)
         np.testing.assert_array_equal(outputs.refiner, outputs.segmenter)
-    assert refine_seg.get_config().networks.refiner.logits_init == 0.0
+    assert refine_seg.get_config().networks.refiner.logits_init == "0.0"
 
 
 def test_a_refiner_that_begins_at_zero_learns():
-    config = make_config(logits_init=0.0)
+    config = make_config(logits_init="0.0")
     state = make_state(config)
     step = jax.jit(
         lambda state, batch: train_step(state, batch, method=refinement, config=config, updates=config.phases[1][1]),

@@ -32,8 +32,8 @@ def make_config(words="smoke", **losses):
     if "dense" in words:
         config.networks.generator.hidden, config.networks.discriminator.hidden = (8, 8), (8,)
     else:
-        config.networks.generator.update(channels=(8, 4), kernel_init=0.3)
-        config.networks.discriminator.update(channels=4, layers=2, kernel_init=0.3)
+        config.networks.generator.update(channels=(8, 4), kernel_init="0.3")
+        config.networks.discriminator.update(channels=4, layers=2, kernel_init="0.3")
     config.losses.update(losses)
     for role in (G, D):
         config.optimizers[role].update(name="sgd", learning_rate=1.0, beta1=0.0)

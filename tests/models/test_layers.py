@@ -210,8 +210,9 @@ def test_initialisation_scales_the_variance(module, kernel_init, gain):
 
 def test_initialisation_by_standard_deviation_and_by_unknown_name():
     x = normal(0, 1, 8, 8, 64)
-    kernel = layers.Conv(64, kernel_init=0.02).init(jax.random.key(0), x)["params"]["kernel"]
-    assert float(jnp.std(kernel)) == pytest.approx(0.02, rel=0.02)
+    for deviation in (0.02, "0.02"):
+        kernel = layers.Conv(64, kernel_init=deviation).init(jax.random.key(0), x)["params"]["kernel"]
+        assert float(jnp.std(kernel)) == pytest.approx(0.02, rel=0.02)
     with pytest.raises(InputError, match="glorot"):
         layers.Conv(64, kernel_init="glorot").init(jax.random.key(0), x)
 
