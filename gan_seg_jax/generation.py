@@ -1,6 +1,7 @@
 """Score and show what a generator makes: as many images as a split has, compared with the split's own.
 
-Scores, in the features of a judge (`feature_space`): `frechet` (by which the best checkpoint is chosen), `kernel`,
+Scores, in the features of a judge (`feature_space`): `frechet` (by which the best checkpoint is chosen), `frechet_real`
+(of every other real image from the rest: about what a perfect generator would get with half as many), `kernel`,
 `precision`, `recall`; `diversity`, the mean distance of two made images over that of two real ones; `duplicates`, the
 share of made images that nearly equal another; `collapsed`, 1 where these two say that the generator makes few images
 again and again. Where it makes pairs, `judge_miou`: how well the judge, trained on real pairs, finds the mask in the
@@ -24,7 +25,7 @@ from gan_seg_jax.judging import fidelity
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.state import AdversarialState, inference_view
 
-LEAST = {"kernel": 4, "precision_recall": 20, "collapse": 20}  # images that a score needs
+LEAST = {"frechet_real": 4, "kernel": 4, "precision_recall": 20, "collapse": 20}  # images that a score needs
 SHEET = 24  # images that the sample sheet shows
 LIMIT = 10000  # images of a split that are used at most: features lie in memory
 
@@ -130,13 +131,10 @@ def scores(
         fake: features of the made images, float [m, d].
         fake_confusion: likewise of the made pairs; all zero without any.
     """
-    statistics = []
-    for features in (real, fake):
-        statistics.append(fidelity.FeatureStatistics())
-        statistics[-1].add(features)
     count = min(len(real), len(fake))
-    found: dict[str, float | None] = {"frechet": fidelity.frechet_distance(*statistics)}
+    found: dict[str, float | None] = {"frechet": _frechet(real, fake)}
     enough = {name: count >= least for name, least in LEAST.items()}
+    found["frechet_real"] = _frechet(real[::2], real[1::2]) if enough["frechet_real"] else None
     found["kernel"] = fidelity.kernel_distance(real, fake).mean if enough["kernel"] else None
     covered = fidelity.precision_recall(real, fake) if enough["precision_recall"] else None
     found["precision"], found["recall"] = covered or (None, None)
@@ -148,6 +146,13 @@ def scores(
         names = [str(number) for number in range(len(confusion))]
         found[name] = metrics.scores(confusion, names)["miou"] if np.any(confusion) else None
     return found
+
+
+def _frechet(*samples: np.ndarray) -> float:
+    statistics = [fidelity.FeatureStatistics() for _ in samples]
+    for each, features in zip(statistics, samples, strict=True):
+        each.add(features)
+    return fidelity.frechet_distance(*statistics)
 
 
 class SampleSheet:
