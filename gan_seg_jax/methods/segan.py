@@ -10,16 +10,18 @@ logits, and C_1 ... C_L what the critic (role `discriminator`) computes at each 
 
 x * m are the products of every colour with the map of every class but the first, all channels side by side: with two
 classes, background and object, the paper's image times object mask. The first class is the rest and adds nothing.
-Pixels without a label are zero in both products alike.
+Pixels without a label are zero in both products alike. A colour of value 0 (mid grey) is 0 under any mask, so C is
+blind there; beside the colours it therefore sees the maps themselves, as a colour that is 1 everywhere.
 
 Nothing bounds d from above but the critic's weights, which are clamped after every update
 (`optimizers.discriminator.clip_weights`, 0.05), norms included, as in the released code.
 
-`losses.legacy` takes the mean of d as the released code does: over the units of all scales together, those of scale i
-times 1, 1, 2, 2, 2, 2, 4. That code also adds a Dice loss to L_S, for stability by its author's word, with weight 1:
-`losses.weights.dice` here, which sums over the batch and over all classes where theirs is of each image's object.
+`losses.legacy` leaves that colour out and takes the mean of d as the released code does: over the units of all scales
+together, those of scale i times 1, 1, 2, 2, 2, 2, 4. That code also adds a Dice loss to L_S, for stability by its
+author's word, with weight 1: `losses.weights.dice` here, which sums over the batch and over all classes where theirs is
+of each image's object.
 
-Differences from the paper: a softmax for its sigmoid, and any segmentation network of `models`.
+Differences from the paper: the colour that is 1, a softmax for its sigmoid, and any segmentation network of `models`.
 """
 
 from typing import Any
@@ -27,6 +29,7 @@ from typing import Any
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import InputError
@@ -75,8 +78,9 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     logits, heads = split_heads(outputs)
     known = segmentation.known(label, config.num_classes)[..., None]
     real = segmentation.one_hot(label, config.num_classes)
-    real_features, nets = nets.apply("discriminator", masked(image, real))
-    fake_features, nets = nets.apply("discriminator", masked(image, jax.nn.softmax(logits) * known), update=False)
+    shown = image if options.legacy else jnp.concatenate([image, jnp.ones_like(image[..., :1])], axis=-1)
+    real_features, nets = nets.apply("discriminator", masked(shown, real))
+    fake_features, nets = nets.apply("discriminator", masked(shown, jax.nn.softmax(logits) * known), update=False)
     distance = multi_scale_l1(real_features, fake_features, legacy=options.legacy)
     supervised, terms = with_heads(logits, heads, label, options)
     return LossOutput(
@@ -90,11 +94,11 @@ def masked(image: jax.Array, mask: jax.Array) -> jax.Array:
     """Return the product of every colour with the map of every class but the first.
 
     Args:
-        image: float [b, h, w, 3].
+        image: float [b, h, w, c].
         mask: float [b, h, w, k], one-hot labels or class probabilities.
 
     Returns:
-        float [b, h, w, 3 (k - 1)], class by class.
+        float [b, h, w, c (k - 1)], class by class.
     """
     product = mask[..., 1:, None] * image[..., None, :]
     return product.reshape(*image.shape[:3], -1)

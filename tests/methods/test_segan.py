@@ -43,15 +43,17 @@ def plain_descent(config):
 
 
 @functools.cache
-def first_variables():
-    """Return the variables of every config's networks, which are the same here."""
-    config = make_config()
+def first_variables(words):
+    """Return the variables of every config's networks, which are the same here but for what the critic sees."""
+    config = make_config(words)
     return init_variables(segan, segan.build(config), example_batch(("labelled",), config), config, 0)
 
 
 def make_state(config):
     modules = segan.build(config)
-    return modules, create_state(first_variables(), modules, create_optimizers(config), seed=0)
+    return modules, create_state(
+        first_variables("legacy,smoke" if config.losses.legacy else "smoke"), modules, create_optimizers(config), seed=0
+    )
 
 
 def host_batch():
@@ -153,9 +155,19 @@ def test_the_critic_sees_every_class_but_the_first():
     image, mask = jnp.array([0.5, -1.0, 0.25]).reshape(1, 1, 1, 3), jnp.array([0.7, 0.2, 0.1]).reshape(1, 1, 1, 3)
     expected = [0.1, -0.2, 0.05, 0.05, -0.1, 0.025]
     np.testing.assert_allclose(segan.masked(image, mask).ravel(), expected, rtol=1e-6)
-    config = make_config()
-    nets, _ = setup(config)
-    assert nets.states[C].params["conv_0"]["kernel"].shape[2] == 3 * (CLASSES - 1)
+    for words, colors in (("smoke", 4), ("legacy,smoke", 3)):
+        assert first_variables(words)[C]["params"]["conv_0"]["kernel"].shape[2] == colors * (CLASSES - 1)
+
+
+def test_the_critic_sees_the_mask_of_grey_pixels():
+    losses_of_grey = []
+    for words in ("smoke", "legacy,smoke"):
+        config = make_config(words)
+        nets, batch = setup(config)
+        grey = {"labelled": {**batch["labelled"], "image": jnp.zeros((BATCH, *SIZE, 3))}}
+        output = evaluate(config, nets, grey, jnp.zeros((BATCH, *SIZE, CLASSES)))
+        losses_of_grey.append(float(output.metrics["adversarial"]))
+    assert losses_of_grey[0] > 0.01 and losses_of_grey[1] == 0.0
 
 
 def test_ignored_pixels_get_no_gradient():
@@ -185,6 +197,7 @@ def test_without_any_supervised_loss_the_critic_alone_teaches():
     assert not any(config.losses.weights.values())
     assert float(output.losses[S]) == -float(output.losses[C]) == float(output.metrics["adversarial"])
     image, label = batch["labelled"]["image"], batch["labelled"]["label"]
+    image = jnp.concatenate([image, jnp.ones((BATCH, *SIZE, 1))], axis=-1)
     masks = jax.nn.one_hot(label, CLASSES), jax.nn.softmax(logits) * (label != 255)[..., None]
     seen = [jnp.concatenate([image * mask[..., c : c + 1] for c in range(1, CLASSES)], axis=-1) for mask in masks]
     true, guess = (nets.apply(C, x)[0] for x in seen)
