@@ -10,8 +10,9 @@ data of the user's: python -m gan_seg_jax.main --config=configs/dcgan.py:paper -
 Larger images: --config.crop_size="(128, 128)" --config.canvas_size="(144, 192)" and one more number in
 --config.networks.generator.channels for each doubling, so that the first map stays 4x4.
 Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR).
-Cost and score: not measured yet. In short trials the joint form's discriminator won early; --config.losses.r1 and
---config.losses.diff_augment are there for that.
+Cost and score, 1000 steps on scenes, one seed, features of a tiny segmenter: 2 minutes on 2 processor cores, frechet on
+val 19 (image) and 15 (joint), where halves of the real images are 25 apart; recall 0.94 and 0.27. On CamVid:
+experiments/results/camvid_generators.
 Controls: --config.losses.adversarial_weight=0.0 --config.losses.mse_weight=1.0 makes the mean image, which is what the
 MSE of some articles asks for.
 """
@@ -53,6 +54,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.losses.mse_weight = 0.0  # of the mean squared difference of G(z) and the batch's images; see the method
     config.optimizers.generator = common.adam()
     config.optimizers.discriminator = common.adam()
+    if "joint" in chosen:
+        _calm(config)
     if "wgan" in chosen:
         _wgan(config)
     if "paper" in chosen:
@@ -108,9 +111,19 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
     )
 
 
+def _calm(config: ConfigDict) -> None:
+    """Set R1, against a discriminator that wins by the masks early: after 1000 steps 14 in `frechet` for 55 without."""
+    config.losses.r1 = 1.0
+    config.penalty_every = 4
+    # A norm of the whole batch would tie examples together, whose slopes R1 takes one by one.
+    config.networks.discriminator.norm = "none"
+    config.networks.discriminator.kernel_init = "he"
+
+
 def _wgan(config: ConfigDict) -> None:
     """Set the Wasserstein game: a critic that is kept near its best, without a norm that ties examples together."""
     config.losses.adversarial = "wasserstein"
+    config.losses.r1 = 0.0
     config.losses.gradient_penalty = 5.0  # the paper's 10: halves are averaged here
     config.penalty_every = 1
     config.networks.discriminator.norm = "none"

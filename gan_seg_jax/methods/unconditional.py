@@ -7,7 +7,9 @@ ICLR 2016, arXiv:1511.06434. With z noise (`config.noise`), G the generator, x a
     L_G = w_adv loss(D(G(z)), real) + w_MSE mean|G(z) - x|^2 + w_FM mean_i mean_j (E[f_ij(x)] - E[f_ij(G(z))])^2
 
 `game` plays it: any of its losses and stabilisers. In the joint form (`networks.generator.heads="joint"`) G makes an
-image and the class logits of its mask, and D sees (image, softmax of the logits) against (image, one-hot truth).
+image and the class logits of its mask, and D sees (image, one-hot map of the likeliest classes) against (image, one-hot
+truth); the gradient is that of softmax (`straight_through`). Softmax itself is never as crisp as a truth: D, told them
+apart by that alone, won within a hundred steps, and G collapsed.
 
 A mask without a label on some pixels would be known as real by its holes, so the holes of a row's truth are cut into
 that row's fake mask too: holes are as frequent in both, and these pixels of the fake mask get no gradient. What they
@@ -78,7 +80,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     else:
         known = segmentation.known(label, config.num_classes)[..., None]
         real = game.Seen((image,), (segmentation.one_hot(label, config.num_classes),))
-        fake = game.Seen((made,), (jax.nn.softmax(logits) * known,))
+        fake = game.Seen((made,), (straight_through(logits) * known,))
     played = game.play(nets, real, fake, rng, config, paired=False)
     loss, metrics = played.term, played.metrics
     if options.mse_weight > 0:
@@ -115,6 +117,22 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
         scores = scores[0]
     size = scores.shape[1:3] if scores.ndim == 4 else (1, 1)
     return adversarial.realness(scores.reshape(len(image), *size), adversarial.create(config.losses.adversarial))
+
+
+def straight_through(logits: jax.Array) -> jax.Array:
+    """Return the one-hot map of the likeliest class, with the gradient of softmax(logits).
+
+    The straight-through estimator (Bengio et al. 2013, arXiv:1308.3432).
+
+    Args:
+        logits: float [b, h, w, k].
+
+    Returns:
+        float [b, h, w, k], each pixel 1 once and 0 elsewhere.
+    """
+    soft = jax.nn.softmax(logits)
+    hard = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=soft.dtype)
+    return soft + jax.lax.stop_gradient(hard - soft)
 
 
 def _is_joint(config: ConfigDict) -> bool:
