@@ -38,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.method = "synthesis"
     config.phases = ((1, (("discriminator",), ("generator",))),)
     config.baselines = ()  # they segment
+    config.ema_decay = 0.0 if "paper" in chosen else 0.99  # OASIS's own below
     config.noise = ConfigDict(
         {
             "distribution": "normal",  # normal | uniform (-1 to 1) | truncated_normal

@@ -15,8 +15,7 @@ Words behind the colon:
     l1 | cgan | gan | l1,gan                 terms of the loss, as of configs/cgan_seg.py
     encoder_decoder, pixel | patch16 | patch70 | patch286    likewise
     lambda0, random_discriminator            controls: see `configs/common.control`
-Cost and score, scenes, 500 steps, one seed: l1 0.114 on val; its images have a coloured blot at one place, whose cause
-is not found yet.
+Cost and score, scenes, 300 steps of the form l1, one seed: about 1 minute on 2 processor cores; l1 0.110 on val, psnr 17.5.
 """
 
 from ml_collections import ConfigDict
@@ -44,6 +43,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.input, config.target = DIRECTIONS[word]
     if "pairs" in chosen:
         config.dataset = "pairs"
+    # At this rate single images of the run have coloured dots where the input is even, which the average has not.
+    config.ema_decay = 0.99
     # After 500 steps on scenes: l1 0.114 on val, with BatchNorm in both 0.128 and larger coloured blots (one seed).
     config.networks.generator = common.unet(norm="instance", skip="concat")
     config.networks.discriminator = common.patchgan(channels=32, norm="spectral")
@@ -73,6 +74,6 @@ def _paper(config: ConfigDict) -> None:
     )  # fmt: skip
     config.networks.discriminator = common.patchgan(channels=64, norm="instance")
     config.optimizers.generator = common.adam()
-    config.batch_size, config.steps = 1, 80000
+    config.batch_size, config.steps, config.ema_decay = 1, 80000, 0.0
     config.eval_every = config.checkpoint_every = config.samples_every = 4000
     config.canvas_size, config.crop_size = (286, 286), (256, 256)
