@@ -17,6 +17,8 @@ import sys
 import jax
 import pytest
 
+from tests.test_methods import CONFIGS
+
 pytestmark = pytest.mark.slow
 
 CHIPS = 8
@@ -48,7 +50,7 @@ def tpu_python(repository, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compiled(tpu_python, repository):
-    """A function of (dtype, chips) to what `tpu_compile_step.py` prints; each is compiled once."""
+    """A function of (dtype, chips, maybe a config) to what `tpu_compile_step.py` prints; each is compiled once."""
     script = repository / "tests" / "tpu_compile_step.py"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("XLA_", "JAX_", "TPU_"))}
     environment |= {
@@ -60,8 +62,8 @@ def compiled(tpu_python, repository):
     }
 
     @functools.cache
-    def compile_for(dtype, chips):
-        command = [tpu_python, script, dtype, str(chips)]
+    def compile_for(*arguments):
+        command = [tpu_python, script, *map(str, arguments)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stderr[-4000:]
         return json.loads(done.stdout.splitlines()[-1])
@@ -86,6 +88,16 @@ def test_step_fits_a_chip_and_donates_its_state(compiled, dtype):
     used = memory["arguments"] + memory["outputs"] - memory["aliased"] + memory["temporary"] + memory["code"]
     assert 0 < used < HBM, memory
     assert memory["outputs"] - memory["aliased"] < 2**20, memory  # only the metrics are new
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_method_runs_on_all_chips(compiled, name):
+    """The smoke form, in its last phase: it fits, keeps its state in place and has no collectives but sums over all."""
+    result = compiled("bfloat16", CHIPS, f"{name},smoke" if ":" in name else f"{name}:smoke")
+    memory = result["memory"]
+    assert memory["arguments"] + memory["temporary"] + memory["code"] < HBM, memory
+    assert memory["outputs"] - memory["aliased"] < 2**20, memory
+    assert {(found["kind"], found["participants"]) for found in result["collectives"]} == {("all-reduce", CHIPS)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

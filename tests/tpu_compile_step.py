@@ -1,9 +1,10 @@
-"""Compile the training step of configs/cgan_seg.py for TPU chips that are not here, and print what came out as JSON.
+"""Compile the training step of a config for TPU chips that are not here, and print what came out as JSON.
 
-Run by test_tpu_compile.py in an environment with `jax[tpu]`: python tpu_compile_step.py DTYPE CHIPS
+Run by test_tpu_compile.py in an environment with `jax[tpu]`: python tpu_compile_step.py DTYPE CHIPS [CONFIG[:WORDS]]
 """
 
 import functools
+import importlib
 import json
 import re
 import sys
@@ -13,7 +14,6 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
-from configs import cgan_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax import parallel
 from gan_seg_jax.inference import example_batch
@@ -28,16 +28,18 @@ NUM_CLASSES = 10
 COLLECTIVES = ("all-reduce", "reduce-scatter", "all-gather", "all-to-all", "collective-permute")
 
 
-def main(dtype: str, chips: int) -> None:
+def main(dtype: str, chips: int, name: str = "cgan_seg") -> None:
     """Print the JSON."""
-    config = cgan_seg.get_config()
+    file, _, words = name.partition(":")
+    config = importlib.import_module(f"configs.{file}").get_config(words)
     config.dtype, config.batch_size = dtype, BATCH_PER_CHIP * chips
     config.num_classes, config.class_names = NUM_CLASSES, tuple(f"class {i}" for i in range(NUM_CLASSES))
+    config.class_colors = tuple((25 * i, 0, 0) for i in range(NUM_CLASSES))
     config_lib.check(config.lock())
     method = get_method(config.method)
     state, batch = _state_shapes(method, config), _batch_shapes(method, config)
     devices = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGY).devices
-    ((_, updates),) = config_lib.phase_ends(config)
+    _, updates = config_lib.phase_ends(config)[-1]
     step = functools.partial(train_step, method=method, config=config, updates=updates)
     began = time.monotonic()
     compiled = parallel.compile_step(step, state, batch, parallel.make_mesh(devices[:chips]))
@@ -78,6 +80,8 @@ def _batch_shapes(method, config):
         "valid": jax.ShapeDtypeStruct((b,), bool),
         "id": jax.ShapeDtypeStruct((b,), np.int32),
     }
+    if config.rounds > 1:
+        stream = {name: jax.ShapeDtypeStruct((config.rounds, *leaf.shape), leaf.dtype) for name, leaf in stream.items()}
     return dict.fromkeys(method.STREAMS, stream)
 
 
@@ -122,4 +126,4 @@ def _participants(line: str) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
