@@ -17,13 +17,16 @@ import sys
 import jax
 import pytest
 
-from tests.test_methods import CONFIGS
-
 pytestmark = pytest.mark.slow
 
 CHIPS = 8
 HBM = 16 * 2**30  # bytes of memory of a v5e chip
 DTYPES = ("float32", "bfloat16")
+# Smoke forms whose steps differ most from each other; the compiler needs one to three minutes for each.
+FORMS = (
+    "dcgan:joint", "synthesis:oasis", "semi_seg:advsemiseg", "refine_seg:unet", "segan:smoke", "adapt_seg:multi",
+    "augment_seg:pix2pix",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +93,10 @@ def test_step_fits_a_chip_and_donates_its_state(compiled, dtype):
     assert memory["outputs"] - memory["aliased"] < 2**20, memory  # only the metrics are new
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_method_runs_on_all_chips(compiled, name):
+@pytest.mark.parametrize("name", FORMS)
+def test_other_methods_run_on_all_chips(compiled, name):
     """The smoke form, in its last phase: it fits, keeps its state in place and has no collectives but sums over all."""
-    result = compiled("bfloat16", CHIPS, f"{name},smoke" if ":" in name else f"{name}:smoke")
+    result = compiled("bfloat16", CHIPS, f"{name},smoke")
     memory = result["memory"]
     assert memory["arguments"] + memory["temporary"] + memory["code"] < HBM, memory
     assert memory["outputs"] - memory["aliased"] < 2**20, memory

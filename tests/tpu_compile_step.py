@@ -109,7 +109,8 @@ def parse(hlo: str) -> dict:
                 }
             )
         elif " convolution(" in line:
-            convolutions.append({"window": re.search(r"window=\{([^}]*)\}", line).group(1), "name": name})
+            window = re.search(r"window=\{([^}]*)\}", line)  # a matrix product has none
+            convolutions.append({"window": window.group(1) if window else "", "name": name})
     return {"collectives": collectives, "convolutions": convolutions, "branches": hlo.count(" conditional(")}
 
 
