@@ -21,14 +21,15 @@ FIELDS = (
     "--config.baselines=()",
 )
 FEW = "--config.labelled.fraction=0.05"
+SEEDS = (0, 1, 2)
 ARMS = (
     Arm("supervised", "configs/supervised_seg.py", FIELDS),
     Arm("adversarial", "configs/adversarial_seg.py", FIELDS),
     Arm("segan", "configs/segan.py", FIELDS),
     Arm("segan-legacy", "configs/segan.py:legacy", FIELDS),
-    Arm("supervised-twentieth", "configs/supervised_seg.py", (*FIELDS, FEW)),
-    Arm("s4gan-twentieth", "configs/semi_seg.py:s4gan", (*FIELDS, FEW)),
-    Arm("mean-teacher-twentieth", "configs/semi_seg.py:mean_teacher", (*FIELDS, FEW)),
+    Arm("supervised-twentieth", "configs/supervised_seg.py", (*FIELDS, FEW), seeds=SEEDS),
+    Arm("s4gan-twentieth", "configs/semi_seg.py:s4gan", (*FIELDS, FEW), seeds=SEEDS),
+    Arm("mean-teacher-twentieth", "configs/semi_seg.py:mean_teacher", (*FIELDS, FEW), seeds=SEEDS),
 )
 
 if __name__ == "__main__":
