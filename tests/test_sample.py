@@ -1,0 +1,83 @@
+"""From data to made pairs and on to a segmenter that uses them, as commands: the judge is trained first."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import tiny_runs
+
+SMALL = (
+    "--config.canvas_size=(16,24)", "--config.crop_size=(16,24)", "--config.steps=2", "--config.eval_every=2",
+    "--config.checkpoint_every=2", "--config.samples_every=2", "--config.log_every=1", "--config.tensorboard=False",
+)  # fmt: skip
+TINY_JUDGE = (
+    "--config.prior_runs.judge.networks.segmenter.channels=(4,8)",
+    "--config.prior_runs.judge.networks.segmenter.encoder_convs=(0,0)",
+    "--config.prior_runs.judge.networks.segmenter.decoder_convs=(0,)",
+    "--config.prior_runs.judge.canvas_size=(16,24)", "--config.prior_runs.judge.crop_size=(16,24)",
+    "--config.prior_runs.judge.steps=2", "--config.prior_runs.judge.eval_every=2",
+    "--config.prior_runs.judge.checkpoint_every=2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def generator(tiny, tmp_path_factory):
+    """A finished run that makes pairs of noise."""
+    workdir = tmp_path_factory.mktemp("generator") / "run"
+    outcome = tiny_runs.command(
+        "main", "--config=configs/dcgan.py:joint,dense,smoke", *SMALL, *TINY_JUDGE, f"--workdir={workdir}",
+        "--config.dataset=folder", f"--config.data_dir={tiny.data}", "--config.networks.generator.hidden=(8,8)",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert f"First, for judge: a supervised run of 2 steps in {workdir / 'prior' / 'judge'}" in outcome.out
+    return workdir
+
+
+def sample(generator, output, *more):
+    outcome = tiny_runs.command("sample", f"--workdir={generator}", f"--output={output}", "--count=5", *more)
+    assert outcome.code == 0, outcome.err
+    return sorted((output / "train" / "images").iterdir())
+
+
+def test_the_judge_is_a_run_of_its_own(generator):
+    judge = json.loads((generator / "prior" / "judge" / "summary.json").read_text())
+    assert judge["task"] == "segmentation" and judge["steps"] == 2
+    summary = json.loads((generator / "summary.json").read_text())
+    assert summary["task"] == "generation" and summary["test"]["frechet"] > 0
+    assert 0 <= summary["test"]["judge_miou_real"] <= 1
+
+
+def test_made_pairs_train_a_segmenter(generator, tiny, tmp_path):
+    made = tmp_path / "made"
+    images = sample(generator, made)
+    masks = sorted((made / "train" / "masks").iterdir())
+    assert [path.name for path in images] == [path.name for path in masks] and len(images) == 5
+    assert all(Image.open(path).size == (24, 16) for path in (*images, *masks))
+    assert {value for path in masks for value in np.unique(Image.open(path))} <= {0, 1, 2, 255}
+    assert (made / "samples.png").exists() and "road" in (made / "classes.txt").read_text()
+    args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=2", f"--config.synthetic.folder={made}")
+    outcome = tiny_runs.command("main", *args, "--config.synthetic.share=0.5", f"--workdir={tmp_path / 'run'}")
+    assert outcome.code == 0, outcome.err
+
+
+def test_the_same_seed_makes_the_same_images(generator, tmp_path):
+    first, again, other = (
+        sample(generator, tmp_path / name, f"--seed={seed}") for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
+    same = lambda one, two: [a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True)]
+    assert all(same(first, again)) and not any(same(first, other))
+
+
+def test_what_cannot_be_sampled(generator, tiny, tmp_path):
+    for arguments, message in (
+        ((f"--workdir={tiny.cgan}", f"--output={tmp_path / 'x'}"), "makes no images"),
+        ((f"--workdir={generator}", f"--output={tmp_path / 'x'}", "--count=0"), "--count is 0"),
+        ((f"--workdir={generator}",), "--output"),
+    ):
+        outcome = tiny_runs.command("sample", *arguments)
+        assert outcome.code == 2 and message in outcome.err
+    sample(generator, tmp_path / "made")
+    outcome = tiny_runs.command("sample", f"--workdir={generator}", f"--output={tmp_path / 'made'}")
+    assert outcome.code == 2 and "holds images already" in outcome.err
