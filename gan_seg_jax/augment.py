@@ -82,6 +82,11 @@ def prepare(
     return {"image": image, **pair, "label": label, "valid": stream["valid"], "id": stream["id"]}
 
 
+def to_uint8(image: jax.Array) -> jax.Array:
+    """Return images in [-1, 1] as uint8: what `prepare` makes of them is as near as 8 bits allow."""
+    return jnp.clip(jnp.rint(127.5 * (image.astype(jnp.float32) + 1.0)), 0, 255).astype(jnp.uint8)
+
+
 def shown(image: jax.Array) -> jax.Array:
     """Tell which pixels of an image, as `prepare` returns it, show it: padding is exactly 0 there.
 

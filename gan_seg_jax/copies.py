@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from gan_seg_jax import commands, generation, panels
+from gan_seg_jax import augment, commands, generation, panels
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
@@ -34,9 +34,9 @@ SHOWN = 24  # pairs in the picture
 
 def real_images(run: Run, split: Split) -> np.ndarray:
     """Return the images of a split as training sees them, uint8 [n, h, w, 3]."""
-    prepare, images = jax.jit(lambda stream: generation.make_batch(stream, run.config)["image"]), []
+    prepare, images = jax.jit(lambda stream: augment.to_uint8(generation.make_batch(stream, run.config)["image"])), []
     for stream in pipeline.eval_batches(split, run.config, canvas_label=True):
-        images.append(generation.to_uint8(prepare(stream))[stream["valid"]])
+        images.append(np.asarray(prepare(stream))[stream["valid"]])
     return np.concatenate(images)[: generation.LIMIT]
 
 

@@ -168,7 +168,7 @@ class SampleSheet:
 
         def step(state, stream):
             batch = make_batch(stream, config)
-            return batch, make(method, state, batch, jax.random.key(config.seed), config)
+            return _in_bytes(batch), _in_bytes(make(method, state, batch, jax.random.key(config.seed), config))
 
         self._step = jax.jit(step)
 
@@ -178,16 +178,15 @@ class SampleSheet:
         batch, made = jax.device_get(self._step(local, self._stream))
         columns = {}
         if "label" in made and np.array_equal(made["label"], batch["label"]):  # made of the split's own masks
-            columns["real"] = to_uint8(batch["image"])
-        columns["made"] = to_uint8(made["image"])
+            columns["real"] = batch["image"]
+        columns["made"] = made["image"]
         if "label" in made:
             columns["mask"] = panels.colorize(made["label"], self._config.class_colors)
         return panels.image_grid(columns)
 
 
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Return images in [-1, 1] as uint8."""
-    return np.clip(np.rint(127.5 * (np.asarray(image, np.float32) + 1.0)), 0, 255).astype(np.uint8)
+def _in_bytes(example: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {**example, "image": augment.to_uint8(example["image"])}
 
 
 def batches(method: Any, config: ConfigDict, split: Split, state: AdversarialState, seed: int) -> Iterator[dict]:
@@ -198,12 +197,12 @@ def batches(method: Any, config: ConfigDict, split: Split, state: AdversarialSta
 
     def step(state, stream, number):
         key = jax.random.fold_in(jax.random.key(seed), number)
-        return make(method, state, make_batch(stream, config), key, config)
+        return _in_bytes(make(method, state, make_batch(stream, config), key, config))
 
     step, number = jax.jit(step), 0
     while True:
         for stream in pipeline.eval_batches(split, config, canvas_label=True):
             valid = stream["valid"]
             made = jax.device_get(step(state, stream, number))
-            yield {"image": to_uint8(made["image"])[valid], **{k: v[valid] for k, v in made.items() if k == "label"}}
+            yield {name: value[valid] for name, value in made.items()}
             number += 1

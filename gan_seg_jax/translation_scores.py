@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -46,7 +45,7 @@ def make_translator(method: Any, config: ConfigDict) -> Callable:
         key = jax.random.key(0)  # nothing is drawn
         seen = augment.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
         made = method.predict(inference_view(state, key), {"labelled": seen}, key, config)["image"]
-        return _to_uint8(method.view(seen, config.input, config)), _to_uint8(made), seen
+        return augment.to_uint8(method.view(seen, config.input, config)), augment.to_uint8(made), seen
 
     return translate
 
@@ -57,7 +56,7 @@ def _compare(method: Any, config: ConfigDict) -> Callable:
 
     def compare(state, stream):
         given, made, seen = translate(state, {**stream, "label": stream["canvas_label"]})
-        return given, made, _to_uint8(method.view(seen, config.target, config)), method.known(seen, config)
+        return given, made, augment.to_uint8(method.view(seen, config.target, config)), method.known(seen, config)
 
     return compare
 
@@ -148,8 +147,3 @@ class SampleSheet:
         local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
         given, made, target, _ = jax.device_get(self._step(local, self._stream))
         return panels.image_grid({"input": given, "output": made, "target": target})
-
-
-def _to_uint8(image: jax.Array) -> jax.Array:
-    """Return images in [-1, 1] as uint8, 0..255."""
-    return jnp.clip(jnp.rint(127.5 * (image + 1.0)), 0, 255).astype(jnp.uint8)
