@@ -8,17 +8,15 @@ import pytest
 from configs import adapt_seg, networks
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import adaptation
 from gan_seg_jax.models import build_network
-from gan_seg_jax.optimizers import create_optimizers
-from gan_seg_jax.state import Networks, create_state, init_variables
+from gan_seg_jax.state import Networks
 from gan_seg_jax.train_step import train_step
+from tests.by_hand import host_stream, make_state, prepared, view
 
 CLASSES, SIZE = 3, (32, 64)  # two scores an image
 FAST = {"xla_backend_optimization_level": 0}
-STATES = {}
 
 
 def make_config(words="", *, norm="none", statistics="target", **losses):
@@ -35,43 +33,14 @@ def make_config(words="", *, norm="none", statistics="target", **losses):
     return config.lock()
 
 
-def make_state(config):
-    """Return the state before the first step; made once for each config."""
-    key = config_lib.digest(config)
-    if key not in STATES:
-        modules = adaptation.build(config)
-        variables = init_variables(adaptation, modules, example_batch(adaptation.STREAMS, config), config, 0)
-        STATES[key] = create_state(variables, modules, create_optimizers(config), seed=0)
-    return STATES[key]
-
-
 def make_batch(seed=0):
     """Return a batch as the host delivers it: void above in the source, padding at the right of a target image."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, CLASSES, (2, *SIZE)).astype(np.uint8)
     label[:, :5] = 255
-    more = {"valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32)}
     image = lambda: rng.integers(0, 256, (2, *SIZE, 3), np.uint8)
-    padded = {"content": np.array([SIZE, (32, 50)], np.int32), "label": np.full((2, *SIZE), 255, np.uint8)}
-    return {
-        "labelled": {"image": image(), "label": label, "content": np.array([SIZE, SIZE], np.int32), **more},
-        "target": {"image": image(), **padded, **more},
-    }
-
-
-def prepared(batch):
-    """Return a batch as methods see it, by hand."""
-    seen = {}
-    for name, stream in batch.items():
-        columns = np.arange(SIZE[1]) < stream["content"][:, 1, None, None]
-        image = (2.0 * stream["image"].astype(np.float32) - 255.0) / 255.0 * columns[..., None]
-        label = np.where(columns, stream["label"].astype(np.int32), 255)
-        seen[name] = {**stream, "image": jnp.asarray(image), "label": jnp.asarray(label)}
-    return seen
-
-
-def view(state, moving=()):
-    return Networks(states=state.networks, rng=jax.random.key(1), step=state.step, moving=frozenset(moving))
+    unknown = np.full((2, *SIZE), 255, np.uint8)
+    return {"labelled": host_stream(image(), label), "target": host_stream(image(), unknown, (SIZE, (32, 50)))}
 
 
 def random_logits(seed):

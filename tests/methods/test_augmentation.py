@@ -17,6 +17,7 @@ from gan_seg_jax.methods import augmentation
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Networks, create_state, fold_name, init_variables
 from gan_seg_jax.train_step import train_step
+from tests.by_hand import host_stream, prepared
 
 CLASSES, BATCH, SIZE = 3, 4, (16, 24)
 FAST = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -51,19 +52,13 @@ def host_batch():
     draw = np.random.default_rng(0)
     label = draw.integers(0, CLASSES, (BATCH, *SIZE)).astype(np.uint8)
     label[:, :4] = 255
-    return {
-        "labelled": {
-            "image": draw.integers(0, 256, (BATCH, *SIZE, 3), np.uint8), "label": label,
-            "content": np.full((BATCH, 2), SIZE, np.int32), "valid": np.ones(BATCH, bool),
-            "id": np.arange(BATCH, dtype=np.int32),
-        }
-    }  # fmt: skip
+    return {"labelled": host_stream(draw.integers(0, 256, (BATCH, *SIZE, 3), np.uint8), label)}
 
 
 def seen_pair():
     """Return image and label as methods see them."""
-    host = host_batch()["labelled"]
-    return (2.0 * jnp.asarray(host["image"], jnp.float32) - 255.0) / 255.0, jnp.asarray(host["label"], jnp.int32)
+    found = prepared(host_batch())["labelled"]
+    return found["image"], found["label"]
 
 
 def mixed(config, seeds=(0,)):

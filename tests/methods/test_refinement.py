@@ -12,13 +12,12 @@ from gan_seg_jax.inference import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import refinement
 from gan_seg_jax.models import build_network
-from gan_seg_jax.optimizers import create_optimizers
-from gan_seg_jax.state import Networks, create_state, fold_name, init_variables, step_key, variable_shapes
+from gan_seg_jax.state import Networks, fold_name, step_key, variable_shapes
 from gan_seg_jax.train_step import train_step
+from tests.by_hand import host_stream, make_state, prepared, view
 
 CLASSES, SIZE = 3, (24, 32)
 FAST = {"xla_backend_optimization_level": 0}
-STATES = {}
 ALL = ("noise", "image", "features", "probabilities")  # in an order of their own
 
 
@@ -39,34 +38,12 @@ def make_config(words="unet", *, inputs=ALL, residual=True, logits_init="0.5", *
     return config.lock()
 
 
-def make_state(config):
-    """Return the state before the first step; made once for each config."""
-    key = config_lib.digest(config)
-    if key not in STATES:
-        modules = refinement.build(config)
-        variables = init_variables(refinement, modules, example_batch(refinement.STREAMS, config), config, 0)
-        STATES[key] = create_state(variables, modules, create_optimizers(config), seed=0)
-    return STATES[key]
-
-
 def make_batch(seed=0):
     """Return a batch as the host delivers it, with void above."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, CLASSES, (2, *SIZE)).astype(np.uint8)
     label[:, :5] = 255
-    stream = {"image": rng.integers(0, 256, (2, *SIZE, 3), np.uint8), "label": label}
-    more = {"content": np.array([SIZE, SIZE], np.int32), "valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32)}
-    return {"labelled": {**stream, **more}}
-
-
-def prepared(batch):
-    stream = batch["labelled"]
-    image = (2.0 * stream["image"].astype(np.float32) - 255.0) / 255.0
-    return {"labelled": {**stream, "image": jnp.asarray(image), "label": jnp.asarray(stream["label"], jnp.int32)}}
-
-
-def view(state, moving=()):
-    return Networks(states=state.networks, rng=jax.random.key(1), step=state.step, moving=frozenset(moving))
+    return {"labelled": host_stream(rng.integers(0, 256, (2, *SIZE, 3), np.uint8), label)}
 
 
 def random_logits(seed):

@@ -15,8 +15,9 @@ from gan_seg_jax.inference import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import segan
 from gan_seg_jax.optimizers import create_optimizers
-from gan_seg_jax.state import Networks, create_state, init_variables
+from gan_seg_jax.state import create_state, init_variables
 from gan_seg_jax.train_step import train_step
+from tests.by_hand import host_stream, pixels, prepared, view
 
 CLASSES, BATCH, SIZE = 3, 4, (32, 48)
 S, C = "segmenter", "discriminator"
@@ -60,25 +61,13 @@ def host_batch():
     draw = np.random.default_rng(0)
     label = draw.integers(0, CLASSES, (BATCH, *SIZE)).astype(np.uint8)
     label[:, :5] = 255
-    return {
-        "labelled": {
-            "image": draw.integers(0, 256, (BATCH, *SIZE, 3), np.uint8), "label": label,
-            "content": np.full((BATCH, 2), SIZE, np.int32), "valid": np.ones(BATCH, bool),
-            "id": np.zeros(BATCH, np.int32),
-        }
-    }  # fmt: skip
+    return {"labelled": host_stream(draw.integers(0, 256, (BATCH, *SIZE, 3), np.uint8), label)}
 
 
 def setup(config):
     """Return a view in inference mode and a batch as methods see it."""
     _, state = make_state(config)
-    host = host_batch()["labelled"]
-    stream = {**host, "image": pixels(host["image"]), "label": jnp.asarray(host["label"], jnp.int32)}
-    return Networks(states=state.networks, rng=jax.random.key(1), step=jnp.int32(0)), {"labelled": stream}
-
-
-def pixels(image):
-    return (2.0 * jnp.asarray(image, jnp.float32) - 255.0) / 255.0
+    return view(state), prepared(host_batch())
 
 
 def losses(config, nets, batch, logits):

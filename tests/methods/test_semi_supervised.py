@@ -15,6 +15,7 @@ from gan_seg_jax.methods import get_method, mean_teacher, semi_supervised
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Networks, create_state, fold_name, init_variables, step_key
 from gan_seg_jax.train_step import train_step
+from tests.by_hand import host_stream, prepared
 
 CLASSES, SIZE = 3, (32, 32)
 SEED = 3  # by which the fresh discriminators, all near 0.5, are above 0.49 for one of the two images alone
@@ -50,24 +51,8 @@ def make_batch(seed=0):
     image = lambda: rng.integers(0, 256, (2, *SIZE, 3), np.uint8)
     label = rng.integers(0, CLASSES, (2, *SIZE)).astype(np.uint8)
     label[:, :5] = 255
-    whole = np.array([SIZE, SIZE], np.int32)
-    stream = {"valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32)}
-    padded = {"content": np.array([SIZE, (32, 20)], np.int32), "label": np.full((2, *SIZE), 255, np.uint8)}
-    return {
-        "labelled": {"image": image(), "label": label, "content": whole, **stream},
-        "unlabelled": {"image": image(), **padded, **stream},
-    }
-
-
-def prepared(batch):
-    """Return a batch as methods see it, by hand."""
-    seen = {}
-    for name, stream in batch.items():
-        columns = np.arange(SIZE[1]) < stream["content"][:, 1, None, None]
-        image = (2.0 * stream["image"].astype(np.float32) - 255.0) / 255.0 * columns[..., None]
-        label = np.where(columns, stream["label"].astype(np.int32), 255)
-        seen[name] = {**stream, "image": jnp.asarray(image), "label": jnp.asarray(label)}
-    return seen
+    unknown = np.full((2, *SIZE), 255, np.uint8)
+    return {"labelled": host_stream(image(), label), "unlabelled": host_stream(image(), unknown, (SIZE, (32, 20)))}
 
 
 _drawn = {}  # variables by method and form: the other options do not change them

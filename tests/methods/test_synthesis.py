@@ -17,6 +17,7 @@ from gan_seg_jax.mixing import labelmix_mask
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Networks, create_state, fold_name, init_variables, variable_shapes
 from gan_seg_jax.train_step import train_step
+from tests.by_hand import host_stream, prepared
 
 CLASSES, BATCH, SIZE = 3, 2, (24, 32)
 G, D = "generator", "discriminator"
@@ -51,26 +52,13 @@ def host_batch():
     draw = np.random.default_rng(0)
     label = draw.integers(0, CLASSES, (BATCH, SIZE[0] // 4, SIZE[1] // 4)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
     label[:, :5] = 255
-    return {
-        "labelled": {
-            "image": draw.integers(0, 256, (BATCH, *SIZE, 3), np.uint8), "label": label,
-            "content": np.full((BATCH, 2), SIZE, np.int32), "valid": np.ones(BATCH, bool),
-            "id": np.zeros(BATCH, np.int32),
-        }
-    }  # fmt: skip
-
-
-def seen_batch():
-    """Return the batch as methods see it."""
-    host = host_batch()["labelled"]
-    image = (2.0 * jnp.asarray(host["image"], jnp.float32) - 255.0) / 255.0
-    return {"labelled": {**host, "image": image, "label": jnp.asarray(host["label"], jnp.int32)}}
+    return {"labelled": host_stream(draw.integers(0, 256, (BATCH, *SIZE, 3), np.uint8), label)}
 
 
 def setup(config):
     """Return a view and a batch as methods see it."""
     networks = _networks(config.to_json(sort_keys=True), config)
-    return Networks(states=networks, rng=jax.random.key(1), step=jnp.int32(0)), seen_batch()
+    return Networks(states=networks, rng=jax.random.key(1), step=jnp.int32(0)), prepared(host_batch())
 
 
 def _networks(key, config, made={}):  # noqa: B006 - a cache: the same networks serve several tests
@@ -132,7 +120,7 @@ def test_step_equals_a_step_by_hand(form):
     step = functools.partial(train_step, method=synthesis, config=config, updates=((D,), (G,)))
     after, _ = FAST(step)(state, host_batch())
 
-    batch = seen_batch()["labelled"]
+    batch = prepared(host_batch())["labelled"]
     label, (generator, critic) = batch["label"], (state.networks[role] for role in (G, D))
     y = jax.nn.one_hot(jnp.where(label == 255, CLASSES, label), CLASSES)
     known = jnp.sum(y, axis=-1, keepdims=True)
