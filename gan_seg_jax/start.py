@@ -44,15 +44,15 @@ def training_data(
     origins = {role: origin for role, origin in origins.items() if origin not in ("", "random")}
     origins = origins if fresh else {}
     digests = {origin: checkpoint.load_checkpoint(origin)[1].get(TRAINING_DATA) for origin in origins.values()}
-    if method.TASK == "generation":
-        splits = [dataset.splits[pipeline.STREAM_SPLITS.get(stream, stream)] for stream in method.STREAMS]
-        return provenance.claim(workdir, splits, digests, write=parallel.is_first_process())
     generates = config.method == "augmentation" and "generator" in origins
     made = {origins["generator"]: digests[origins["generator"]]} if generates else {}
     if config.synthetic.folder:
         made[config.synthetic.folder] = None
     provenance.check(dataset, made)
-    return None
+    if method.TASK != "generation":
+        return None
+    splits = [dataset.splits[pipeline.STREAM_SPLITS.get(stream, stream)] for stream in method.STREAMS]
+    return provenance.claim(workdir, splits, digests, fresh=fresh, write=parallel.is_first_process())
 
 
 def labelled(config: ConfigDict, dataset: Dataset) -> str | None:

@@ -111,7 +111,8 @@ def _train_prior_runs(config: ConfigDict, workdir: Path) -> None:
     """Train what this run needs and was not given: `config.prior_runs`, each on the data of this run."""
     for name, prior in config.prior_runs.items():
         folder = workdirs.prior(workdir, name)
-        if workdirs.source(config, workdir, name) != str(folder) or (folder / "summary.json").exists():
+        begun = workdirs.has_checkpoints(workdir) and (folder / "summary.json").exists()
+        if begun or workdirs.source(config, workdir, name) != str(folder):
             continue
         prior = ConfigDict(prior)
         with prior.unlocked():

@@ -1,6 +1,7 @@
 """From data to made pairs and on to a segmenter that uses them, as commands: the judge is trained first."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -60,6 +61,29 @@ def test_made_pairs_train_a_segmenter(generator, tiny, tmp_path):
     args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=2", f"--config.synthetic.folder={made}")
     outcome = tiny_runs.command("main", *args, "--config.synthetic.share=0.5", f"--workdir={tmp_path / 'run'}")
     assert outcome.code == 0, outcome.err
+
+
+def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator, tiny, tmp_path):
+    made = tmp_path / "made"
+    sample(generator, made)
+    outcome = tiny_runs.command(
+        "main", "--config=configs/dcgan.py:joint,dense,smoke", *SMALL, f"--workdir={tmp_path / 'run'}",
+        "--config.dataset=folder", f"--config.data_dir={tiny.data}", "--config.networks.generator.hidden=(8,8)",
+        f"--config.judge={generator / 'prior' / 'judge'}", "--config.labelled.fraction=0.5",
+        f"--config.synthetic.folder={made}", "--config.synthetic.share=0.5",
+    )  # fmt: skip
+    assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
+
+
+def test_a_finished_prior_run_of_another_config_is_not_taken(generator, tiny, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(generator / "prior", workdir / "prior")
+    outcome = tiny_runs.command(
+        "main", "--config=configs/dcgan.py:joint,dense,smoke", *SMALL, *TINY_JUDGE, f"--workdir={workdir}",
+        "--config.dataset=folder", f"--config.data_dir={tiny.data}", "--config.networks.generator.hidden=(8,8)",
+        "--config.labelled.fraction=0.5",
+    )  # fmt: skip
+    assert outcome.code == 2 and "labelled.fraction was 1.0, now 0.5" in outcome.err, outcome.err
 
 
 def test_the_same_seed_makes_the_same_images(generator, tmp_path):

@@ -36,22 +36,31 @@ def hashes(split: Split) -> tuple[str, ...]:
     return tuple(image_hash(split[index]["image"]) for index in range(len(split)))
 
 
-def claim(workdir: Path, splits: Iterable[Split], sources: Mapping[str, str | None], *, write: bool = True) -> str:
+def claim(
+    workdir: Path,
+    splits: Iterable[Split],
+    sources: Mapping[str, str | None],
+    *,
+    fresh: bool = True,
+    write: bool = True,
+) -> str:
     """Record what the generator of a run sees; return the record's digest, for every checkpoint.
 
     Args:
-        workdir: the run's folder; a record in it stays as it is.
+        workdir: the run's folder.
         splits: what it trains on.
         sources: runs that it starts from -> the digest in their checkpoint, None without any; what they have seen it
             has seen. A run without a record makes this one's incomplete, and `check` will say so. Not looked at where
-            a record exists.
+            a record stays.
+        fresh: whether the run has no checkpoint yet. A record of one that has stays as it is; any other is of a start
+            that failed, perhaps from other sources, and is written anew.
         write: whether this process writes the file.
 
     Raises:
         InputError: the run began on other images, or a source's record does not fit its checkpoint.
     """
     path, seen = workdir / RECORD, {value for split in splits for value in hashes(split)}
-    begun = _read(path)
+    begun = None if fresh else _read(path)
     if begun is not None:
         if seen - set(begun["images"]):
             raise InputError(

@@ -29,8 +29,9 @@ def make_set(train=6, val=3, test=3):
     return Dataset(whole.info, splits)
 
 
-def claim(workdir, dataset, *names, sources=None):
-    return provenance.claim(workdir, [dataset.splits[name] for name in names or ("train",)], sources or {})
+def claim(workdir, dataset, *names, sources=None, fresh=True):
+    splits = [dataset.splits[name] for name in names or ("train",)]
+    return provenance.claim(workdir, splits, sources or {}, fresh=fresh)
 
 
 def write_made(folder, dataset, split="train", count=2):
@@ -124,10 +125,13 @@ def test_a_damaged_record_is_named(tmp_path, text):
 
 def test_a_run_cannot_go_on_with_other_images(tmp_path):
     digest = claim(tmp_path, make_set())
-    assert claim(tmp_path, make_set()) == digest
-    assert claim(tmp_path, make_set(train=5), sources={"gone": None}) == digest, "what was seen stays seen"
+    assert claim(tmp_path, make_set(), fresh=False) == digest
+    other = claim(tmp_path / "fresh", make_set(train=5), sources={"gone": None})
+    assert claim(tmp_path / "fresh", make_set()) == digest != other, "a start that failed leaves nothing behind"
+    seen = claim(tmp_path, make_set(train=5), sources={"gone": None}, fresh=False)
+    assert seen == digest, "what was seen stays seen"
     with pytest.raises(InputError, match="1 training images that it did not begin with"):
-        claim(tmp_path, make_set(train=7))
+        claim(tmp_path, make_set(train=7), fresh=False)
 
 
 def test_what_the_first_weights_have_seen_counts(tmp_path):
