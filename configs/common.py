@@ -152,7 +152,7 @@ def unet(**overrides) -> ConfigDict:
         "channels": (24, 48, 96, 192, 256),  # of each level, from half the size of the image down
         "encoder_convs": (0, 1, 1, 2, 2),  # residual 3x3 convolutions at each level
         "decoder_convs": (1, 1, 1, 1),  # the same in the decoder, at each level but the innermost
-        "norm": "batch",  # batch | instance | group | none
+        "norm": "batch",  # batch | instance | layer | group | none
         "skip": "add",  # how encoder features come in: add | concat | none
         "dropout": 0.0,  # in the three innermost levels of the decoder
         "kernel_init": "he",  # he | lecun | a standard deviation
@@ -167,8 +167,9 @@ def patchgan(**overrides) -> ConfigDict:
         "name": "patchgan",
         "channels": 16,  # of the first layer; doubled by each
         "layers": 3,  # of stride 2: 0 sees 1 pixel, 1 sees 16, 2 sees 34, 3 sees 70
-        "norm": "batch",  # batch | instance | group | spectral | none
+        "norm": "batch",  # batch | instance | layer | group | spectral | none
         "kernel_init": "0.02",
+        "features": False,  # show its features, too, for losses.feature_matching
         "ema": False,
     }
     return ConfigDict({**fields, **overrides})
@@ -184,7 +185,7 @@ def game(config: ConfigDict, adversarial: str = "non_saturating", weight: float 
         "adversarial": adversarial,  # a name in gan_seg_jax.losses.adversarial.ADVERSARIAL
         "adversarial_weight": weight,  # of the adversarial term in the other player's loss
         "adversarial_smoothing": 0.0,  # one-sided: the target of real examples is 1 - this
-        "r1": 0.0,  # penalty on the slope at real examples (gamma), due every `penalty_every` steps
+        "r1": 0.0,  # penalty on the slope at real examples, due every `penalty_every` steps; 5 is the paper's gamma 10
         "gradient_penalty": 0.0,  # WGAN-GP, due every `penalty_every` steps; halves are averaged here: 5 is its 10
         "diff_augment": (),  # of what the discriminator sees: brightness saturation contrast translation cutout
         "instance_noise": 0.0,  # standard deviation, added to all that the discriminator sees

@@ -69,7 +69,8 @@ def check(config: ConfigDict, *, paired: bool = True) -> None:
         paired: as in `play`.
 
     Raises:
-        InputError: an unknown loss or effect, a smoothing that the loss cannot take, or penalties that are never due.
+        InputError: an unknown loss or effect, a smoothing that the loss cannot take, penalties that are never due or
+            that a norm of the whole batch makes meaningless, or a critic that nothing bounds.
     """
     options = config.losses
     adversarial.create(options.adversarial, label_smoothing=options.adversarial_smoothing)
@@ -88,6 +89,45 @@ def check(config: ConfigDict, *, paired: bool = True) -> None:
                 f"config.losses.{name} is {options[name]}, but config.penalty_every is {config.penalty_every}: it "
                 "would never be due; set penalty_every to 1 (every step) or more."
             )
+    penalised = options.r1 > 0 or options.gradient_penalty > 0
+    for role, network in config.networks.items():
+        if not role.startswith("discriminator"):
+            continue
+        norm = network.get("norm", "none")
+        if penalised and norm == "batch":
+            raise InputError(
+                f"A penalty on the slope is on and networks.{role}.norm is 'batch', by which the score of an example "
+                "depends on the others: the slope means nothing; use instance, layer, group, spectral or none."
+            )
+        spectral = norm == "spectral" or network.get("spectral", network.name == "multiscale_patchgan")
+        clipped = role in config.optimizers and config.optimizers[role].clip_weights > 0
+        if options.adversarial == "wasserstein" and not (penalised or spectral or clipped):
+            raise InputError(
+                f"losses.adversarial is 'wasserstein', but nothing bounds the critic {role}, whose scores would grow "
+                f"without end: set losses.gradient_penalty and penalty_every, networks.{role}.norm=spectral, or "
+                f"optimizers.{role}.clip_weights."
+            )
+
+
+def expect_a_loss(config: ConfigDict, *names: str) -> None:
+    """Check that the generator descends something.
+
+    Args:
+        config: the run's config.
+        names: fields of `config.losses` that weigh its losses besides the game's; "weights" stands for all of them.
+
+    Raises:
+        InputError: every weight is 0.
+    """
+    options = config.losses
+    weights = [options.adversarial_weight, options.feature_matching]
+    for name in names:
+        weights += options[name].values() if name == "weights" else [options[name]]
+    if not any(weights):
+        raise InputError(
+            "Nothing is left for the generator to learn from: every weight of its losses is 0. Give a weight to one of "
+            f"losses.{', losses.'.join(('adversarial_weight', *names))}; the word lambda0 needs another loss."
+        )
 
 
 def play(
@@ -165,6 +205,21 @@ def play(
         discriminator, generator, term, real_scores, fake_scores, real_features, fake_features, successor, metrics,
         accept,
     )  # fmt: skip
+
+
+def realness(outputs: Any, config: ConfigDict) -> jax.Array:
+    """Return a discriminator's view, for pictures and scores: 0 fake, 1 real, 1/2 where it decides.
+
+    Args:
+        outputs: what it returned: scores, of several scales or beside features for some.
+        config: the run's config.
+
+    Returns:
+        float [b, h', w'], of each patch, at the finest of several scales; [b, 1, 1] of one that gives an image a score.
+    """
+    (finest, *_), _ = _scores(outputs, pool=False)
+    size = finest.shape[1:3] if finest.ndim == 4 else (1, 1)
+    return adversarial.realness(finest.reshape(len(finest), *size), adversarial.create(config.losses.adversarial))
 
 
 def noise_level(step: jax.Array, options: ConfigDict) -> jax.Array | float:

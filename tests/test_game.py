@@ -182,9 +182,47 @@ def test_another_role_has_its_own_metrics():
         ({"adversarial": "hinge", "adversarial_smoothing": 0.1}, "label_smoothing"),
         ({"r1": 1.0, "penalty_every": 0}, "penalty_every"),
         ({"gradient_penalty": 1.0, "penalty_every": 0}, "penalty_every"),
+        ({"r1": 1.0, "norm": "batch"}, "discriminator.norm is 'batch'.*instance"),
+        ({"gradient_penalty": 1.0, "norm": "batch"}, "discriminator.norm is 'batch'"),
+        ({"adversarial": "wasserstein", "norm": "batch"}, "nothing bounds the critic.*clip_weights"),
     ],
 )
 def test_bad_values_are_named(fields, word):
-    penalty_every = fields.pop("penalty_every", 1)
+    penalty_every, norm = fields.pop("penalty_every", 1), fields.pop("norm", "spectral")
+    config = make_config(penalty_every, **fields).unlock()
+    config.networks.discriminator.norm = norm
     with pytest.raises(InputError, match=word):
-        game.check(make_config(penalty_every, **fields))
+        game.check(config)
+
+
+def test_a_critic_is_bounded_by_a_norm_a_penalty_or_a_clamp():
+    config = make_config(adversarial="wasserstein").unlock()
+    game.check(config)  # spectral
+    config.networks.discriminator.norm = "none"
+    config.optimizers.discriminator.clip_weights = 0.01
+    game.check(config)
+    config.optimizers.discriminator.clip_weights = 0.0
+    config.losses.gradient_penalty = 5.0
+    game.check(config)
+
+
+def test_a_generator_needs_a_loss():
+    config = make_config(adversarial_weight=0.0).unlock()
+    game.expect_a_loss(config, "weights")
+    config.losses.weights.cross_entropy = 0.0
+    with pytest.raises(InputError, match="every weight of its losses is 0.*losses.adversarial_weight, losses.weights"):
+        game.expect_a_loss(config, "weights")
+    config.losses.feature_matching = 1.0
+    game.expect_a_loss(config, "weights")
+
+
+@pytest.mark.parametrize("shape", ["map", "image", "scales", "features"])
+def test_realness_of_any_discriminator(shape):
+    scores = jax.random.normal(jax.random.key(0), (2, 4, 6, 1))
+    outputs = {
+        "map": scores, "image": scores[:, 0, 0], "scales": ((scores, scores[:, :2]), {"features": ()}),
+        "features": (scores, {"features": (scores,)}),
+    }[shape]  # fmt: skip
+    found = game.realness(outputs, make_config())
+    expected = jax.nn.sigmoid(scores[:, :1, :1, 0] if shape == "image" else scores[..., 0])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import game
 from gan_seg_jax.errors import unknown
-from gan_seg_jax.losses import adversarial, segmentation
+from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
@@ -129,5 +129,5 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
         config: the run's config.
     """
     seen = _seen(image, mask, config.losses)
-    scores, _ = nets.apply("discriminator", *seen.images, *seen.maps)
-    return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))
+    outputs, _ = nets.apply("discriminator", *seen.images, *seen.maps)
+    return game.realness(outputs, config)

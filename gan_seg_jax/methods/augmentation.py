@@ -47,6 +47,11 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     share, networks = config.synthetic.share, config.networks
     modules = {"segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes)}
     if "generator" not in networks:
+        if share > 0 and not config.synthetic.folder:
+            raise InputError(
+                f"synthetic.share is {share}, but there is neither a generator nor config.synthetic.folder to take "
+                "made pairs from; give a folder, or set the share to 0."
+            )
         return modules
     if config.synthetic.folder:
         raise InputError(

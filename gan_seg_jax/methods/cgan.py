@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import game
 from gan_seg_jax.errors import unknown
-from gan_seg_jax.losses import adversarial, colors, segmentation
+from gan_seg_jax.losses import colors, segmentation
 from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
@@ -45,9 +45,11 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return generator and discriminator.
 
     Raises:
-        InputError: an option of the game or the output is unknown, or colours cannot stand for the classes.
+        InputError: an option of the game or the output is unknown, no loss has a weight, or colours cannot stand for
+            the classes.
     """
     game.check(config)
+    game.expect_a_loss(config, "weights")
     if config.output not in OUTPUTS:
         raise unknown("output", config.output, OUTPUTS)
     channels = config.num_classes
@@ -114,5 +116,5 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
     """
     shown = mask @ _palette(config) if config.output == "colors" else mask
     seen = _seen(image, shown, config)
-    scores, _ = nets.apply("discriminator", *seen.images, *seen.maps)
-    return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))
+    outputs, _ = nets.apply("discriminator", *seen.images, *seen.maps)
+    return game.realness(outputs, config)

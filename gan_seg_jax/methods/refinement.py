@@ -36,7 +36,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import game
 from gan_seg_jax.errors import InputError, unknown
-from gan_seg_jax.losses import adversarial, segmentation
+from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import weighted_sum, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.models.layers import resize
@@ -140,5 +140,5 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
         mask: class probabilities [b, h, w, k].
         config: the run's config.
     """
-    scores, _ = nets.apply("discriminator", image, mask)
-    return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))
+    outputs, _ = nets.apply("discriminator", image, mask)
+    return game.realness(outputs, config)

@@ -220,5 +220,6 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
     if config.losses.semi == "advsemiseg":
         scores, _ = nets.apply("discriminator", mask)
         return adversarial.realness(scores[..., 0], loss)
-    (scores, _), _ = nets.apply("discriminator", image, mask)
+    known = jnp.any(mask > 0, axis=-1, keepdims=True)  # as in training, where nothing is known no image is seen
+    (scores, _), _ = nets.apply("discriminator", image * known, mask)
     return adversarial.realness(scores[:, :, None], loss)

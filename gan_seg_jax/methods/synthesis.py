@@ -60,6 +60,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         derived = {"num_classes": config.num_classes}
     else:
         game.check(config)
+        game.expect_a_loss(config, "image_l1")
     return {
         "generator": makers.build_generator(config),
         "discriminator": build_network(networks.discriminator, dtype=config.dtype, **derived),
@@ -140,10 +141,8 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
     if _segments(config):
         logits, _ = nets.apply("discriminator", image)
         return jax.nn.sigmoid(_not_fake(logits))
-    scores, _ = nets.apply("discriminator", image, mask)
-    while isinstance(scores, tuple):  # beside features, or of several scales, the finest first
-        scores = scores[0]
-    return adversarial.realness(scores[..., 0], adversarial.create(config.losses.adversarial))
+    outputs, _ = nets.apply("discriminator", image, mask)
+    return game.realness(outputs, config)
 
 
 def _segments(config: ConfigDict) -> bool:

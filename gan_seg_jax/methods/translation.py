@@ -46,10 +46,11 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return generator and discriminator.
 
     Raises:
-        InputError: an option of the game or a view is unknown, input and target are the same, or a loss of classes has
-            a weight.
+        InputError: an option of the game or a view is unknown, input and target are the same, a loss of classes has a
+            weight or no loss has one.
     """
     game.check(config)
+    game.expect_a_loss(config, "weights")
     for field in ("input", "target"):
         if config[field] not in VIEWS:
             raise unknown(f"view in config.{field}:", config[field], VIEWS)

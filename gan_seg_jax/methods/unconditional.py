@@ -34,7 +34,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import game, makers
 from gan_seg_jax.errors import InputError, unknown
-from gan_seg_jax.losses import adversarial, segmentation
+from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.feature_matching import mean_feature_matching
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import LossOutput, Networks
@@ -50,6 +50,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         InputError: the generator does not make images of noise, or the game's options or those of the noise are bad.
     """
     game.check(config, paired=False)
+    game.expect_a_loss(config, "mse_weight")
     networks = config.networks
     if networks.generator.name not in makers.DREAMERS:
         raise unknown("networks.generator.name", networks.generator.name, makers.DREAMERS)
@@ -112,11 +113,8 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
         mask: class probabilities [b, h, w, k]; looked at in the joint form only.
         config: the run's config.
     """
-    scores, _ = nets.apply("discriminator", image, *([mask] if _is_joint(config) else []))
-    while isinstance(scores, tuple):  # beside features, or of several scales, the finest first
-        scores = scores[0]
-    size = scores.shape[1:3] if scores.ndim == 4 else (1, 1)
-    return adversarial.realness(scores.reshape(len(image), *size), adversarial.create(config.losses.adversarial))
+    outputs, _ = nets.apply("discriminator", image, *([mask] if _is_joint(config) else []))
+    return game.realness(outputs, config)
 
 
 def straight_through(logits: jax.Array) -> jax.Array:

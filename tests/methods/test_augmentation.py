@@ -157,6 +157,13 @@ def test_bad_values_are_named(arm, path, value, words):
         augmentation.build(config)
 
 
+def test_a_share_needs_something_that_makes_pairs():
+    config = ConfigDict(make_config("repeat")).unlock()
+    config.synthetic.share = 0.5
+    with pytest.raises(InputError, match="share is 0.5.*neither a generator nor"):
+        augmentation.build(config)
+
+
 @pytest.mark.parametrize("arg", ["pix2pix,joint", "geometric,oasis", "unet,segnet", "dcgan"])
 def test_words_that_do_not_go_together(arg):
     with pytest.raises(InputError):

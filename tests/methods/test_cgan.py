@@ -228,6 +228,24 @@ def test_words_say_what_they_change():
     assert min(cgan_seg.get_config("smoke,patch286").crop_size) == 96
 
 
+@pytest.mark.parametrize("network", ["patchgan", "multiscale_patchgan"])
+def test_features_are_matched_where_a_discriminator_shows_them(network):
+    config = make_config(feature_matching=2.0).copy_and_resolve_references().unlock()
+    if network == "patchgan":
+        config.networks.discriminator.features = True
+    else:
+        config.networks.discriminator = {"name": network, "channels": 4, "layers": 1, "scales": 2}
+    modules, state = make_state(config.lock())
+    seen = as_methods_see_it(make_batch())
+    nets = Networks(states=state.networks, rng=jax.random.key(1), step=jnp.int32(0))
+    outputs, _ = cgan.forward(nets, seen, jax.random.key(2), config)
+    found = cgan.losses(nets, outputs, seen, jax.random.key(2), config)
+    assert float(found.metrics["feature_matching"]) > 0
+    mask = jax.nn.one_hot(seen["labelled"]["label"], CLASSES)
+    maps = cgan.score_map(nets, seen["labelled"]["image"], mask, config)
+    assert maps.ndim == 3 and np.all((maps > 0) & (maps < 1))
+
+
 @pytest.mark.parametrize("arg", ["cgan,gan", "pixel,patch70"])
 def test_words_that_exclude_each_other(arg):
     with pytest.raises(InputError, match="choose one of"):
@@ -239,6 +257,16 @@ def test_words_that_exclude_each_other(arg):
     [
         (lambda config: config.update(output="colours"), "output.*'colors'"),
         (lambda config: config.losses.update(adversarial="hinges"), "hinge"),
+        (
+            lambda config: config.update_from_flattened_dict(
+                {
+                    "losses.adversarial_weight": 0.0,
+                    "losses.weights.l1": 0.0,
+                    "losses.weights.cross_entropy": 0.0,
+                }
+            ),
+            "every weight of its losses is 0",
+        ),
         (lambda config: config.losses.weights.update(dice=1.0), "weights.dice.*l1 or mse"),
         (lambda config: config.update(class_colors=(*COLORS[:2], COLORS[0])), "class_colors.*2 different"),
         (lambda config: config.update(class_colors=COLORS[:2]), "class_colors"),

@@ -136,7 +136,7 @@ def test_step_equals_a_step_by_hand(form):
     def both(params, stats, fake):
         judge = lambda *seen: modules[D].apply({"params": params, **stats}, *seen, train=True, mutable=["batch_stats"])
         first = (known * batch["image"],) if form == "oasis" else (known * batch["image"], y)
-        mix_key = fold_name(fold_name(key, "losses"), "label_mix")
+        mix_key = fold_name(jax.random.fold_in(fold_name(key, "losses"), 0), "label_mix")
         answer = lambda *seen: judge(*seen)[0]
         losses = by_hand(form, config.losses, known * batch["image"], fake, y, label, answer, mix_key)
         return losses, judge(*first)[1]

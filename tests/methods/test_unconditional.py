@@ -309,3 +309,12 @@ def test_words_that_exclude_each_other():
     with pytest.raises(InputError, match="paper"):
         dcgan.get_config("paper,wgan")
     assert dcgan.get_config("paper,joint").networks.generator.heads == "joint"
+
+
+def test_controls():
+    config = dcgan.get_config("lambda0,smoke")
+    assert config.losses.adversarial_weight == 0 and config.losses.mse_weight == 1
+    config = dcgan.get_config("random_discriminator,joint,smoke")
+    assert config.phases == ((1, (("generator",),)),) and config.init.discriminator == "random"
+    with pytest.raises(InputError, match="every weight of its losses is 0"):
+        unconditional.build(make_config(adversarial_weight=0.0))
