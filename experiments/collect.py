@@ -18,7 +18,7 @@ SCORES = {
     "miou": "mIoU", "pixel_accuracy": "pixel accuracy", "mean_accuracy": "mean accuracy", "boundary_f1": "boundary F1",
 }  # fmt: skip
 GENERATION_SCORES = {  # of tables whose runs make images
-    "frechet": "Frechet distance", "frechet_real": "of real halves", "kernel": "kernel distance",
+    "frechet": "Frechet distance", "frechet_real": "of real images", "kernel": "kernel distance",
     "precision": "precision", "recall": "recall", "diversity": "diversity",
     "judge_miou": "judge's mIoU", "judge_miou_real": "on real pairs",
 }  # fmt: skip

@@ -1,11 +1,14 @@
 """Score and show what a generator makes: as many images as a split has, compared with the split's own.
 
-Scores, in the features of a judge (`feature_space`): `frechet` (by which the best checkpoint is chosen), `frechet_real`
-(of every other real image from the rest: about what a perfect generator would get with half as many), `kernel`,
-`precision`, `recall`; `diversity`, the mean distance of two made images over that of two real ones; `duplicates`, the
-share of made images that nearly equal another; `collapsed`, 1 where these two say that the generator makes few images
-again and again. Where it makes pairs, `judge_miou`: how well the judge, trained on real pairs, finds the mask in the
-made image, and `judge_miou_real`, the same on the real pairs. A score that needs more images than there are is None.
+Scores, in the features of a judge (`feature_space`): `frechet`, by which the best checkpoint is chosen; `kernel`,
+`precision`, `recall`; `frechet_real`, about what a perfect generator would get at this count (half the distance of
+every other real image from the rest: of equal distributions the distance is all bias, which falls as 1 / count);
+`diversity`, the mean distance of two made images over that of two real ones; `duplicates`, the share of made images
+that nearly equal another; `collapsed`, 1 where these two say that the generator makes few images again and again.
+
+Where it makes pairs, `judge_miou`: how well the judge, trained on real pairs, finds the mask in the made image, and
+`judge_miou_real`, the same on the real pairs. Of the discriminator, `discriminator_auc` and `discriminator_accuracy`:
+how well it tells the split's images from made ones. A score that needs more images than there are is None.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,10 +25,18 @@ from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
 from gan_seg_jax.feature_space import Judge
 from gan_seg_jax.judging import fidelity
+from gan_seg_jax.judging.detection import real_fake
+from gan_seg_jax.losses import segmentation
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.state import AdversarialState, inference_view
 
-LEAST = {"frechet_real": 4, "kernel": 4, "precision_recall": 20, "collapse": 20}  # images that a score needs
+LEAST = {
+    "frechet_real": 4,
+    "kernel": 4,
+    "discriminator": 2,
+    "precision_recall": 20,
+    "collapse": 20,
+}  # images that a score needs
 SHEET = 24  # images that the sample sheet shows
 LIMIT = 10000  # images of a split that are used at most: features lie in memory
 
@@ -62,6 +73,30 @@ def make(method: Any, state: AdversarialState, batch: dict[str, jax.Array], key:
     return {"image": image, **label}
 
 
+def told_apart(
+    method: Any,
+    state: AdversarialState,
+    batch: dict[str, jax.Array],
+    made: dict[str, jax.Array],
+    key,
+    config: ConfigDict,
+) -> jax.Array:
+    """Return how real the discriminator finds each image and what was made, the means of its maps, float [b, 2].
+
+    Both are shown in one batch, since a loss without a threshold centres its scores on the batch's. Zeros without a
+    discriminator.
+    """
+    if not hasattr(method, "score_map"):
+        return jnp.zeros((len(batch["image"]), 2))
+    known = segmentation.known(batch["label"], config.num_classes)[..., None]
+    maps = [
+        segmentation.one_hot(x, config.num_classes) * known for x in (batch["label"], made.get("label", batch["label"]))
+    ]
+    images = jnp.concatenate([batch["image"], made["image"]])
+    view = method.score_map(inference_view(state, key), images, jnp.concatenate(maps), config)
+    return jnp.mean(view.reshape(2, len(batch["image"]), -1), axis=2).T
+
+
 class Evaluator:
     """Scores a state by what it makes; compiled once."""
 
@@ -69,6 +104,7 @@ class Evaluator:
         """Prepare to make as many images as `split` has, with the batch size of the config on all devices."""
         self._config, self._split, self._mesh, self._judge = config, split, mesh, judge
         self._real: tuple[np.ndarray, np.ndarray] | None = None  # features and confusion of the real ones
+        self._judges = hasattr(method, "score_map")
         whole, rows = parallel.replicated(mesh), parallel.batch_sharding(mesh)
 
         def look(images, label, valid):
@@ -81,16 +117,17 @@ class Evaluator:
 
         def real(stream):
             batch = make_batch(stream, config)
-            return look(batch["image"], batch["label"], batch["valid"])
+            nothing = jnp.zeros((len(batch["image"]), 2))
+            return (*look(batch["image"], batch["label"], batch["valid"]), nothing)
 
         def fake(state, stream, number):
             batch, key = make_batch(stream, config), jax.random.fold_in(jax.random.key(config.seed), number)
             made = make(method, state, batch, key, config)
             label = made.get("label", jnp.full_like(batch["label"], IGNORE))
-            return look(made["image"], label, batch["valid"])
+            return (*look(made["image"], label, batch["valid"]), told_apart(method, state, batch, made, key, config))
 
-        self._look_real = jax.jit(real, in_shardings=(rows,), out_shardings=(rows, whole))
-        self._look_fake = jax.jit(fake, in_shardings=(whole, rows, None), out_shardings=(rows, whole))
+        self._look_real = jax.jit(real, in_shardings=(rows,), out_shardings=(rows, whole, rows))
+        self._look_fake = jax.jit(fake, in_shardings=(whole, rows, None), out_shardings=(rows, whole, rows))
 
     def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Return the scores (module docstring) of a state.
@@ -100,13 +137,17 @@ class Evaluator:
             poll: called between batches; may raise to stop.
         """
         if self._real is None:
-            self._real = self._gather(lambda stream, number: self._look_real(stream), poll)
-        fake = self._gather(lambda stream, number: self._look_fake(state, stream, number), poll)
-        return scores(*self._real, *fake)
+            self._real = self._gather(lambda stream, number: self._look_real(stream), poll)[:2]
+        *fake, views = self._gather(lambda stream, number: self._look_fake(state, stream, number), poll)
+        found = scores(*self._real, *fake)
+        if self._judges and len(views) >= LEAST["discriminator"]:
+            told = real_fake(views[:, 0], views[:, 1], threshold=0.5)
+            found |= {"discriminator_auc": told.auc, "discriminator_accuracy": told.accuracy}
+        return found
 
-    def _gather(self, look, poll) -> tuple[np.ndarray, np.ndarray]:
-        """Return the features of all images, of all processes, and the judge's confusion matrix."""
-        features, confusion = [], 0
+    def _gather(self, look, poll) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the features of all images, of all processes, the judge's confusion matrix, and `told_apart`."""
+        features, views, confusion = [], [], 0
         process = (jax.process_index(), jax.process_count())
         batches = pipeline.eval_batches(self._split, self._config, process=process, canvas_label=True)
         for number, batch in enumerate(batches):
@@ -114,10 +155,12 @@ class Evaluator:
                 break
             poll()
             batch.pop("label")  # at its own size, which nothing here needs
-            found, counts = look(parallel.place(batch, parallel.batch_sharding(self._mesh)), number)
+            found, counts, view = look(parallel.place(batch, parallel.batch_sharding(self._mesh)), number)
             features.append(local_rows(found)[batch["valid"]])
+            views.append(local_rows(view)[batch["valid"]])
             confusion = confusion + np.asarray(counts.addressable_data(0), np.int64)
-        return parallel.gather_rows(np.concatenate(features)), confusion
+        features, views = (parallel.gather_rows(np.concatenate(rows)) for rows in (features, views))
+        return features, confusion, views
 
 
 def scores(
@@ -134,7 +177,7 @@ def scores(
     count = min(len(real), len(fake))
     found: dict[str, float | None] = {"frechet": _frechet(real, fake)}
     enough = {name: count >= least for name, least in LEAST.items()}
-    found["frechet_real"] = _frechet(real[::2], real[1::2]) if enough["frechet_real"] else None
+    found["frechet_real"] = 0.5 * _frechet(real[::2], real[1::2]) if enough["frechet_real"] else None
     found["kernel"] = fidelity.kernel_distance(real, fake).mean if enough["kernel"] else None
     covered = fidelity.precision_recall(real, fake) if enough["precision_recall"] else None
     found["precision"], found["recall"] = covered or (None, None)

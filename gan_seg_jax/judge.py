@@ -11,6 +11,8 @@ Prints tables and writes DIR/judging-SPLIT.json and DIR/judging-SPLIT.png:
 - real or fake: how well the discriminator tells held-out (image, one-hot truth) from (image, softmax), and again from
   (image, arg max), which is as crisp as the truth: what it loses from the one to the other it knew by crispness. By
   image (mean of the map, `judging.detection.real_fake`) and by patch (`judging.patches`);
+- the discriminator's map taken as the probability that a pixel is right, as AdvSemiSeg's threshold takes it: its
+  calibration error and reliability diagram;
 - images: the correlation of the discriminator's mean score of a fake with the image's mIoU.
 
 D is the method's `score_map` in 0..1 on the canvas; pixels without a label are zero in every map alike, as in training,
@@ -35,7 +37,7 @@ from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.evaluate import open_split
 from gan_seg_jax.inference import Run, load_run, make_scorer
-from gan_seg_jax.judging.calibration import Calibration, TemperatureScaling
+from gan_seg_jax.judging.calibration import Calibration, Reliability, TemperatureScaling
 from gan_seg_jax.judging.detection import ErrorDetection, real_fake, uncertainty
 from gan_seg_jax.judging.patches import PatchScores
 from gan_seg_jax.judging_views import make_step, rows_of
@@ -73,6 +75,7 @@ class Judgement:
         self.calibration = {name: Calibration(k) for name in STATES}
         self.errors = {name: ErrorDetection(k) for name in DETECTORS if discriminator or name != "discriminator"}
         self.patches = {name: PatchScores() for name in FAKES} if discriminator else {}
+        self.confidence = Reliability()  # of the discriminator's map, as a claim that a pixel is right
         self.images = []
 
     def add(self, row: dict[str, np.ndarray]) -> None:
@@ -84,6 +87,8 @@ class Judgement:
         doubts = {**uncertainty(row["before"]), "discriminator": row.get("doubt")}
         for name, errors in self.errors.items():
             errors.add(label, predicted, doubts[name])
+        if self.patches:
+            self.confidence.add(1 - row["doubt"], label == predicted, label < k)
         cells = label[label < k].astype(np.int64) * k + predicted[label < k]
         confusion = np.bincount(cells, minlength=k * k).reshape(k, k)
         image = {"id": int(row["id"]), "miou": metrics.scores(confusion, self._names)["miou"]}
@@ -109,6 +114,7 @@ class Judgement:
         by_patch = {name: patches.scores() for name, patches in self.patches.items()}
         return {
             "calibration": found,
+            "discriminator_ece": self.confidence.ece(),
             "errors_found": {name: errors.scores() for name, errors in self.errors.items()},
             "real_fake": {"by_image": by_image, "by_patch": by_patch} if self.patches else None,
             "image_scores": correlation(of("soft"), of("miou")) if self.patches else None,
@@ -147,7 +153,11 @@ def tables(found: dict[str, Any]) -> str:
                 rows.append([f"{FAKES[name]}, {kind.replace('_', ' ')}", show(scores["auc"]), interval, *right])
         of = found["image_scores"]
         text = f"pearson {show(of['pearson'])}, spearman {show(of['spearman'])}"
-        parts += [table(rows), f"Its mean score of an image's fake and the image's mIoU: {text}."]
+        parts += [
+            table(rows),
+            f"Its mean score of an image's fake and the image's mIoU: {text}. As the probability that a pixel is "
+            f"right, its map has an ECE of {show(found['discriminator_ece'])}.",
+        ]
     return "\n\n".join(parts)
 
 
@@ -168,6 +178,8 @@ def draw(path: Path, judgement: Judgement, row: dict[str, np.ndarray], image: np
         f"{STATES[name]}: ECE {calibration.reliability.ece():.4f}": calibration.reliability.diagram()
         for name, calibration in judgement.calibration.items()
     }
+    if judgement.patches:
+        diagrams[f"discriminator: ECE {judgement.confidence.ece():.4f}"] = judgement.confidence.diagram()
     parts = {"diagrams": diagrams, "histograms": histograms, "edges": edges, "maps": maps}
     judging_panels.judging_sheet(path, title=title, **parts)
 

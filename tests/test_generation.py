@@ -84,6 +84,22 @@ def test_one_image_again_and_again_is_a_collapse():
     assert found["collapsed"] == 1.0 and found["diversity"] == pytest.approx(0, abs=1e-6) and found["duplicates"] == 1.0
 
 
+def brightness(nets, images, mask, config):
+    """Find bright images real, and those whose mask is not empty a little more so."""
+    del nets, config
+    return jax.nn.sigmoid(jnp.mean(images, axis=-1) + 0.1 * jnp.sum(mask, axis=-1))
+
+
+def test_discriminators_are_judged_on_held_out_images(monkeypatch):
+    monkeypatch.setattr(METHODS["noise"], "score_map", brightness, raising=False)
+    monkeypatch.setattr(METHODS["copy"], "score_map", brightness, raising=False)
+    copied = evaluate("copy")
+    assert copied["discriminator_auc"] == pytest.approx(0.5) and copied["discriminator_accuracy"] == 0.5
+    assert "discriminator_auc" not in evaluate("one")
+    one, four = (evaluate("noise", devices=n, count=23, batch_size=8) for n in (1, 4))
+    assert one["discriminator_auc"] == pytest.approx(four["discriminator_auc"]) != 0.5
+
+
 def test_any_number_of_devices_and_a_batch_that_is_not_full():
     one, four = (evaluate("noise", devices=n, count=23, batch_size=8) for n in (1, 4))
     assert one.pop("judge_miou") is None and four.pop("judge_miou") is None

@@ -114,6 +114,16 @@ def test_wrong_pixels_are_found_by_doubt_as_by_the_softmax(crisp_run):
     assert rows[0]["doubt"].shape == split.labels[0].shape
 
 
+def test_the_discriminators_map_is_calibrated_as_a_probability_of_being_right(crisp_run):
+    _, judgement, rows = crisp_run
+    parts = [(1 - row["doubt"], row["before"].argmax(axis=-1) == row["label"], row["label"] < 3) for row in rows]
+    confidence, right = (np.concatenate([part[n][part[2]] for part in parts]) for n in (0, 1))
+    bins = np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14)
+    expected = sum(abs(right[bins == n].sum() - confidence[bins == n].sum()) for n in range(15)) / len(right)
+    assert judgement.scores()["discriminator_ece"] == pytest.approx(expected, rel=1e-5)
+    assert 0 < expected < 1
+
+
 def test_images_have_their_own_scores(crisp_run):
     split, judgement, _ = crisp_run
     found = judgement.scores()
