@@ -89,5 +89,5 @@ def choose(config: ConfigDict, chosen: set[str]) -> None:
     for word in chosen & set(PATCHES):
         config.networks.discriminator.layers = PATCHES[word]
     if "patch286" in chosen:  # five halvings and two kernels of 4 need 96 pixels; smoke forms have fewer
-        size = tuple(max(n, 96) for n in config.canvas_size)
-        config.canvas_size = config.crop_size = config.scenes.size = size
+        for sizes, field in ((config, "canvas_size"), (config, "crop_size"), (config.scenes, "size")):
+            sizes[field] = tuple(max(n, 96) for n in sizes[field])

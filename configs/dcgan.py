@@ -6,15 +6,15 @@ Command: python -m gan_seg_jax.main --config=configs/dcgan.py
 Words behind the colon: joint (image and mask of one noise vector); dense (no convolutions, the first GANs' form); wgan
 (Wasserstein loss with gradient penalty); paper (DCGAN's widths, noise, batch and statistics, for an accelerator and
 data of the user's: python -m gan_seg_jax.main --config=configs/dcgan.py:paper --config.dataset=folder
---config.data_dir=FOLDER); smoke. They combine, but for paper with dense or wgan.
+--config.data_dir=FOLDER); the controls below; smoke. They combine, but for paper with dense or wgan.
 Larger images: --config.crop_size="(128, 128)" --config.canvas_size="(144, 192)" and one more number in
 --config.networks.generator.channels for each doubling, so that the first map stays 4x4.
 Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR).
 Cost and score, 1000 steps on scenes, one seed, features of a tiny segmenter: 2 minutes on 2 processor cores, frechet on
-val 19 (image) and 15 (joint), where halves of the real images are 25 apart; recall 0.94 and 0.27. On CamVid:
+val 19 (image) and 15 (joint), where perfect images would get about 12; recall 0.94 and 0.27. On CamVid:
 experiments/results/camvid_generators.
-Controls: --config.losses.adversarial_weight=0.0 --config.losses.mse_weight=1.0 makes the mean image, which is what the
-MSE of some articles asks for.
+Controls: lambda0 (no game but the MSE of some articles, without which nothing trains: it makes the mean image) and
+random_discriminator (it stays as it was drawn).
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or words that exclude each other.
     """
-    chosen = common.words(arg, ("joint", "dense", "wgan", "paper", "smoke"))
+    chosen = common.words(arg, ("joint", "dense", "wgan", "paper", *common.CONTROLS, "smoke"))
     if "paper" in chosen and chosen & {"dense", "wgan"}:
         raise InputError("The config's words 'dense' and 'wgan' change what 'paper' fixes; leave one of them out.")
     config = common.get_config()
@@ -60,6 +60,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         _wgan(config)
     if "paper" in chosen:
         _paper(config)
+    common.control(config, chosen)
+    if "lambda0" in chosen:
+        config.losses.mse_weight = 1.0
     judge = supervised_seg.get_config("smoke" if "smoke" in chosen else None)
     judge.baselines = ()
     if "smoke" in chosen:
@@ -93,7 +96,7 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
             "name": "dcgan_generator",
             "channels": (128, 64, 32, 16),  # of the projected map and of each block but the last; each doubles
             "upsample": "transposed",  # transposed | resize (nearest neighbour and a 3x3 convolution)
-            "norm": "batch",  # batch | instance | group | none
+            "norm": "batch",  # batch | instance | layer | group | none
             "kernel_init": "0.02",
             "heads": heads,
             "ema": True,
@@ -104,7 +107,7 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
             "name": "dcgan_discriminator",
             "channels": 16,  # of the first layer; doubled by each
             "layers": 4,  # of stride 2
-            "norm": "batch",  # batch | instance | group | spectral | none
+            "norm": "batch",  # batch | instance | layer | group | spectral | none
             "kernel_init": "0.02",
             "ema": False,
         }

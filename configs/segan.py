@@ -36,7 +36,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         {
             "name": "segan_critic",
             "channels": 16,  # of the first layer, doubled by each; 64 in the paper
-            "norm": "batch",  # batch | instance | group | none
+            "norm": "batch",  # batch | instance | layer | group | none
             "kernel_init": "he",  # he | lecun | a standard deviation
             "ema": False,
         }
@@ -52,7 +52,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.losses.weights.dice = 1.0
     common.control(config, chosen)
     if "lambda0" in chosen:
-        config.losses.weights.cross_entropy = 1.0
+        config.losses.weights.update(cross_entropy=1.0, dice=0.0)
     if "smoke" in chosen:
         common.shrink(config)
         networks.shrink(config)

@@ -101,7 +101,7 @@ def _spade(config: ConfigDict, *, paper: bool) -> None:
             "scales": 2,
             "channels": 64 if paper else 16,  # of the first layer; doubled by each
             "layers": 3,  # of stride 2
-            "norm": "instance",  # batch | instance | group | spectral | none
+            "norm": "instance",  # batch | instance | layer | group | spectral | none
             "kernel_init": "0.02",
             "ema": False,
         }

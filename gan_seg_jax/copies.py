@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from gan_seg_jax import augment, commands, generation, panels
+from gan_seg_jax import augment, commands, generation, panels, parallel
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
@@ -111,6 +111,8 @@ def main() -> None:
     judge = open_judge(run.config, workdir)
     spaces = {"pixels": pixels, "features": lambda images: judged(judge.features, images, run.config.batch_size)}
     found = {name: compare(*map(space, (train, made, held_out))) for name, space in spaces.items()}
+    if not parallel.is_first_process():  # all of several find the same
+        return
     ids = [train_split[row]["id"] for row in range(len(train))]
     report = {
         "made": len(made), "training_images": len(train), "held_out": len(held_out), "judge": judge.name,

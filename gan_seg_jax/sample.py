@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from gan_seg_jax import commands, generation, panels
+from gan_seg_jax import commands, generation, panels, parallel
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
 from gan_seg_jax.errors import InputError
@@ -64,16 +64,20 @@ def main() -> None:
     workdir, output = Path(commands.required("workdir")), Path(commands.required("output"))
     if values.count < 1:
         raise InputError(f"--count is {values.count}; expected 1 or more.")
-    if (output / "train").exists():
+    writes = parallel.is_first_process()  # all of several make the same
+    if writes and (output / "train").exists():
         raise InputError(f"{output} holds images already; name another --output.")
     run = load_run(workdir, values.checkpoint)
     if run.method.TASK != "generation":
         raise InputError(f"{workdir} is a run of {run.config.method}, which makes no images; see predict.")
     shown: list[tuple[np.ndarray, np.ndarray | None]] = []
     for number, (image, mask) in enumerate(itertools.islice(make(run, values.seed), values.count)):
-        write(output, number, image, mask)
+        if writes:
+            write(output, number, image, mask)
         if len(shown) < SHEET:
             shown.append((image, mask))
+    if not writes:
+        return
     columns = {"image": np.stack([image for image, _ in shown])}
     if shown[0][1] is not None:
         columns["mask"] = panels.colorize(np.stack([mask for _, mask in shown]), run.config.class_colors)

@@ -73,7 +73,7 @@ def _run_groups(view: Networks, batch, groups: Updates, method, config):
         )
         for name, stream in batch.items()
     }
-    for group in groups:
+    for number, group in enumerate(groups):
         if forward is None:
             forward = _forward(view.replace(states=networks, rng=rng["forward"]), batch, method, config)
             acting = forward[2]
@@ -81,7 +81,9 @@ def _run_groups(view: Networks, batch, groups: Updates, method, config):
                 new = networks[role].replace(collections=acting.collections[role])
                 networks = {**networks, role: _select(keep[role], new, start[role]) if role in keep else new}
         outputs, through, acting = forward
-        nets = acting.replace(states=networks, rng=rng["losses"], params={}, calls=0)
+        # Each player's pass draws its own noise, dropout and augmentation.
+        key = jax.random.fold_in(rng["losses"], number)
+        nets = acting.replace(states=networks, rng=key, params={}, calls=0)
         losses, grads, out = _judge(nets, outputs, through, batch, group, method, config)
         norms = {role: optax.tree.norm(grads[role]) for role in group}
         finite &= jnp.all(jnp.isfinite(jnp.stack([*losses.values(), *norms.values()])))

@@ -66,7 +66,7 @@ def textbook_step(state, batch, *, method, config, updates, penalty=False):  # n
         begin, rejected = now, {}
         origin = None  # the networks that `forward` runs on: the current ones, unless outputs are shared on purpose
 
-        for group in updates if number == config.rounds - 1 else updates[:-1]:
+        for place, group in enumerate(updates if number == config.rounds - 1 else updates[:-1]):
             if origin is None:
                 origin = now
             stale = origin
@@ -83,9 +83,10 @@ def textbook_step(state, batch, *, method, config, updates, penalty=False):  # n
             for role, stats in kept.items():
                 now = _with(now, role, stats=jnp_where(rejected.get(role), begin[role]["stats"], stats))
 
-            def judged(params, role, now=now, stale=stale, forward=forward, view=view, piece=piece):
+            def judged(params, role, place=place, now=now, stale=stale, forward=forward, view=view, piece=piece):
                 outputs, acted = forward(_with(stale, role, params=params[0]))
                 nets = view(_with(now, role, params=params[1]), "losses")
+                nets.rng = jax.random.fold_in(nets.rng, place)
                 nets.new = dict(acted.new)
                 out = method.losses(nets, outputs, piece, nets.rng, config)
                 return out.losses[role], (out.nets.new, out.accept)

@@ -18,7 +18,7 @@ class SegANCritic(nn.Module):
 
     Attributes:
         channels: of the first layer; doubled by each, at most 8 times.
-        norm: "batch", "instance", "group" or "none".
+        norm: "batch", "instance", "layer", "group" or "none".
         kernel_init: "he", "lecun" or a standard deviation; the released code draws with He's for the outputs.
         dtype: of the computation.
     """

@@ -20,8 +20,8 @@ class PatchGAN(nn.Module):
     Attributes:
         channels: of the first layer; doubled by each, at most 8 times.
         layers: number of stride-2 convolutions.
-        norm: "batch", "instance", "group", "none", or "spectral" (spectral normalisation of every kernel instead;
-            it needs no statistics of the batch, so real and fake may be one batch).
+        norm: "batch", "instance", "layer", "group", "none", or "spectral" (spectral normalisation of every kernel
+            instead; it needs no statistics of the batch, so real and fake may be one batch).
         spectral: whether kernels are normalised beside the norm too.
         kernel_init: "he", "lecun" or a standard deviation (0.02 in the paper).
         features: whether to return the features of every layer too, for matching them.
@@ -157,7 +157,7 @@ class DCGANDiscriminator(nn.Module):
     Attributes:
         channels: of the first layer.
         layers: number of convolutions.
-        norm: "batch", "instance", "group", "none", or "spectral" (as `PatchGAN`).
+        norm: "batch", "instance", "layer", "group", "none", or "spectral" (as `PatchGAN`).
         kernel_init: "he", "lecun" or a standard deviation (0.02 in the paper).
         dtype: of the computation.
     """

@@ -27,7 +27,7 @@ class FCDenseNet(nn.Module):
         bottleneck: layers of the dense block in the middle.
         growth: channels that a layer adds.
         stem: channels of the first convolution.
-        norm: "batch", "frozen_batch", "instance", "group" or "none".
+        norm: "batch", "frozen_batch", "instance", "layer", "group" or "none".
         dropout: rate after every convolution of layers and of transitions down.
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.

@@ -31,7 +31,7 @@ class DCGANGenerator(nn.Module):
         heads: "image", or "joint" for image and mask.
         num_classes: of the mask in the joint form.
         upsample: "transposed" or "resize".
-        norm: "batch", "instance", "group" or "none".
+        norm: "batch", "instance", "layer", "group" or "none".
         kernel_init: "he", "lecun" or a standard deviation (0.02 in the paper).
         dtype: of the computation.
     """

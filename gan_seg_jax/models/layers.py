@@ -21,7 +21,7 @@ __all__ = [
     "max_pool_with_indices", "max_unpool", "pad_to_multiple", "resize", "resize_logits",
 ]  # fmt: skip
 EPSILON = 1e-5  # added to the variance in every norm
-NORMS = ("batch", "frozen_batch", "instance", "group", "none")
+NORMS = ("batch", "frozen_batch", "instance", "layer", "group", "none")
 
 
 class Conv(nn.Module):
@@ -197,11 +197,12 @@ class SeparableConv(nn.Module):
 
 
 class Norm(nn.Module):
-    """Normalise by name: "batch", "frozen_batch", "instance", "group" (of up to 32 groups) or "none".
+    """Normalise by name: "batch", "frozen_batch", "instance", "layer", "group" (of up to 32 groups) or "none".
 
     Statistics are float32. Those of "batch" are over the whole batch: under `jax.jit` with a sharded batch, that is
     the global batch. "frozen_batch" has the variables of "batch", always uses the running averages, never moves them,
-    and its scale and bias get no gradient. Running averages have momentum 0.9, PyTorch's 0.1.
+    and its scale and bias get no gradient. Running averages have momentum 0.9, PyTorch's 0.1. "layer" is over all
+    pixels and channels of an example, with a scale and a bias for each channel.
 
     Attributes:
         kind: one of `NORMS`.
@@ -230,6 +231,8 @@ class Norm(nn.Module):
             return _FrozenBatchNorm(self.dtype, name="batch")(x)
         if self.kind == "instance":
             return nn.InstanceNorm(**options)(x)
+        if self.kind == "layer":
+            return nn.GroupNorm(num_groups=1, **options)(x)
         if self.kind == "group":
             return nn.GroupNorm(num_groups=math.gcd(32, x.shape[-1]), **options)(x)
         if self.kind == "none":
@@ -329,11 +332,9 @@ def _spectral_normalize(module, kernel, *, train):
 
     u = module.variable("batch_stats", "u", first)
     v, improved = iterate(u.value)
-    if train and not module.is_initializing():
-        if module.is_mutable_collection("batch_stats"):
-            u.value = improved
-        return kernel / (v @ matrix @ improved)
-    return kernel / (v @ matrix @ u.value)
+    if train and not module.is_initializing() and module.is_mutable_collection("batch_stats"):
+        u.value = improved
+    return kernel / (v @ matrix @ improved)  # of length 1, which a running average of such vectors has not
 
 
 def _unit(x):

@@ -24,7 +24,7 @@ class SegNet(nn.Module):
         num_classes: number of output channels.
         channels: of each stage of the encoder.
         convs: convolutions of each stage.
-        norm: "batch", "frozen_batch", "instance", "group" or "none".
+        norm: "batch", "frozen_batch", "instance", "layer", "group" or "none".
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """

@@ -25,7 +25,7 @@ class UNet(nn.Module):
         channels: of each level, from half the size of the image down.
         encoder_convs: residual 3x3 convolutions at each level: one number, or one for each level.
         decoder_convs: the same in the decoder: one number, or one for each level but the innermost.
-        norm: "batch", "instance", "group" or "none".
+        norm: "batch", "instance", "layer", "group" or "none".
         skip: how the decoder takes in the encoder's features: "concat", "add", or "none" (an encoder-decoder, the
             paper's ablation).
         dropout: rate in the three innermost levels of the decoder.

@@ -221,7 +221,7 @@ def test_initialisation_by_standard_deviation_and_by_unknown_name():
 def test_norm_has_its_statistics(kind):
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
     y, variables = layers.Norm(kind).init_with_output(jax.random.key(0), x, train=True)
-    axes = {"batch": (0, 1, 2), "instance": (1, 2), "group": (1, 2, 3)}.get(kind, ())
+    axes = {"batch": (0, 1, 2), "instance": (1, 2), "layer": (1, 2, 3), "group": (1, 2, 3)}.get(kind, ())
     if kind == "group":
         y = y.reshape(4, 8, 8, 2, 3).swapaxes(3, 4).reshape(4, 8, 8, 3, 2)[..., 0]  # gcd(32, 6) = 2 groups
     if kind in ("none", "frozen_batch"):  # the running averages begin at 0 and 1
@@ -300,7 +300,7 @@ def test_batch_norm_has_pytorchs_constants():
 
 def test_unknown_norm_is_named():
     with pytest.raises(InputError, match="Unknown norm"):
-        layers.Norm("layer").init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=True)
+        layers.Norm("layers").init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=True)
 
 
 def test_spectral_normalisation_divides_by_the_largest_singular_value():
@@ -315,6 +315,8 @@ def test_spectral_normalisation_divides_by_the_largest_singular_value():
     expected = layers.Conv(8, bias=False).apply({"params": {"kernel": kernel / sigma}}, x)
     assert_close(module.apply(variables, x, train=False), expected, tolerance=1e-3)
     assert_close(train(variables)[0], expected, tolerance=1e-3)
+    shorter = {"u": 0.9 * variables["batch_stats"]["u"]}  # as running averages of unit vectors are
+    assert_close(module.apply({**variables, "batch_stats": shorter}, x, train=False), expected, tolerance=1e-3)
 
 
 def test_spectral_vectors_move_only_when_training():
