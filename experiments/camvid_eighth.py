@@ -24,7 +24,8 @@ ARMS = (
         "augmentation-spade", "augment_seg.py:spade", EIGHTH, f"--config.prior_runs.generator.steps={STEPS}",
         "--config.prior_runs.generator.judge={workdir}/supervised-seed0",
     ),
-    arm("augmentation-geometric", "augment_seg.py:geometric", EIGHTH),
+    # The zoom of the config's word, which the range that all arms share would undo.
+    arm("augmentation-geometric", "augment_seg.py:geometric", EIGHTH, "--config.augment.scale=(0.5, 2.0)"),
 )  # fmt: skip
 
 if __name__ == "__main__":
