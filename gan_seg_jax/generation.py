@@ -147,7 +147,7 @@ class Evaluator:
 
     def _gather(self, look, poll) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the features of all images, of all processes, the judge's confusion matrix, and `told_apart`."""
-        features, views, confusion = [], [], 0
+        rows, confusion = [], 0
         process = (jax.process_index(), jax.process_count())
         batches = pipeline.eval_batches(self._split, self._config, process=process, canvas_label=True)
         for number, batch in enumerate(batches):
@@ -156,11 +156,11 @@ class Evaluator:
             poll()
             batch.pop("label")  # at its own size, which nothing here needs
             found, counts, view = look(parallel.place(batch, parallel.batch_sharding(self._mesh)), number)
-            features.append(local_rows(found)[batch["valid"]])
-            views.append(local_rows(view)[batch["valid"]])
+            rows.append([x[batch["valid"]] for x in (batch["id"], local_rows(found), local_rows(view))])
             confusion = confusion + np.asarray(counts.addressable_data(0), np.int64)
-        features, views = (parallel.gather_rows(np.concatenate(rows)) for rows in (features, views))
-        return features, confusion, views
+        ids, features, views = (parallel.gather_rows(np.concatenate(parts)) for parts in zip(*rows, strict=True))
+        order = np.argsort(ids)  # of the split, whatever the number of processes
+        return features[order], confusion, views[order]
 
 
 def scores(

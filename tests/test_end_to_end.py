@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import threading
 import time
 from pathlib import Path
@@ -486,30 +485,10 @@ def test_nothing_is_left_behind_in_the_process(tiny, tmp_path):
 # Several processes
 
 
-def run_processes(tiny, args, count=2, *, limit=400, codes=(0,), code=""):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    env = {
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-        "JAX_NUM_PROCESSES": str(count),
-        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count}",
-    }
-    processes = [
-        tiny_runs.start("main", *args, cache=tiny.cache, code=code, JAX_PROCESS_ID=str(number), **env)
-        for number in range(count)
-    ]
-    ends = [process.communicate(timeout=limit) for process in processes]
-    for process, (_, err) in zip(processes, ends, strict=True):
-        assert process.returncode in codes, err
-    return ends
-
-
 def test_two_processes_train_as_one(tiny, supervised, tmp_path):
     workdir = tmp_path / "run"
     args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={workdir}")
-    ends = run_processes(tiny, args)
+    ends = tiny_runs.run_processes(tiny, args)
     assert "mIoU" in ends[0][0] and "mIoU" not in ends[1][0], "the first process alone prints"
     one, two = ({(line["step"], line["split"]): line for line in lines(folder)} for folder in (supervised, workdir))
     assert one.keys() == two.keys()
@@ -529,9 +508,9 @@ def test_two_processes_resume_in_the_same_bits(tiny, tmp_path):
     whole, parts = (tmp_path / name for name in ("whole", "parts"))
     constant = "--config.optimizers.segmenter.schedule=constant"  # the same at step 2 of 2 as of 4
     args = (*tiny_runs.supervised_args(tiny.data), constant, "--config.steps=4")
-    run_processes(tiny, (*args, "--config.steps=2", f"--workdir={parts}"))
-    run_processes(tiny, (*args, f"--workdir={parts}"))
-    run_processes(tiny, (*args, f"--workdir={whole}"))
+    tiny_runs.run_processes(tiny, (*args, "--config.steps=2", f"--workdir={parts}"))
+    tiny_runs.run_processes(tiny, (*args, f"--workdir={parts}"))
+    tiny_runs.run_processes(tiny, (*args, f"--workdir={whole}"))
     assert tiny_runs.digests(parts) == tiny_runs.digests(whole)
 
 
@@ -549,10 +528,10 @@ def send(self):
 train._Run._poll = send
 """
     args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={tmp_path / 'run'}")
-    ends = run_processes(tiny, args, codes=(75,), code=code)
+    ends = tiny_runs.run_processes(tiny, args, codes=(75,), code=code)
     steps = {re.search(r"Interrupted at step (\d+)", err).group(1) for _, err in ends}
     assert len(steps) == 1
-    ends = run_processes(tiny, args)
+    ends = tiny_runs.run_processes(tiny, args)
     assert f"Continuing from step {steps.pop()} " in ends[0][0]
 
 

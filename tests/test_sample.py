@@ -23,14 +23,18 @@ TINY_JUDGE = (
 )  # fmt: skip
 
 
+def arguments(tiny, workdir):
+    return (
+        "--config=configs/dcgan.py:joint,dense,smoke", *SMALL, *TINY_JUDGE, f"--workdir={workdir}",
+        "--config.dataset=folder", f"--config.data_dir={tiny.data}", "--config.networks.generator.hidden=(8,8)",
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def generator(tiny, tmp_path_factory):
     """A finished run that makes pairs of noise."""
     workdir = tmp_path_factory.mktemp("generator") / "run"
-    outcome = tiny_runs.command(
-        "main", "--config=configs/dcgan.py:joint,dense,smoke", *SMALL, *TINY_JUDGE, f"--workdir={workdir}",
-        "--config.dataset=folder", f"--config.data_dir={tiny.data}", "--config.networks.generator.hidden=(8,8)",
-    )  # fmt: skip
+    outcome = tiny_runs.command("main", *arguments(tiny, workdir))
     assert outcome.code == 0, outcome.err
     assert f"First, for judge: a supervised run of 2 steps in {workdir / 'prior' / 'judge'}" in outcome.out
     return workdir
@@ -67,10 +71,8 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     made = tmp_path / "made"
     sample(generator, made)
     outcome = tiny_runs.command(
-        "main", "--config=configs/dcgan.py:joint,dense,smoke", *SMALL, f"--workdir={tmp_path / 'run'}",
-        "--config.dataset=folder", f"--config.data_dir={tiny.data}", "--config.networks.generator.hidden=(8,8)",
-        f"--config.judge={generator / 'prior' / 'judge'}", "--config.labelled.fraction=0.5",
-        f"--config.synthetic.folder={made}", "--config.synthetic.share=0.5",
+        "main", *arguments(tiny, tmp_path / "run"), f"--config.judge={generator / 'prior' / 'judge'}",
+        "--config.labelled.fraction=0.5", f"--config.synthetic.folder={made}", "--config.synthetic.share=0.5",
     )  # fmt: skip
     assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
 
@@ -78,11 +80,7 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
 def test_a_finished_prior_run_of_another_config_is_not_taken(generator, tiny, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(generator / "prior", workdir / "prior")
-    outcome = tiny_runs.command(
-        "main", "--config=configs/dcgan.py:joint,dense,smoke", *SMALL, *TINY_JUDGE, f"--workdir={workdir}",
-        "--config.dataset=folder", f"--config.data_dir={tiny.data}", "--config.networks.generator.hidden=(8,8)",
-        "--config.labelled.fraction=0.5",
-    )  # fmt: skip
+    outcome = tiny_runs.command("main", *arguments(tiny, workdir), "--config.labelled.fraction=0.5")
     assert outcome.code == 2 and "labelled.fraction was 1.0, now 0.5" in outcome.err, outcome.err
 
 
@@ -105,3 +103,16 @@ def test_what_cannot_be_sampled(generator, tiny, tmp_path):
     sample(generator, tmp_path / "made")
     outcome = tiny_runs.command("sample", f"--workdir={generator}", f"--output={tmp_path / 'made'}")
     assert outcome.code == 2 and "holds images already" in outcome.err
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_judge_a_generator_as_one(generator, tiny, tmp_path):
+    workdir = tmp_path / "run"
+    tiny_runs.run_processes(tiny, arguments(tiny, workdir))
+    one, two = (json.loads((folder / "summary.json").read_text()) for folder in (generator, workdir))
+    for split in ("val", "test"):
+        assert one[split].keys() == two[split].keys()
+        for name, value in one[split].items():  # None where there are too few images
+            assert two[split][name] == (value and pytest.approx(value, rel=1e-3, abs=1e-5)), (split, name)
+    names = [path.name for path in sorted((workdir / "prior" / "judge").iterdir())]
+    assert "summary.json" in names and (workdir / "training_data.json").exists()

@@ -7,6 +7,7 @@ import json
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import warnings
@@ -149,6 +150,26 @@ def start(module: str, *args: str, cache: Path, code: str = "", **more: str) -> 
         [sys.executable, "-c", script], cwd=ROOT, env=environment(cache, **more), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def run_processes(place, args, count=2, *, limit=400, codes=(0,), code=""):
+    """Run `main` in several processes that train together on four devices; return what each printed (out, err)."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    env = {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+        "JAX_NUM_PROCESSES": str(count),
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count}",
+    }
+    processes = [
+        start("main", *args, cache=place.cache, code=code, JAX_PROCESS_ID=str(number), **env) for number in range(count)
+    ]
+    ends = [process.communicate(timeout=limit) for process in processes]
+    for process, (_, err) in zip(processes, ends, strict=True):
+        assert process.returncode in codes, err
+    return ends
 
 
 @contextlib.contextmanager
