@@ -87,7 +87,8 @@ def by_hand(params, apply, batch, options, levels):
 
 
 @pytest.mark.parametrize(
-    ("words", "name"), [("", "non_saturating"), ("", "least_squares"), ("multi", "non_saturating")]
+    ("words", "name"),
+    [pytest.param("", "non_saturating", marks=pytest.mark.slow), ("", "least_squares"), ("multi", "non_saturating")],
 )
 def test_gradients_are_those_of_the_equations(words, name):
     # Weights at which the game is no rounding error beside the supervised loss.
