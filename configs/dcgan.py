@@ -115,7 +115,7 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
 
 
 def _calm(config: ConfigDict) -> None:
-    """Set R1, against a discriminator that wins by the masks early: after 1000 steps 14 in `frechet` for 55 without."""
+    """Set R1, against a discriminator that wins by the masks early: after 1000 steps 15 in `frechet` for 55 without."""
     config.losses.r1 = 1.0
     config.penalty_every = 4
     # A norm of the whole batch would tie examples together, whose slopes R1 takes one by one.

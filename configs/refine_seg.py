@@ -10,7 +10,8 @@ lambda0 (no adversarial term: the refiner is supervised alone) and random_discri
 What the refiner sees: --config.refiner_inputs="('probabilities', 'features', 'image', 'noise')", or some of them.
 The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the yardstick is
 the same network alone for as many steps: configs/supervised_seg.py:deeplabv3plus.
-Cost and score: not measured yet.
+Cost and score, CamVid at 144x192, 500 steps over a small U-Net, one seed: 5 minutes on 2 processor cores, test mIoU
+0.347; the U-Net alone, all steps its own, 0.362 (experiments/results/camvid_gans). DeepLab v3+ is not measured.
 """
 
 from ml_collections import ConfigDict

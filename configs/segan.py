@@ -10,7 +10,8 @@ Words behind the colon: one network (unet is the default; names in configs/netwo
 has beyond the paper: its weights of the scales and its Dice loss); lambda0, random_discriminator; smoke.
 Rates and clamp are those of the released code, which also halves the rates every 25 epochs. At the supervised config's
 rate the segmenter says background everywhere and stays there.
-Cost and score, nuclei (DSB 2018) at 128 x 128, 300 steps, one seed: experiments/results/dsb2018_gans.
+Cost and score, nuclei (DSB 2018) at 128x128, 300 steps, one seed: 2 minutes on 2 processor cores, test mIoU 0.646,
+legacy 0.693, cross-entropy 0.733 (experiments/results/dsb2018_gans).
 Controls: random_discriminator (the features of a critic that stays as it was drawn); lambda0 (the same path on
 cross-entropy alone, since without any loss nothing trains). A supervised loss beside the critic's:
 --config.losses.weights.cross_entropy=1.0.

@@ -1,10 +1,11 @@
 """Score and show what a generator makes: as many images as a split has, compared with the split's own.
 
 Scores, in the features of a judge (`feature_space`): `frechet`, by which the best checkpoint is chosen; `kernel`,
-`precision`, `recall`; `frechet_real`, about what a perfect generator would get at this count (half the distance of
-every other real image from the rest: of equal distributions the distance is all bias, which falls as 1 / count);
-`diversity`, the mean distance of two made images over that of two real ones; `duplicates`, the share of made images
-that nearly equal another; `collapsed`, 1 where these two say that the generator makes few images again and again.
+`precision`, `recall`; `diversity`, the mean distance of two made images over that of two real ones; `duplicates`, the
+share of made images that nearly equal another; `collapsed`, 1 where these two say that the generator makes few images
+again and again. `frechet_real` is about what a perfect generator would get at this count: half the distance of every
+other real image from the rest, since of equal distributions the distance is all bias, which falls as 1 / count. It is
+far too small for frames of a video, whose neighbours are alike.
 
 Where it makes pairs, `judge_miou`: how well the judge, trained on real pairs, finds the mask in the made image, and
 `judge_miou_real`, the same on the real pairs. Of the discriminator, `discriminator_auc` and `discriminator_accuracy`:
@@ -30,13 +31,8 @@ from gan_seg_jax.losses import segmentation
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.state import AdversarialState, inference_view
 
-LEAST = {
-    "frechet_real": 4,
-    "kernel": 4,
-    "discriminator": 2,
-    "precision_recall": 20,
-    "collapse": 20,
-}  # images that a score needs
+# Images that a score needs.
+LEAST = {"discriminator": 2, "frechet_real": 4, "kernel": 4, "precision_recall": 20, "collapse": 20}
 SHEET = 24  # images that the sample sheet shows
 LIMIT = 10000  # images of a split that are used at most: features lie in memory
 
@@ -74,12 +70,7 @@ def make(method: Any, state: AdversarialState, batch: dict[str, jax.Array], key:
 
 
 def told_apart(
-    method: Any,
-    state: AdversarialState,
-    batch: dict[str, jax.Array],
-    made: dict[str, jax.Array],
-    key,
-    config: ConfigDict,
+    method: Any, state: AdversarialState, batch: dict[str, Any], made: dict[str, Any], key: Any, config: ConfigDict
 ) -> jax.Array:
     """Return how real the discriminator finds each image and what was made, the means of its maps, float [b, 2].
 
@@ -89,11 +80,10 @@ def told_apart(
     if not hasattr(method, "score_map"):
         return jnp.zeros((len(batch["image"]), 2))
     known = segmentation.known(batch["label"], config.num_classes)[..., None]
-    maps = [
-        segmentation.one_hot(x, config.num_classes) * known for x in (batch["label"], made.get("label", batch["label"]))
-    ]
+    labels = batch["label"], made.get("label", batch["label"])
+    maps = jnp.concatenate([segmentation.one_hot(label, config.num_classes) * known for label in labels])
     images = jnp.concatenate([batch["image"], made["image"]])
-    view = method.score_map(inference_view(state, key), images, jnp.concatenate(maps), config)
+    view = method.score_map(inference_view(state, key), images, maps, config)
     return jnp.mean(view.reshape(2, len(batch["image"]), -1), axis=2).T
 
 

@@ -23,7 +23,7 @@ noise and has to learn again what the segmenter knows.
 Differences from the paper: a supervised loss of the refiner where the paper samples several maps and ties their mean to
 the segmenter's by KL (there is one truth an image here); D and R in turn at every step in place of 50 and 200; noise is
 one more input in place of three injections into the decoder; D is any discriminator of `models`. As in the paper's
-code, D rests while its accuracy is above `losses.accuracy_bound`.
+code, D rests while its accuracy is above `losses.accuracy_bound`; there it is that of the batch before.
 """
 
 from typing import NamedTuple

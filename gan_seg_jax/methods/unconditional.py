@@ -8,8 +8,8 @@ ICLR 2016, arXiv:1511.06434. With z noise (`config.noise`), G the generator, x a
 
 `game` plays it: any of its losses and stabilisers. In the joint form (`networks.generator.heads="joint"`) G makes an
 image and the class logits of its mask, and D sees (image, one-hot map of the likeliest classes) against (image, one-hot
-truth); the gradient is that of softmax (`straight_through`). Softmax itself is never as crisp as a truth: D, told them
-apart by that alone, won within a hundred steps, and G collapsed.
+truth); the gradient is that of softmax (`straight_through`). Softmax itself is never as crisp as a truth: D, which told
+them apart by that alone, won within a hundred steps, and G collapsed.
 
 A mask without a label on some pixels would be known as real by its holes, so the holes of a row's truth are cut into
 that row's fake mask too: holes are as frequent in both, and these pixels of the fake mask get no gradient. What they
