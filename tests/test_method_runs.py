@@ -47,7 +47,8 @@ def run(name, workdir):
 
 def use(name, workdir, folder):
     """Predict, sample and score with a finished run."""
-    task = get_method(load(name).method).TASK
+    config = load(name)
+    task = get_method(config.method).TASK
     if task == "generation":
         made = folder / "made"
         outcome = tiny_runs.command("sample", f"--workdir={workdir}", f"--output={made}", "--count=3")
@@ -57,7 +58,9 @@ def use(name, workdir, folder):
         inputs = folder / "inputs"
         inputs.mkdir()
         for number in range(3):
-            pixels = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+            masks = config.method == "translation" and config.input == "labels"
+            values, shape = (10, (48, 64)) if masks else (256, (48, 64, 3))
+            pixels = np.random.default_rng(number).integers(0, values, shape, np.uint8)
             Image.fromarray(pixels).save(inputs / f"{number}.png")
         outcome = tiny_runs.command(
             "predict", f"--workdir={workdir}", f"--input={inputs}", f"--output={folder / 'labelled'}"
