@@ -11,10 +11,10 @@ and for data of the user's: python -m gan_seg_jax.main --config=configs/synthesi
 distance of the discriminator's features for spade; oasis has no other loss) and random_discriminator.
 Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR), and by
 how well that segmenter finds the mask in the made image.
-Cost and score, CamVid at 144x192, 500 steps, one seed, on 2 processor cores that had other work, test: pix2pix 6 minutes,
-frechet 55, spade 11 minutes, frechet 18; the judge finds the masks in what was made with mIoU 0.301 and 0.366, in the
-real images with 0.359 (experiments/results/camvid_generators). oasis takes half an hour and had no more than the colours
-of the classes after a third of it.
+Cost and score, CamVid at 144x192, 500 steps, one seed, on 2 processor cores that had other work, test: pix2pix 6
+minutes, frechet 55, spade 11 minutes, frechet 18; the judge finds the masks in what was made with mIoU 0.301 and 0.366,
+in the real images with 0.359 (experiments/results/camvid_generators). oasis takes half an hour and had no more than the
+colours of the classes after a third of it.
 """
 
 from ml_collections import ConfigDict
