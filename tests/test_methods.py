@@ -33,13 +33,13 @@ CONFIGS = [
     if path.stem not in NO_METHODS
     for words in FORMS.get(path.stem, ("",))
 ]
-OTHERS = [  # forms beyond the first of each method
-    f"{file}:{words}"
-    for file, forms in FORMS.items()
-    for words in forms[1:]
-    if f"{file}:{words}" != "semi_seg:mean_teacher"  # a method of its own
-]
-SLOW = pytest.mark.slow
+QUICK = (
+    "supervised_seg",
+    "adversarial_seg",
+    "semi_seg:advsemiseg",
+    "synthesis:pix2pix",
+    "dcgan",
+)  # the others are slow
 FAST = {"xla_backend_optimization_level": 0}  # compile quickly, run slowly
 
 
@@ -57,7 +57,9 @@ def test_every_method_has_a_config():
     assert {load(name).method for name in CONFIGS} == set(METHODS)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in OTHERS else ()) for name in CONFIGS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CONFIGS]
+)
 def test_method_trains(name):
     config = load(name)
     method = get_method(config.method)

@@ -62,7 +62,6 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     Raises:
         InputError: an unknown form or loss, or options that the form cannot carry out.
     """
-    game.check(config, paired=False)
     options, network = config.losses, config.networks.discriminator
     if options.semi not in DISCRIMINATORS:
         raise unknown("losses.semi", options.semi, DISCRIMINATORS)
@@ -77,6 +76,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             f"config.losses.adversarial is {options.adversarial!r}, whose scores are no confidence that self-training "
             "could go by; use non_saturating."
         )
+    game.check(config, paired=False)
     for name in ("self_training_threshold", "self_training_start"):
         if not 0 <= options[name] <= 1:
             raise InputError(f"config.losses.{name} is {options[name]}; give a share, 0 to 1.")

@@ -194,7 +194,7 @@ def test_bad_choices_are_named():
     with pytest.raises(InputError, match="31x64 pixels"):
         shapes(create_backbone("vgg16"), (31, 64))
     with pytest.raises(InputError, match="Unknown norm"):
-        shapes(create_backbone("resnet18", norm="layer"), (32, 32))
+        shapes(create_backbone("resnet18", norm="layers"), (32, 32))
 
 
 def forward_backward(module, variables, image):
