@@ -299,7 +299,7 @@ def copy_check(
     train, fake = _pair(train, fake, least=1, names=("training", "generated"))
     if held_out is not None:
         train, held_out = _pair(train, held_out, least=1, names=("training", "held-out"))
-    count, least = len(train if held_out is None else held_out), math.ceil(1 / quantile)
+    count, least = len(train if held_out is None else held_out), math.ceil(1 / quantile - 1e-9)  # 1/(1/49) > 49
     if count < max(2, least):
         raise InputError(f"Quantile {quantile} needs {least} real pictures, found {count}; raise it or add pictures.")
     real_distance, _ = _nearest(train, held_out)

@@ -247,6 +247,11 @@ def test_an_honest_generator_has_the_share_of_the_quantile(held_out):
     assert 0.01 < result.p_value < 0.99
 
 
+def test_any_number_of_pictures_has_its_quantile():
+    for count in range(2, 130):  # 1 / (1 / 49) is more than 49
+        fidelity.copy_check(normal(5, 2), normal(2, 2), held_out=normal(count, 2, 1), quantile=1 / count)
+
+
 def test_the_rank_test_finds_noisy_copies_of_all_training_pictures():
     train = normal(200, 8)
     assert fidelity.copy_check(train, train + 0.3 * normal(200, 8, 1)).p_value < 1e-6
