@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import augment, metrics, panels, parallel
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.feature_space import Judge
 from gan_seg_jax.judging import fidelity
 from gan_seg_jax.judging.detection import real_fake
@@ -32,9 +33,27 @@ from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.state import AdversarialState, inference_view
 
 # Images that a score needs.
-LEAST = {"discriminator": 2, "frechet_real": 4, "kernel": 4, "precision_recall": 20, "collapse": 20}
+LEAST = {"frechet": 2, "discriminator": 2, "frechet_real": 4, "kernel": 4, "precision_recall": 20, "collapse": 20}
 SHEET = 24  # images that the sample sheet shows
 LIMIT = 10000  # images of a split that are used at most: features lie in memory
+
+
+def check(config: ConfigDict, val: Split) -> None:
+    """Check that a generator can be trained and validated.
+
+    Raises:
+        InputError: crops are larger than the canvas, so that it would learn padding, or too few images to validate by.
+    """
+    if any(crop > side for crop, side in zip(config.crop_size, config.canvas_size, strict=True)):
+        raise InputError(
+            f"config.crop_size is {config.crop_size} and config.canvas_size {config.canvas_size}: every image would be "
+            "padded, and the generator would learn that; give a canvas at least as large."
+        )
+    if len(val) < LEAST["frechet"]:
+        raise InputError(
+            f"{val.info.name} has {len(val)} validation image; {config.method} needs {LEAST['frechet']} to compare "
+            "what it makes with, better 100: add images (a tenth of train is taken where there is no val)."
+        )
 
 
 def make_batch(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, jax.Array]:
@@ -50,6 +69,11 @@ def make_batch(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, ja
     key = jax.random.key(0)  # nothing is drawn
     stream = {**stream, "label": stream["canvas_label"]}
     batch = augment.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
+    # An image may be smaller than a crop where images keep their scale (`resize` "none"): padded, as in training.
+    lack = [max(0, crop - side) for crop, side in zip(config.crop_size, batch["label"].shape[1:], strict=True)]
+    for name, value in (("image", 0), ("label", IGNORE)):
+        x = batch[name]
+        batch[name] = jnp.pad(x, ((0, 0), *((0, n) for n in lack), *[(0, 0)] * (x.ndim - 3)), constant_values=value)
 
     def middle(example, content):
         start = jnp.maximum(content - jnp.array(config.crop_size), 0) // 2
@@ -159,14 +183,14 @@ def scores(
     """Return the scores (module docstring).
 
     Args:
-        real: features of the real images, float [n, d], n at least 2.
+        real: features of the real images, float [n, d].
         real_confusion: int [k, k], rows are labels, columns what the judge finds in the real images.
         fake: features of the made images, float [m, d].
         fake_confusion: likewise of the made pairs; all zero without any.
     """
     count = min(len(real), len(fake))
-    found: dict[str, float | None] = {"frechet": _frechet(real, fake)}
     enough = {name: count >= least for name, least in LEAST.items()}
+    found: dict[str, float | None] = {"frechet": _frechet(real, fake) if enough["frechet"] else None}
     found["frechet_real"] = 0.5 * _frechet(real[::2], real[1::2]) if enough["frechet_real"] else None
     found["kernel"] = fidelity.kernel_distance(real, fake).mean if enough["kernel"] else None
     covered = fidelity.precision_recall(real, fake) if enough["precision_recall"] else None
@@ -225,7 +249,8 @@ def _in_bytes(example: dict[str, jax.Array]) -> dict[str, jax.Array]:
 def batches(method: Any, config: ConfigDict, split: Split, state: AdversarialState, seed: int) -> Iterator[dict]:
     """Yield batches of what a state makes, without end: {"image": uint8 [b, h, w, 3], maybe "label": [b, h, w]}.
 
-    Methods that paint label maps go through those of `split`, again and again, with other draws each time.
+    Methods that paint label maps go through those of `split`, again and again, with other draws each time; one that
+    draws nothing makes the same images again.
     """
 
     def step(state, stream, number):

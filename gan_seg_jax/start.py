@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import checkpoint, parallel, workdirs
+from gan_seg_jax import checkpoint, generation, parallel, workdirs
+from gan_seg_jax import config as config_lib
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import InputError
@@ -20,6 +21,19 @@ from gan_seg_jax.state import AdversarialState, create_state, init_variables
 # In a checkpoint's meta, digests:
 TRAINING_DATA = "training_data"  # of what a generator has seen
 LABELLED = "labelled"  # of the ids of the training images with labels, where a file lists them
+
+
+def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
+    """Check that config and data fit the method, as far as can be said before anything is trained.
+
+    Raises:
+        InputError: they do not.
+    """
+    config_lib.check_classes(config)
+    pipeline.check_streams(dataset, method.STREAMS)
+    method.build(config)
+    if method.TASK == "generation":
+        generation.check(config, dataset.splits["val"])
 
 
 def training_data(
@@ -102,17 +116,17 @@ def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool
                 "random."
             )
     if fresh:
-        variables |= _pretrained(variables, config)
+        variables |= _pretrained(variables, config, workdir)
     ema_roles = frozenset(role for role in optimizers if config.ema_decay > 0 and config.networks[role].ema)
     return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=ema_roles)
 
 
-def _pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+def _pretrained(variables: dict[str, Any], config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Return the variables of each role whose backbone has pre-trained weights, with these in place."""
     loaded = {}
     for role, source in config.pretrained.items():
-        if not source:
-            continue
+        if not source or workdirs.source(config, workdir, role) == str(workdirs.prior(workdir, role)):
+            continue  # none, or those that the prior run began with
         if config.init[role] not in ("", "random"):
             raise InputError(f"config.init.{role} and config.pretrained.{role} are both set; choose one of them.")
         network = config.networks[role]

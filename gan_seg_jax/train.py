@@ -80,15 +80,14 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     parallel.check_batch_size(config.batch_size, mesh)
     for name in set(config.baselines) - set(BASELINES):
         raise unknown("baseline", name, BASELINES)
-    _train_prior_runs(config, workdir)
+    _train_prior_runs(method, config, workdir)
     with Preemption() as preemption, workdirs.lock(workdir):
         dataset = pipeline.open_dataset(config)
         with config.unlocked():
             pipeline.resolve_classes(config, dataset)
             workdirs.adopt_architectures(config, workdir)
             class_weights.resolve_class_weights(config, dataset, workdirs.begun_config(workdir))
-        config_lib.check_classes(config)
-        pipeline.check_streams(dataset, method.STREAMS)
+        start.check(method, config, dataset)
         summary = workdirs.finished(workdir, config)
         if summary is not None:
             if parallel.is_first_process():
@@ -107,14 +106,21 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             return run.finish()
 
 
-def _train_prior_runs(config: ConfigDict, workdir: Path) -> None:
+def _train_prior_runs(method: Any, config: ConfigDict, workdir: Path) -> None:
     """Train what this run needs and was not given: `config.prior_runs`, each on the data of this run."""
-    for name, prior in config.prior_runs.items():
+    missing = []
+    for name in config.prior_runs:
         folder = workdirs.prior(workdir, name)
         begun = workdirs.has_checkpoints(workdir) and (folder / "summary.json").exists()
-        if begun or workdirs.source(config, workdir, name) != str(folder):
-            continue
-        prior = ConfigDict(prior)
+        if not begun and workdirs.source(config, workdir, name) == str(folder):
+            missing.append(name)
+    if missing:  # what is wrong with this run is said before others have trained for it
+        dataset = pipeline.open_dataset(config)
+        with config.unlocked():
+            pipeline.resolve_classes(config, dataset)
+        start.check(method, config, dataset)
+    for name in missing:
+        folder, prior = workdirs.prior(workdir, name), ConfigDict(config.prior_runs[name])
         with prior.unlocked():
             for field in DATA_FIELDS:
                 prior[field] = config[field]

@@ -10,6 +10,7 @@ import pytest
 from gan_seg_jax import generation, parallel
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.evaluate import TASKS
 from gan_seg_jax.feature_space import Judge
 from tests import red_channel, tiny_runs
@@ -114,6 +115,14 @@ def test_few_images_leave_scores_out():
     )
 
 
+def test_one_image_is_no_sample():
+    assert evaluate("noise", count=1)["frechet"] is None
+    with pytest.raises(InputError, match="1 validation image"):
+        generation.check(make_config(), red_channel.coded_split(1, errors=0.0))
+    with pytest.raises(InputError, match="the generator would learn that"):
+        generation.check(make_config(crop_size=(16, 40)), red_channel.coded_split(4, errors=0.0))
+
+
 def test_a_judge_that_does_not_segment_gives_no_miou():
     found = evaluate("copy", judge=JUDGE._replace(logits=None))
     assert found["judge_miou"] is None and found["judge_miou_real"] is None
@@ -134,6 +143,20 @@ def test_batches_are_cut_to_the_middle_and_padding_is_grey():
     made = generation.make(METHODS["one"], red_channel.STATE, batch, jax.random.key(0), config)
     assert np.all(made["image"][3][~inside] == 0) and np.all(made["label"][3][~inside] == IGNORE)
     assert np.any(made["image"][3][inside] != 0)
+
+
+def test_images_smaller_than_the_crop_are_padded():
+    config = make_config(crop_size=(24, 40), canvas_size=(32, 48))
+    stream = {
+        "image": jnp.full((1, 16, 32, 3), 255, jnp.uint8), "canvas_label": jnp.zeros((1, 16, 32), jnp.uint8),
+        "content": jnp.array([[16, 30]]), "valid": jnp.array([True]), "id": jnp.array([0]),
+    }  # fmt: skip
+    batch = generation.make_batch(stream, config)
+    inside = np.zeros((24, 40), bool)
+    inside[:16, :30] = True
+    np.testing.assert_array_equal(batch["inside"][0], inside)
+    np.testing.assert_array_equal(batch["image"][0], np.where(inside[..., None], 1.0, np.zeros(3)))
+    np.testing.assert_array_equal(batch["label"][0], np.where(inside, 0, IGNORE))
 
 
 def test_sheet_shows_real_images_beside_what_was_made_of_their_masks():
