@@ -5,7 +5,8 @@
 FOLDER gets train/images/ID.png, a sheet samples.png and, where the generator makes pairs, train/masks/ID.png and
 classes.txt: a folder set, to train on by itself (--config.dataset=folder) or beside real pairs
 (--config.synthetic.folder). provenance.json says which images the generator was trained on. Methods that paint label
-maps go through those of the data set's training split, again and again, with other draws each time.
+maps go through those of the data set's training split, again and again, with other draws each time; a generator that
+draws nothing (SPADE without noise) has one image for each, and the command says so.
 """
 
 import itertools
@@ -71,7 +72,9 @@ def main() -> None:
     if run.method.TASK != "generation":
         raise InputError(f"{workdir} is a run of {run.config.method}, which makes no images; see predict.")
     shown: list[tuple[np.ndarray, np.ndarray | None]] = []
+    different = set()
     for number, (image, mask) in enumerate(itertools.islice(make(run, values.seed), values.count)):
+        different.add(provenance.image_hash(image))
         if writes:
             write(output, number, image, mask)
         if len(shown) < SHEET:
@@ -86,6 +89,11 @@ def main() -> None:
     Image.fromarray(panels.image_grid(columns)).save(output / "samples.png")
     provenance.copy(workdir, output)
     print(f"{values.count} {'images' if shown[0][1] is None else 'pairs'} in {output}/train, some in samples.png")
+    if len(different) < values.count:
+        print(
+            f"Only {len(different)} of them differ: this generator makes the same images again. Give a smaller "
+            "--count, or train one that draws noise (config.noise.size)."
+        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """From data to made pairs and on to a segmenter that uses them, as commands: the judge is trained first."""
 
+import itertools
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_seg_jax import generation
 from tests import tiny_runs
 
 SMALL = (
@@ -90,6 +92,22 @@ def test_the_same_seed_makes_the_same_images(generator, tmp_path):
     )
     same = lambda one, two: [a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True)]
     assert all(same(first, again)) and not any(same(first, other))
+
+
+def test_images_made_twice_are_counted(generator, monkeypatch, tmp_path):
+    batch = {"image": np.stack([np.full((16, 24, 3), value, np.uint8) for value in (0, 90)])}
+    monkeypatch.setattr(generation, "batches", lambda *args: itertools.repeat(batch))
+    outcome = tiny_runs.command("sample", f"--workdir={generator}", f"--output={tmp_path / 'made'}", "--count=5")
+    assert outcome.code == 0 and "Only 2 of them differ" in outcome.out
+
+
+def test_what_is_wrong_is_said_before_prior_runs_train(tiny, tmp_path):
+    for wrong, message in (
+        ("--config.noise.size=0", "noise.size is 0"),
+        ("--config.crop_size=(24,24)", "every image would be padded"),
+    ):
+        outcome = tiny_runs.command("main", *arguments(tiny, tmp_path / "run"), wrong)
+        assert outcome.code == 2 and message in outcome.err and "First, for" not in outcome.out
 
 
 def test_what_cannot_be_sampled(generator, tiny, tmp_path):
