@@ -55,8 +55,8 @@ def _generator(config: ConfigDict, name: str, *, smoke: bool) -> None:
     prior = module.get_config(f"{name},smoke" if smoke else name)
     config.synthetic.share = 0.5
     config.prior_runs.generator = prior
-    config.networks.generator = prior.networks.generator.copy_and_resolve_references()
-    config.noise = prior.noise.copy_and_resolve_references()
+    # The same objects, so that what is set for one is set for the other.
+    config.networks.generator, config.noise = prior.networks.generator, prior.noise
     # Whether the generator is used in training mode: dropout, the batch's own statistics.
     config.sample_as_trained = name != "joint" and prior.sample_as_trained
     config.init.generator = ""

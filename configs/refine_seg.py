@@ -62,5 +62,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         networks.shrink(config)
     if forms[0] == "frozen":
         network = (chosen & set(networks.NETWORKS)).pop()
-        config.prior_runs.segmenter = supervised_seg.get_config(f"{network},smoke" if "smoke" in chosen else network)
+        prior = supervised_seg.get_config(f"{network},smoke" if "smoke" in chosen else network)
+        # The same objects, so that what is set for one is set for the other.
+        prior.networks.segmenter, prior.pretrained = config.networks.segmenter, config.pretrained
+        if "backbone" in config:
+            prior.backbone = config.get_ref("backbone")
+        config.prior_runs.segmenter = prior
     return config

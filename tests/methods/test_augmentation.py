@@ -178,3 +178,10 @@ def test_arms_differ_in_what_the_batch_holds_only():
         assert config.networks.segmenter == arms["repeat"].networks.segmenter
         assert (config.synthetic.share > 0) == (arm in augment_seg.GENERATORS) == ("generator" in config.networks)
         assert (config.augment == arms["repeat"].augment) == (arm != "geometric")
+
+
+def test_the_generator_that_is_trained_first_is_the_one_that_makes_pairs():
+    config = augment_seg.get_config("joint").lock()
+    config.networks.generator.channels, config.noise.size = (64, 32), 7
+    prior = config.prior_runs.generator
+    assert prior.networks.generator.channels == (64, 32) and prior.noise.size == 7

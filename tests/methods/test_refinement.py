@@ -1,5 +1,7 @@
 """Refinement of a segmenter's result, stage by stage, against its equations written by hand."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from configs import networks, refine_seg
 from gan_seg_jax import config as config_lib
+from gan_seg_jax import start
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
@@ -289,3 +292,13 @@ def test_score_maps_are_shares():
     found = refinement.score_map(view(make_state(config)), image, jax.nn.softmax(random_logits(3)), config)
     assert found.ndim == 3 and len(found) == 2
     assert 0 < float(found.min()) <= float(found.max()) < 1
+
+
+def test_the_segmenter_that_is_trained_first_is_the_one_that_is_refined():
+    config = refine_seg.get_config("frozen").lock()
+    config.backbone, config.networks.segmenter.output_stride = "resnet50", 8
+    config.pretrained.segmenter = "weights.safetensors"
+    prior = config.prior_runs.segmenter
+    assert (prior.networks.segmenter.backbone, prior.networks.segmenter.output_stride) == ("resnet50", 8)
+    assert prior.backbone == "resnet50" and prior.pretrained.segmenter == "weights.safetensors"
+    assert start._pretrained({}, config, Path("run")) == {}  # they were read at the start of the prior run
