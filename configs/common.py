@@ -80,7 +80,8 @@ def get_config() -> ConfigDict:
     # `prior_runs.NAME`: the config of a run that is trained first, in WORKDIR/prior/NAME and on the same data, where
     # `init.NAME` is ""; its best network of that name is taken. The name "judge" stands for `judge` below.
     config.prior_runs = ConfigDict()
-    config.judge = ""  # of made images: a finished segmentation run, or Inception weights as FILE.safetensors
+    # Of made images: a finished segmentation run, or Inception weights as FILE.safetensors (those of pytorch-fid).
+    config.judge = ""
     config.ema_decay = 0.0  # of the running average of weights used for evaluation (networks with `ema`); 0 is off
     config.losses = ConfigDict(
         {

@@ -9,7 +9,8 @@ far too small for frames of a video, whose neighbours are alike.
 
 Where it makes pairs, `judge_miou`: how well the judge, trained on real pairs, finds the mask in the made image, and
 `judge_miou_real`, the same on the real pairs. Of the discriminator, `discriminator_auc` and `discriminator_accuracy`:
-how well it tells the split's images from made ones. A score that needs more images than there are is None.
+how well it tells the split's images from made ones; one with BatchNorm normalises by its running statistics here, those
+of real batches alone, so its scores are not those of training. A score that needs more images than there are is None.
 """
 
 from collections.abc import Callable, Iterator
