@@ -1,6 +1,7 @@
 """Look for copies: is what a generator makes nearer to its training images than new real images are?
 
-    python -m gan_seg_jax.copies --workdir=RUN --output=FOLDER [--count=200] [--seed=0] [--checkpoint=best|latest|STEP]
+    python -m gan_seg_jax.copies --workdir=RUN --output=FOLDER [--count=200] [--seed=0]
+        [--checkpoint=best|latest|STEP] [--data_dir=..]
 
 For each made image the nearest training image is searched in pixels (scaled down) and in the features of the run's
 judge, and the distance is compared with that of the validation images, which nothing was trained on: a made image is
@@ -99,7 +100,7 @@ def main() -> None:
     workdir, output = Path(commands.required("workdir")), Path(commands.required("output"))
     if values.count < 1:
         raise InputError(f"--count is {values.count}; expected 1 or more.")
-    run = load_run(workdir, values.checkpoint)
+    run = load_run(workdir, values.checkpoint, values.data_dir)
     if run.method.TASK != "generation":
         raise InputError(f"{workdir} is a run of {run.config.method}, which makes no images; name that of a generator.")
     dataset = pipeline.open_dataset(run.config)
@@ -139,4 +140,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("count", 200, "How many images are made.")
     flags.DEFINE_integer("seed", 0, "Of the draws.")
     flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set, where it is not the one of the training.")
     commands.run(main, __doc__)

@@ -161,9 +161,7 @@ def main() -> None:
         )
     if values.images < 1:
         raise InputError(f"--images is {values.images}; expected a positive number of images.")
-    run = load_run(workdir, values.checkpoint)
-    if values.data_dir is not None:
-        run.config.data_dir = values.data_dir
+    run = load_run(workdir, values.checkpoint, values.data_dir)
     split, mesh = open_split(run, values.split)
     run.config.batch_size = mesh.size  # the CRF takes images one by one; small batches share out finely
     part = spread(split, values.images)

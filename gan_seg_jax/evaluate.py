@@ -206,9 +206,7 @@ def main() -> None:
     values = flags.FLAGS
     workdir = Path(commands.required("workdir"))
     options = options_from_flags(workdir)
-    run = load_run(workdir, values.checkpoint)
-    if values.data_dir is not None:
-        run.config.data_dir = values.data_dir
+    run = load_run(workdir, values.checkpoint, values.data_dir)
     start = time.monotonic()
     name, about = f"step {run.step}, {values.split}", {"step": run.step, "split": values.split}
     file = f"evaluation-{values.split}.json"

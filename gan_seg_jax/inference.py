@@ -43,12 +43,13 @@ def example_batch(streams: tuple[str, ...], config: ConfigDict) -> dict[str, dic
     return dict.fromkeys(streams, stream)
 
 
-def load_run(workdir: str | Path, which: str = "best") -> Run:
+def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = None) -> Run:
     """Load a run for inference: averaged weights where it has them, no optimizers.
 
     Args:
         workdir: the run's folder.
         which: "best", "latest" or a step.
+        data_dir: where the data set is now; None: where it was.
 
     Raises:
         InputError: the folder holds no run, or the checkpoint cannot be read.
@@ -59,6 +60,8 @@ def load_run(workdir: str | Path, which: str = "best") -> Run:
             f"{workdir} holds the run of {config.method}, a classical method: it has no checkpoint; its scores are in "
             "its summary.json."
         )
+    if data_dir is not None:
+        config.data_dir = data_dir
     method = get_method(config.method)
     modules = method.build(config)
     arrays, meta = checkpoint.load_checkpoint(workdir, which)

@@ -188,14 +188,12 @@ def main() -> None:
     """Run the command."""
     values, start = flags.FLAGS, time.monotonic()
     workdir = Path(commands.required("workdir"))
-    run = load_run(workdir, values.checkpoint)
+    run = load_run(workdir, values.checkpoint, values.data_dir)
     if run.method.TASK != "segmentation":
         raise InputError(
             f"{workdir} holds a run of {run.config.method}, which makes images and labels none: only segmentations are "
             "judged here; the scores of generators are in its summary.json."
         )
-    if values.data_dir is not None:
-        run.config.data_dir = values.data_dir
     say = print if parallel.is_first_process() else lambda *_: None
     name, note = values.split, ""
     if name == "test" and "test" not in pipeline.open_dataset(run.config).splits:

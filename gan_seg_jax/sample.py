@@ -1,6 +1,7 @@
 """Make images, or pairs of images and masks, with a trained generator.
 
     python -m gan_seg_jax.sample --workdir=DIR --output=FOLDER --count=N [--seed=0] [--checkpoint=best|latest|STEP]
+        [--data_dir=..]
 
 FOLDER gets train/images/ID.png, a sheet samples.png and, where the generator makes pairs, train/masks/ID.png and
 classes.txt: a folder set, to train on by itself (--config.dataset=folder) or beside real pairs
@@ -68,7 +69,7 @@ def main() -> None:
     writes = parallel.is_first_process()  # all of several make the same
     if writes and (output / "train").exists():
         raise InputError(f"{output} holds images already; name another --output.")
-    run = load_run(workdir, values.checkpoint)
+    run = load_run(workdir, values.checkpoint, values.data_dir)
     if run.method.TASK != "generation":
         raise InputError(f"{workdir} is a run of {run.config.method}, which makes no images; see predict.")
     shown: list[tuple[np.ndarray, np.ndarray | None]] = []
@@ -102,4 +103,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("count", 16, "How many.")
     flags.DEFINE_integer("seed", 0, "Of the draws: the same seed makes the same images.")
     flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data set, where it is not the one of the training.")
     commands.run(main, __doc__)
