@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.init.discriminator = ""
     common.game(config)
     config.losses.discriminator_input = "image_mask"  # mask | image_mask | product
-    config.losses.truth_softness = 0.0  # 0.9 shows the discriminator a truth as soft as the prediction; 0 is off
+    config.losses.truth_softness = 0.0  # below 1; 0.9 shows it a truth as soft as the prediction, 0 is off
     config.losses.image_level = False  # one score an image, the mean of its patches
     common.control(config, chosen)
     if "smoke" in chosen:

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax import game
-from gan_seg_jax.errors import unknown
+from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import with_heads
 from gan_seg_jax.models import build_network, split_heads
@@ -42,11 +42,18 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return segmenter and discriminator.
 
     Raises:
-        InputError: the adversarial loss, or what the discriminator sees, is unknown.
+        InputError: the adversarial loss, or what the discriminator sees, is unknown, or the truth's softness is not
+            in [0, 1).
     """
     game.check(config)
-    if config.losses.discriminator_input not in INPUTS:
-        raise unknown("losses.discriminator_input", config.losses.discriminator_input, INPUTS)
+    options = config.losses
+    if options.discriminator_input not in INPUTS:
+        raise unknown("losses.discriminator_input", options.discriminator_input, INPUTS)
+    if not 0 <= options.truth_softness < 1:
+        raise InputError(
+            f"config.losses.truth_softness is {options.truth_softness}; give a share of at least 0 (off) and less "
+            "than 1, such as 0.9."
+        )
     networks = config.networks
     return {
         "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),

@@ -113,10 +113,19 @@ def test_a_perfect_prediction_looks_like_the_truth():
     assert float(output.metrics["discriminator_accuracy"]) == pytest.approx(0.5, abs=1e-3)
 
 
-def test_bad_values_are_named():
+@pytest.mark.parametrize(
+    ("field", "value", "match"),
+    [
+        ("discriminator_input", "pixels", "discriminator_input"),
+        ("truth_softness", 1.5, "truth_softness is 1.5; give a share"),
+        ("truth_softness", 1.0, "truth_softness is 1.0"),
+        ("truth_softness", -0.1, "truth_softness is -0.1"),
+    ],
+)
+def test_bad_values_are_named(field, value, match):
     config = make_config().unlock()
-    config.losses.discriminator_input = "pixels"
-    with pytest.raises(InputError, match="discriminator_input"):
+    config.losses[field] = value
+    with pytest.raises(InputError, match=match):
         adversarial.build(config)
 
 
