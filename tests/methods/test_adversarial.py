@@ -1,5 +1,6 @@
-"""What the discriminator of `adversarial` sees, and what follows for the segmenter."""
+"""`adversarial` against its equations written by hand; what its discriminator sees, and what follows."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +14,17 @@ from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import adversarial
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import Networks, create_state, init_variables
+from gan_seg_jax.train_step import train_step
+from tests.by_hand import host_stream, make_state, prepared
 
-CLASSES = 3
+CLASSES, SIZE = 3, (24, 32)
+FAST = {"xla_backend_optimization_level": 0}
+S, D = "segmenter", "discriminator"
 
 
 def make_config(**losses):
     config = adversarial_seg.get_config("smoke")
-    config.num_classes, config.crop_size = CLASSES, (24, 32)
+    config.num_classes, config.crop_size = CLASSES, SIZE
     config.networks.segmenter.update(channels=(4, 4), encoder_convs=(0, 0), decoder_convs=(0,), norm="none")
     config.networks.discriminator.update(channels=4, layers=1)
     config.losses.update(losses)
@@ -40,6 +45,75 @@ def setup(config, seed=0):
 
 def evaluate(config, nets, batch, logits):
     return adversarial.losses(nets, logits, batch, jax.random.key(2), config)
+
+
+def host_batch():
+    """Return a batch as the host delivers it, with void above."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, CLASSES, (2, *SIZE)).astype(np.uint8)
+    label[:, :5] = 255
+    return {"labelled": host_stream(rng.integers(0, 256, (2, *SIZE, 3), np.uint8), label)}
+
+
+def by_hand(params, functions, batch, options):
+    """Return the loss of each network, in plain arrays."""
+    image, label = batch["labelled"]["image"], batch["labelled"]["label"]
+    logits = functions[S]({"params": params[S]}, image, train=True)
+    known, true = label != 255, jnp.where(label == 255, 0, label)[..., None]
+    log_p = logits - jnp.log(jnp.sum(jnp.exp(logits), -1, keepdims=True))
+    entropy = -jnp.sum(jnp.take_along_axis(log_p, true, -1)[..., 0] * known) / jnp.sum(known)
+    p, truth = jnp.exp(log_p), jnp.eye(CLASSES)[true[..., 0]]
+    if options.truth_softness:
+        fixed = jax.lax.stop_gradient(p)
+        p_true = jnp.take_along_axis(fixed, true, -1)
+        raised = jnp.where(p_true < options.truth_softness, options.truth_softness, p_true)
+        truth = jnp.where(truth == 1, raised, fixed * (1 - raised) / (1 - p_true))
+
+    def scores(mask):
+        mask = mask * known[..., None]
+        products = [image[..., c : c + 1] * mask for c in range(3)]
+        inputs = {"mask": [mask], "image_mask": [image, mask], "product": products}[options.discriminator_input]
+        found = functions[D]({"params": params[D]}, jnp.concatenate(inputs, -1), train=True)
+        return found.mean((1, 2, 3)) if options.image_level else found
+
+    real, fake = scores(truth), scores(p)
+    return {
+        D: 0.5 * jnp.mean(jnp.log(1 + jnp.exp(-real))) + 0.5 * jnp.mean(jnp.log(1 + jnp.exp(fake))),
+        S: entropy + options.adversarial_weight * jnp.mean(jnp.log(1 + jnp.exp(-fake))),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sees", "softness", "image_level"), [("mask", 0.0, True), ("image_mask", 0.9, False), ("product", 0.9, True)]
+)
+def test_gradients_are_those_of_the_equations(sees, softness, image_level):
+    options = {"discriminator_input": sees, "truth_softness": softness, "image_level": image_level}
+    config = make_config(**options, adversarial_weight=0.7).unlock()
+    config.augment.flip_horizontal = False
+    # Scores that differ from patch to patch: the mean of their losses is then not the loss of their mean.
+    config.networks.discriminator.update(norm="none", kernel_init="0.3")
+    for optimizer in config.optimizers.values():
+        optimizer.update(name="sgd", learning_rate=1.0, schedule="constant", beta1=0.0)
+    state, batch, ((_, updates),) = make_state(config.lock()), host_batch(), config.phases
+    functions = {role: network.apply_fn for role, network in state.networks.items()}
+
+    def compute(state, batch):
+        params, losses, gradients = {role: network.params for role, network in state.networks.items()}, {}, {}
+        for role in (D, S):  # in turn: the segmenter is judged by what the discriminator has become
+            alone = lambda own, role=role, now=params: by_hand(
+                {**now, role: own}, functions, prepared(batch), config.losses
+            )[role]
+            losses[role], gradients[role] = jax.value_and_grad(alone)(params[role])
+            params = {**params, role: jax.tree.map(jnp.subtract, params[role], gradients[role])}
+        new, metrics = train_step(state, batch, method=adversarial, config=config, updates=updates)
+        moved = {r: jax.tree.map(jnp.subtract, state.networks[r].params, new.networks[r].params) for r in (D, S)}
+        return losses, gradients, moved, metrics
+
+    losses, gradients, moved, metrics = jax.jit(compute, compiler_options=FAST)(state, batch)
+    for role in (D, S):
+        np.testing.assert_allclose(metrics[f"loss/{role}"], losses[role], rtol=1e-5)
+        assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients[role]))
+        chex.assert_trees_all_close(moved[role], gradients[role], rtol=2e-3, atol=2e-6)
 
 
 def test_softened_truth_known_answers():
