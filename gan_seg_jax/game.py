@@ -109,27 +109,6 @@ def check(config: ConfigDict, *, paired: bool = True) -> None:
             )
 
 
-def expect_a_loss(config: ConfigDict, *names: str) -> None:
-    """Check that the generator descends something.
-
-    Args:
-        config: the run's config.
-        names: fields of `config.losses` that weigh its losses besides the game's; "weights" stands for all of them.
-
-    Raises:
-        InputError: every weight is 0.
-    """
-    options = config.losses
-    weights = [options.adversarial_weight, options.feature_matching]
-    for name in names:
-        weights += options[name].values() if name == "weights" else [options[name]]
-    if not any(weights):
-        raise InputError(
-            "Nothing is left for the generator to learn from: every weight of its losses is 0. Give a weight to one of "
-            f"losses.{', losses.'.join(('adversarial_weight', *names))}; the word lambda0 needs another loss."
-        )
-
-
 def play(
     nets: Networks,
     real: Seen,

@@ -98,6 +98,44 @@ def test_method_trains(name):
             assert all(jax.tree.leaves(same)) == (role not in moving), role
 
 
+GAME, SUPERVISED = ("adversarial_weight", "feature_matching"), "weights.l1"
+LOSSES = {  # the form -> who learns, and from what: fields of config.losses, each enough by itself
+    "supervised_seg": ("segmenter", SUPERVISED),
+    "adversarial_seg": ("segmenter", *GAME, SUPERVISED),
+    "cgan_seg": ("generator", *GAME, SUPERVISED),
+    "segan": ("segmenter", "adversarial_weight", SUPERVISED),
+    "semi_seg:advsemiseg": (
+        "segmenter", "adversarial_weight", "unlabelled_adversarial_weight", "self_training_weight", SUPERVISED,
+    ),
+    "semi_seg:s4gan": ("segmenter", *GAME, "self_training_weight", SUPERVISED),
+    "semi_seg:mean_teacher": ("segmenter", "consistency_weight", SUPERVISED),
+    "refine_seg:unet,joint": ("refiner", *GAME, SUPERVISED),
+    "refine_seg:unet": ("segmenter", SUPERVISED),  # of its first stage, which has no game
+    "adapt_seg": ("segmenter", "adversarial_weight", SUPERVISED),
+    "adapt_seg:multi": ("segmenter", "adversarial_weight", "adversarial_weight_aux", SUPERVISED),
+    "augment_seg:repeat": ("segmenter", SUPERVISED),
+    "translation": ("generator", *GAME, SUPERVISED),
+    "dcgan": ("generator", *GAME, "mse_weight"),
+    "synthesis:pix2pix": ("generator", *GAME, "image_l1"),
+    "synthesis:oasis": ("generator", "adversarial_weight"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_method_that_would_learn_nothing_is_refused(name):
+    config, (role, *fields) = load(name).unlock(), LOSSES[name]
+    build = get_method(config.method).build
+    config.losses.weights.update(dict.fromkeys(config.losses.weights, 0.0))
+    for field in fields:
+        config.update_from_flattened_dict({f"losses.{field}": 0.0})
+    with pytest.raises(InputError, match=f"Nothing is left for the {role} to learn from"):
+        build(config)
+    for field in fields:
+        one = config.copy_and_resolve_references()
+        one.update_from_flattened_dict({f"losses.{field}": 1.0})
+        build(one)
+
+
 def test_a_role_without_a_loss_is_named():
     config = load("supervised_seg")
     method = get_method(config.method)

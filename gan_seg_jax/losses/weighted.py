@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gan_seg_jax.errors import unknown
+from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.boundary import boundary_cross_entropy
 from gan_seg_jax.losses.hard_pixels import hard_pixel_cross_entropy
@@ -57,6 +57,27 @@ TERMS: dict[str, Callable[[jax.Array, jax.Array, Any], jax.Array]] = {
     "l1": _mask_difference(segmentation.l1),
     "mse": _mask_difference(segmentation.mse),
 }
+
+
+def expect_a_loss(options: Any, role: str, *names: str) -> None:
+    """Check that a role descends something.
+
+    Args:
+        options: `config.losses`.
+        role: who learns.
+        *names: fields of the options that weigh its losses; "weights" stands for all of them.
+
+    Raises:
+        InputError: every weight is 0.
+    """
+    weights = [options[name] for name in names if name != "weights"]
+    if "weights" in names:
+        weights += options.weights.values()
+    if not any(weights):
+        raise InputError(
+            f"Nothing is left for the {role} to learn from: every weight of its losses is 0. Give one or more of "
+            f"config.losses.{', config.losses.'.join(names)} a positive weight."
+        )
 
 
 def weighted_sum(logits: jax.Array, label: jax.Array, options: Any) -> tuple[jax.Array, dict[str, jax.Array]]:

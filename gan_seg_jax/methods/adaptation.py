@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import augment, game
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
-from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
@@ -39,13 +39,15 @@ TASK = "segmentation"
 STREAMS = ("labelled", "target")
 STATISTICS = ("target", "both")
 LEVELS = {"discriminator": "", "discriminator_aux": "auxiliary"}  # role -> the head whose maps it sees; "" the main one
+WEIGHTS = {"discriminator": "adversarial_weight", "discriminator_aux": "adversarial_weight_aux"}  # of their terms
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return the segmenter, and a discriminator for each level that the config has.
 
     Raises:
-        InputError: an unknown loss, an unknown choice of statistics, or penalties that would never be due.
+        InputError: an unknown loss, an unknown choice of statistics, penalties that would never be due, or no loss that
+            has a weight.
     """
     game.check(config, paired=False)
     if config.losses.feature_matching > 0:
@@ -56,6 +58,8 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     if config.statistics not in STATISTICS:
         raise unknown("statistics", config.statistics, STATISTICS)
     networks = config.networks
+    weights = [WEIGHTS[role] for role in LEVELS if role in networks]
+    expect_a_loss(config.losses, "segmenter", *weights, "weights")
     segmenter = build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes)
     judges = {role: build_network(networks[role], dtype=config.dtype) for role in LEVELS if role in networks}
     return {"segmenter": segmenter, **judges}
@@ -81,7 +85,6 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     loss, metrics = with_heads(logits, heads, label, options)
     values, accept = {}, {}
     both = (segmentation.known(label, config.num_classes) & augment.shown(batch["target"]["image"]))[..., None]
-    weights = {"discriminator": options.adversarial_weight, "discriminator_aux": options.adversarial_weight_aux}
     for role, head in LEVELS.items():
         if role not in config.networks:
             continue
@@ -94,7 +97,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
         outcome = game.play(nets, real, fake, fold_name(rng, role), config, role=role, paired=False)
         nets = outcome.nets
         values[role] = outcome.discriminator
-        loss += weights[role] * outcome.generator
+        loss += options[WEIGHTS[role]] * outcome.generator
         metrics |= outcome.metrics
         accept |= outcome.accept
     return LossOutput({**values, "segmenter": loss}, nets, metrics, accept)

@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import game
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
-from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -42,11 +42,12 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return segmenter and discriminator.
 
     Raises:
-        InputError: the adversarial loss, or what the discriminator sees, is unknown, or the truth's softness is not
-            in [0, 1).
+        InputError: the adversarial loss, or what the discriminator sees, is unknown, the truth's softness is not in
+            [0, 1), or no loss has a weight.
     """
     game.check(config)
     options = config.losses
+    expect_a_loss(options, "segmenter", "adversarial_weight", "feature_matching", "weights")
     if options.discriminator_input not in INPUTS:
         raise unknown("losses.discriminator_input", options.discriminator_input, INPUTS)
     if not 0 <= options.truth_softness < 1:

@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import makers
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import segmentation
-from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -42,8 +42,10 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return the segmenter and, where the config has one, the generator.
 
     Raises:
-        InputError: the generator makes no pairs, or share, folder and generator do not fit together.
+        InputError: the generator makes no pairs, share, folder and generator do not fit together, or no loss has a
+            weight.
     """
+    expect_a_loss(config.losses, "segmenter", "weights")
     share, networks = config.synthetic.share, config.networks
     modules = {"segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes)}
     if "generator" not in networks:

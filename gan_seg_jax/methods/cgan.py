@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import game
 from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import colors, segmentation
-from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -49,7 +49,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             the classes.
     """
     game.check(config)
-    game.expect_a_loss(config, "weights")
+    expect_a_loss(config.losses, "generator", "adversarial_weight", "feature_matching", "weights")
     if config.output not in OUTPUTS:
         raise unknown("output", config.output, OUTPUTS)
     channels = config.num_classes

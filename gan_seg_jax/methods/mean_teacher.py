@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import augment, mixing
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
-from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -43,7 +43,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return the segmenter; the teacher is its running average.
 
     Raises:
-        InputError: no average is kept, or an option is unknown or out of range.
+        InputError: no average is kept, no loss has a weight, or an option is unknown or out of range.
     """
     options, network = config.losses, config.networks.segmenter
     if not (config.ema_decay > 0 and network.ema):
@@ -51,6 +51,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             f"config.ema_decay is {config.ema_decay} and config.networks.segmenter.ema {network.ema}: the teacher is "
             "the average of the segmenter, so set them to, say, 0.99 and True."
         )
+    expect_a_loss(options, "segmenter", "consistency_weight", "weights")
     if options.consistency not in CONSISTENCIES:
         raise unknown("losses.consistency", options.consistency, CONSISTENCIES)
     if not 0 < options.cutmix_share < 1:

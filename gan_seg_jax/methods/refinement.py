@@ -37,7 +37,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import game
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
-from gan_seg_jax.losses.weighted import weighted_sum, with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, weighted_sum, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.models.layers import resize
 from gan_seg_jax.state import LossOutput, Networks, fold_name
@@ -59,7 +59,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return segmenter, refiner and discriminator.
 
     Raises:
-        InputError: what the refiner sees or the adversarial loss is unknown.
+        InputError: what the refiner sees or the adversarial loss is unknown, or a phase has no loss that has a weight.
     """
     game.check(config)
     for name in config.refiner_inputs:
@@ -69,6 +69,10 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         raise InputError(f"config.refiner_inputs is empty; give some of {', '.join(INPUTS)}.")
     if "noise" in config.refiner_inputs and config.noise_channels < 1:
         raise InputError(f"config.noise_channels is {config.noise_channels}; with noise as input give at least 1.")
+    # Where the segmenter trains alone, the supervised loss is all there is.
+    alone = any({role for group in updates for role in group} == {"segmenter"} for _, updates in config.phases)
+    weights = () if alone else ("adversarial_weight", "feature_matching")
+    expect_a_loss(config.losses, "segmenter" if alone else "refiner", *weights, "weights")
     networks = config.networks
     return {
         "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),

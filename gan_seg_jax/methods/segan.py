@@ -35,7 +35,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.segmentation_gan import multi_scale_l1
-from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -47,8 +47,9 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return segmenter and critic.
 
     Raises:
-        InputError: the critic returns no features, or there is no class besides the first.
+        InputError: the critic returns no features, there is no class besides the first, or no loss has a weight.
     """
+    expect_a_loss(config.losses, "segmenter", "adversarial_weight", "weights")
     networks = config.networks
     if networks.discriminator.name != "segan_critic":
         raise InputError(

@@ -47,20 +47,24 @@ from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.feature_matching import mean_feature_matching
 from gan_seg_jax.losses.segmentation_gan import confident_self_training
-from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled", "unlabelled")
 DISCRIMINATORS = {"advsemiseg": "fcn_discriminator", "s4gan": "s4gan_discriminator"}  # form -> its network
+WEIGHTS = {  # form -> the weights of its terms beside the supervised loss
+    "advsemiseg": ("adversarial_weight", "unlabelled_adversarial_weight", "self_training_weight"),
+    "s4gan": ("adversarial_weight", "feature_matching", "self_training_weight"),
+}
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return segmenter and discriminator.
 
     Raises:
-        InputError: an unknown form or loss, or options that the form cannot carry out.
+        InputError: an unknown form or loss, options that the form cannot carry out, or no loss that has a weight.
     """
     options, network = config.losses, config.networks.discriminator
     if options.semi not in DISCRIMINATORS:
@@ -77,6 +81,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             "could go by; use non_saturating."
         )
     game.check(config, paired=False)
+    expect_a_loss(options, "segmenter", *WEIGHTS[options.semi], "weights")
     for name in ("self_training_threshold", "self_training_start"):
         if not 0 <= options[name] <= 1:
             raise InputError(f"config.losses.{name} is {options[name]}; give a share, 0 to 1.")

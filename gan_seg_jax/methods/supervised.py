@@ -13,8 +13,7 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from gan_seg_jax.errors import InputError
-from gan_seg_jax.losses.weighted import with_heads
+from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -28,8 +27,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     Raises:
         InputError: no loss has a weight.
     """
-    if not any(weight > 0 for weight in config.losses.weights.values()):
-        raise InputError("All of config.losses.weights are 0; give at least one loss a positive weight.")
+    expect_a_loss(config.losses, "segmenter", "weights")
     options = config.networks.segmenter
     return {"segmenter": build_network(options, dtype=config.dtype, num_classes=config.num_classes)}
 

@@ -39,6 +39,7 @@ from gan_seg_jax import game, makers
 from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.segmentation_gan import label_mix_consistency, oasis_discriminator, oasis_generator
+from gan_seg_jax.losses.weighted import expect_a_loss
 from gan_seg_jax.mixing import labelmix_mask, mix
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import LossOutput, Networks, fold_name
@@ -51,16 +52,18 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return generator and discriminator.
 
     Raises:
-        InputError: the generator cannot paint label maps, or the options of the game do not fit the networks.
+        InputError: the generator cannot paint label maps, the options of the game do not fit the
+            networks, or no loss has a weight.
     """
     networks, derived = config.networks, {}
     if networks.generator.name not in makers.PAINTERS:
         raise unknown("networks.generator.name", networks.generator.name, makers.PAINTERS)
     if _segments(config):
+        expect_a_loss(config.losses, "generator", "adversarial_weight")
         derived = {"num_classes": config.num_classes}
     else:
         game.check(config)
-        game.expect_a_loss(config, "image_l1")
+        expect_a_loss(config.losses, "generator", "adversarial_weight", "feature_matching", "image_l1")
     return {
         "generator": makers.build_generator(config),
         "discriminator": build_network(networks.discriminator, dtype=config.dtype, **derived),

@@ -33,6 +33,7 @@ from gan_seg_jax import game
 from gan_seg_jax.augment import GREY_WEIGHTS
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import colors, segmentation
+from gan_seg_jax.losses.weighted import expect_a_loss
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -50,7 +51,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             weight or no loss has one.
     """
     game.check(config)
-    game.expect_a_loss(config, "weights")
+    expect_a_loss(config.losses, "generator", "adversarial_weight", "feature_matching", "weights")
     for field in ("input", "target"):
         if config[field] not in VIEWS:
             raise unknown(f"view in config.{field}:", config[field], VIEWS)

@@ -36,6 +36,7 @@ from gan_seg_jax import game, makers
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.feature_matching import mean_feature_matching
+from gan_seg_jax.losses.weighted import expect_a_loss
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -50,7 +51,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         InputError: the generator does not make images of noise, or the game's options or those of the noise are bad.
     """
     game.check(config, paired=False)
-    game.expect_a_loss(config, "mse_weight")
+    expect_a_loss(config.losses, "generator", "adversarial_weight", "feature_matching", "mse_weight")
     networks = config.networks
     if networks.generator.name not in makers.DREAMERS:
         raise unknown("networks.generator.name", networks.generator.name, makers.DREAMERS)

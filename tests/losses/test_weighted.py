@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from configs import common
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import segmentation
-from gan_seg_jax.losses.weighted import TERMS, weighted_sum
+from gan_seg_jax.losses.weighted import TERMS, expect_a_loss, weighted_sum
 
 CLASSES = 5
 
@@ -184,3 +184,14 @@ def test_order_of_classes_and_images_changes_nothing(seed, name):
     found, permuted = _compiled(name)(logits[rows][..., classes], renamed[rows])
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
     np.testing.assert_allclose(permuted, gradient[rows][..., classes], rtol=1e-3, atol=1e-6)
+
+
+def test_a_role_needs_a_loss():
+    names = ("auxiliary_weight", "weights")
+    expect_a_loss(options_of({"dice": 0.5}, auxiliary_weight=0.0), "segmenter", *names)
+    expect_a_loss(options_of({}, auxiliary_weight=0.5), "segmenter", *names)
+    found = r"segmenter to learn from: every weight .* is 0.*losses\.auxiliary_weight, config\.losses\.weights a pos"
+    with pytest.raises(InputError, match=found):
+        expect_a_loss(options_of({}, auxiliary_weight=0.0), "segmenter", *names)
+    with pytest.raises(InputError, match="generator to learn from"):
+        expect_a_loss(options_of({"dice": 0.5}, auxiliary_weight=0.0), "generator", "auxiliary_weight")
