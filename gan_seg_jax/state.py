@@ -102,6 +102,10 @@ class Networks(struct.PyTreeNode):
     calls: int = struct.field(pytree_node=False, default=0)
     penalty: bool = struct.field(pytree_node=False, default=False)
 
+    def has_average(self, role: str) -> bool:
+        """Return whether `apply` can use averaged weights of a role."""
+        return self.states[role].ema_params is not None
+
     def apply(
         self,
         role: str,
@@ -133,7 +137,7 @@ class Networks(struct.PyTreeNode):
         """
         state = self.states[role]
         if ema:
-            if state.ema_params is None:
+            if not self.has_average(role):
                 raise ValueError(f"{role} has no averaged weights: set config.ema_decay and config.networks.{role}.ema")
             params, collections = state.ema_params, state.ema_collections
             train, update = bool(train), False
@@ -214,6 +218,10 @@ class _Initializer(Networks):
     """A view whose `apply` makes the variables of a role at its first call; `collections` gathers all variables."""
 
     modules: Mapping[str, nn.Module] = struct.field(pytree_node=False, default_factory=dict)
+
+    def has_average(self, role):
+        del role
+        return False
 
     def apply(self, role, *inputs, train=None, ema=False, update=True, capture=""):
         del train, ema, update

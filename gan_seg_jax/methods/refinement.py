@@ -14,7 +14,10 @@ What G sees is `config.refiner_inputs`, any of INPUTS, always in that order. The
 refiner: one shared loss, so that the step pulls it back once. Pixels without a label are zero in both maps that D sees.
 
 Three stages are three phases: the segmenter alone (supervised; D and R are not judged then); discriminator and refiner
-over a segmenter that does not move (and so is in inference mode); discriminator, then refiner and segmenter together.
+over a segmenter that does not move; discriminator, then refiner and segmenter together. A segmenter that does not move
+is in inference mode and, where it keeps an average of its weights (`config.ema_decay`), is that average: the one that
+evaluation scores. The third stage goes on from the weights themselves.
+
 Evaluation scores R(x) in every stage. In the residual form, with a last layer of G that starts at 0
 (`networks.refiner.logits_init`), R(x) is S(x) until the refiner moves, so the scores of the stages are comparable, the
 best step may lie in any of them, and what comes after the first stage is the refiner's gain. The plain form starts from
@@ -88,11 +91,12 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
         outputs, nets = nets.apply("segmenter", image)
         logits, heads = split_heads(outputs)
         return Outputs(logits, heads, logits), nets
+    averaged = "segmenter" not in nets.moving and nets.has_average("segmenter")
     if "features" in config.refiner_inputs:
-        (outputs, features), nets = nets.apply("segmenter", image, capture="decoder")
+        (outputs, features), nets = nets.apply("segmenter", image, ema=averaged, capture="decoder")
         features = resize(features, image.shape[1:3]).astype(jnp.float32)
     else:
-        outputs, nets = nets.apply("segmenter", image)
+        outputs, nets = nets.apply("segmenter", image, ema=averaged)
     logits, heads = split_heads(outputs)
     seen = {"probabilities": jax.nn.softmax(logits), "features": features, "image": image}
     if "noise" in config.refiner_inputs:

@@ -15,7 +15,7 @@ from gan_seg_jax.inference import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import refinement
 from gan_seg_jax.models import build_network
-from gan_seg_jax.state import Networks, fold_name, step_key, variable_shapes
+from gan_seg_jax.state import Networks, fold_name, inference_view, step_key, variable_shapes
 from gan_seg_jax.train_step import train_step
 from tests.by_hand import host_stream, make_state, prepared, view
 
@@ -149,6 +149,25 @@ def test_before_it_moves_the_refiner_changes_nothing():
         outputs, _ = refinement.forward(view(state, moving), batch, jax.random.key(0), config)
         np.testing.assert_array_equal(outputs.refiner, outputs.segmenter)
     assert refine_seg.get_config().networks.refiner.logits_init == "0.0"
+
+
+def test_over_a_segmenter_that_stays_the_refiner_sees_what_is_scored():
+    config = make_config()
+    state, batch = make_state(config), prepared(make_batch())
+    raw = state.networks["segmenter"]
+    averaged = raw.replace(ema_params=jax.tree.map(lambda x: 1.5 * x + 0.01, raw.params), ema_collections={})
+    state = state.replace(networks={**state.networks, "segmenter": averaged})
+
+    def logits(nets):
+        outputs, _ = refinement.forward(nets, batch, jax.random.key(0), config)
+        return np.asarray(outputs.segmenter), np.asarray(outputs.refiner)
+
+    scored = logits(inference_view(state, jax.random.key(1)))
+    for found, expected in zip(logits(view(state, ("discriminator", "refiner"))), scored, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    own = raw.apply_fn({"params": raw.params}, batch["labelled"]["image"], train=True)
+    np.testing.assert_array_equal(logits(view(state, ("discriminator", "refiner", "segmenter")))[0], own)
+    assert np.any(own != scored[0])
 
 
 def test_a_refiner_that_begins_at_zero_learns():
