@@ -37,8 +37,8 @@ def get_config() -> ConfigDict:
             "look": "day",  # day | night | rain | camera: the same streets as another domain
         }
     )
-    # Which training images keep their labels: a fraction, drawn by a seed (larger fractions hold the smaller ones), or
-    # the ids listed in a file. The others are the stream `unlabelled` of methods that read it.
+    # Which training images keep their labels: a fraction, drawn by a seed (larger fractions hold the smaller ones), or,
+    # instead of it, the ids listed in a file. The others are the stream `unlabelled` of methods that read it.
     config.labelled = ConfigDict({"fraction": 1.0, "seed": 0, "index_file": ""})
     # Where labelled images come from if not from the data set itself ("": they do). Then the data set's own training
     # images, without labels, are the stream `target`; val and test are always its own. `look` and `seed`: of scenes.

@@ -104,14 +104,14 @@ def keep_labels(dataset: Dataset, *, fraction: float = 1.0, seed: int = 0, index
 
     The images that keep theirs are the first round(fraction n) of n, at least one, by the SHA-256 of (seed, id): a
     larger fraction holds every smaller one, and whether an image is chosen hardly depends on the others. Or they are
-    those that `index_file` lists, as papers publish their choice.
+    those that `index_file` lists, as papers publish their choice; it takes the place of the fraction.
 
     Args:
         dataset: The data set.
-        fraction: Of the training images, above 0, at most 1.
+        fraction: Of the training images, above 0, at most 1; without meaning where there is an index file.
         seed: Another seed is another choice.
         index_file: Path of a text file with one id a line, the file's name without its ending; empty lines do not
-            count. "" is none; with one, `fraction` is 1.
+            count. "" is none.
 
     Returns:
         The data set with "train" the labelled part, and "unlabelled" the rest, its labels all 255, followed by the
@@ -122,11 +122,6 @@ def keep_labels(dataset: Dataset, *, fraction: float = 1.0, seed: int = 0, index
     """
     if not 0 < fraction <= 1:
         raise InputError(f"config.labelled.fraction is {fraction}; give a share above 0 and at most 1 (all).")
-    if index_file and fraction < 1:
-        raise InputError(
-            f"config.labelled.fraction is {fraction} and index_file is {index_file!r}; give one of them: the file "
-            "lists the images that keep their labels."
-        )
     if fraction == 1 and not index_file:
         return dataset
     train = dataset.splits["train"]

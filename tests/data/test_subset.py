@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from configs import common, supervised_seg
+from configs import common, semi_seg, supervised_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import IGNORE, Dataset
@@ -129,9 +129,12 @@ def test_fractions_out_of_range(whole, fraction):
         keep_labels(whole, fraction=fraction)
 
 
-def test_fraction_and_file_exclude_each_other(whole):
-    with pytest.raises(InputError, match="one of them"):
-        keep_labels(whole, fraction=0.5, index_file="ids.txt")
+def test_an_index_file_takes_the_place_of_the_fraction(whole, tmp_path):
+    config = semi_seg.get_config()
+    config.labelled.index_file = str(tmp_path / "ids.txt")
+    (tmp_path / "ids.txt").write_text("train-7\ntrain-3\n")
+    splits = keep_labels(whole, **config.labelled).splits
+    assert splits["train"].ids == ("train-3", "train-7") and len(splits["unlabelled"]) == 21
 
 
 def test_parts_travel_to_workers(whole):
