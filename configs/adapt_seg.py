@@ -11,7 +11,8 @@ The yardsticks: the source alone,
 python -m gan_seg_jax.main --config=configs/supervised_seg.py --config.source.dataset=scenes --config.scenes.look=night
 and the target's own labels, the same without --config.source.dataset.
 Other domains of the same classes: --config.source.dataset=folder --config.source.data_dir=LABELLED
---config.dataset=folder --config.data_dir=TARGET (its own training labels are withheld).
+--config.dataset=folder --config.data_dir=TARGET (its training images need no masks, and those they have are withheld;
+its val needs them, for the best step is chosen by it).
 The paper's least squares: --config.losses.adversarial=least_squares --config.losses.adversarial_weight=0.02
 Cost and score, 400 scenes, 250 steps, one seed: test mIoU by night 0.264, the source alone 0.205; lambda0, which says
 what of it is the game's, is not measured yet.

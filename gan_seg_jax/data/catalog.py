@@ -101,7 +101,8 @@ class Dataset:
 
     Attributes:
         info: The facts.
-        splits: Always "train" and "val"; "test" and "unlabelled" (labels all 255) only where they exist.
+        splits: Always "train" and "val"; "test" and "unlabelled" (labels all 255) only where they exist. A set that is
+            opened as the target of `domains.from_source` may lack "train".
     """
 
     info: DatasetInfo

@@ -6,6 +6,9 @@
     test/...                          optional
     unlabeled/images/...              optional: images without masks, for semi-supervised methods
 
+Of the target of an adaptation, whose labels come from elsewhere, train needs no masks, or need not be there where
+unlabeled is; then val must be, with masks: the best step is chosen by it.
+
 Hidden files, folders inside `images` and `masks`, files with other endings and masks without image are not looked at.
 """
 
@@ -87,7 +90,9 @@ class Files:
     partners: dict[str, checks.File]
 
 
-def open_folder(data_dir: str | os.PathLike, *, info: DatasetInfo | None = None, name: str = "folder") -> Dataset:
+def open_folder(
+    data_dir: str | os.PathLike, *, info: DatasetInfo | None = None, name: str = "folder", target: bool = False
+) -> Dataset:
     """Open a folder of images and masks after looking at every file in it.
 
     Without `val`, the tenth of train with the smallest hashes of their ids becomes "val", at least one: the same on
@@ -98,9 +103,11 @@ def open_folder(data_dir: str | os.PathLike, *, info: DatasetInfo | None = None,
         info: Facts of a known set; its classes.txt may be missing, but if there it must name the same classes. None
             reads them from classes.txt.
         name: Name of the set where `info` is None.
+        target: Whether labels for training come from another set: see the head of this file.
 
     Returns:
-        The data set, with "train" and "val", and "test" and "unlabelled" where they are.
+        The data set, with "train" (of a target perhaps without labels, or none) and "val", and "test" and "unlabelled"
+        where they are.
 
     Raises:
         InputError: The folder, classes.txt or files cannot be used; the message counts and names them.
@@ -108,14 +115,20 @@ def open_folder(data_dir: str | os.PathLike, *, info: DatasetInfo | None = None,
     if not os.fspath(data_dir):
         raise InputError(f"data_dir is empty; {name} needs the folder of the set: --config.data_dir=FOLDER.")
     root = os.path.abspath(os.path.expanduser(data_dir))
-    require_layout(root)
+    require_layout(root, splits=("train", "unlabeled") if target else ("train",))
     info, ignore_is_named = _resolve_info(root, info, name)
     problems: list[checks.Problem] = []
+    train_has_masks = not target or os.path.lexists(os.path.join(root, "train", "masks"))
     splits = {
-        split: scan(root, folder, problems)
+        split: scan(root, folder, problems, targets=None if train_has_masks or split != "train" else False)
         for split, folder in FOLDERS.items()
         if os.path.lexists(os.path.join(root, folder))
     }
+    if "val" not in splits and not train_has_masks:
+        raise InputError(
+            f"{_show(root)} has no val, and no train/masks of which a part could be set aside; the best step is chosen "
+            "by labelled images of the target: add val/images/ID.{png,jpg,jpeg} and val/masks/ID.png."
+        )
     facts = _check(root, splits, info, problems, ignore_is_named)
     if "val" not in splits:
         splits["train"], splits["val"] = carve(root, splits["train"])
@@ -138,8 +151,11 @@ def _resolve_info(root: str, info: DatasetInfo | None, name: str) -> tuple[Datas
     return info or listed, ignore_is_named
 
 
-def require_layout(root: str, layout: str = _LAYOUT):
-    """Refuse a folder that is missing, no folder, empty, or without train/images; `layout` says what it should hold."""
+def require_layout(root: str, layout: str = _LAYOUT, *, splits: tuple[str, ...] = ("train",)):
+    """Refuse a folder that is missing, no folder, empty, or without the images of any of `splits`.
+
+    `layout` says what it should hold.
+    """
     if not os.path.lexists(root):
         raise InputError(f"The data folder {_show(root)} does not exist; {layout} in it. Check --config.data_dir.")
     if not os.path.isdir(root):
@@ -150,9 +166,10 @@ def require_layout(root: str, layout: str = _LAYOUT):
         raise InputError(f"{_show(root)} cannot be listed ({error.strerror}); change its permissions.") from None
     if not names:
         raise InputError(f"The data folder {_show(root)} is empty; {layout} in it.")
-    if not os.path.isdir(os.path.join(root, "train", "images")):
+    if not any(os.path.isdir(os.path.join(root, split, "images")) for split in splits):
         found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise InputError(f"{_show(root)} has no folder train/images (it has {_show(found)}); {layout}.")
+        missing = " or ".join(f"{split}/images" for split in splits)
+        raise InputError(f"{_show(root)} has no folder {missing} (it has {_show(found)}); {layout}.")
 
 
 def scan(root: str, folder: str, problems: list[checks.Problem], *, targets: bool | None = None) -> Files:

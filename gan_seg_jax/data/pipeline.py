@@ -32,14 +32,15 @@ def open_dataset(config: ConfigDict) -> Dataset:
 
     Its "train" holds the images that keep their labels (`config.labelled`), "unlabelled" those that do not. Where
     `config.source` names another set, "train" is that set's, and "target" the data set's own training images without
-    their labels.
+    their labels, if they have any.
 
     Raises:
         InputError: unknown name, or the set cannot be used as it is.
     """
     scenes = config.scenes
     source = _open_source(config) if config.source.dataset else None
-    dataset = _open_whole(config.dataset, config.data_dir, scenes, seed=scenes.seed, look=scenes.look)
+    target = source is not None
+    dataset = _open_whole(config.dataset, config.data_dir, scenes, seed=scenes.seed, look=scenes.look, target=target)
     if source is not None:
         dataset = from_source(source, dataset)
     return keep_labels(dataset, **config.labelled)
@@ -65,9 +66,9 @@ def _open_source(config: ConfigDict) -> Dataset:
 
 
 def _open_whole(
-    name: str, folder: str, scenes: ConfigDict, *, seed: int, look: str, field: str = "data_dir"
+    name: str, folder: str, scenes: ConfigDict, *, seed: int, look: str, field: str = "data_dir", target: bool = False
 ) -> Dataset:
-    """Open a data set with all its labels; `field` is where the config has its folder."""
+    """Open a data set with all its labels; `field` is where the config has its folder, `target` as of `open_folder`."""
     if name == "scenes":
         return open_scenes(folder, size=tuple(scenes.size), counts=tuple(scenes.counts), seed=seed, look=look)
     if name.startswith("tfds:"):
@@ -81,7 +82,7 @@ def _open_whole(
         )
     if name == "pairs":
         return open_pairs(folder)
-    return open_folder(folder, info=CATALOG.get(name), name=name)
+    return open_folder(folder, info=CATALOG.get(name), name=name, target=target)
 
 
 def resolve_classes(config: ConfigDict, dataset: Dataset) -> None:

@@ -179,6 +179,44 @@ def test_a_single_image_cannot_be_split(tmp_path):
     assert "single image in train/images" in message(tmp_path / "set")
 
 
+# The target of an adaptation: labels come from elsewhere.
+
+
+def without_train_masks(root):
+    for path in (root / "train" / "masks").iterdir():
+        path.unlink()
+    (root / "train" / "masks").rmdir()
+
+
+def test_a_target_needs_no_masks_in_train(root):
+    without_train_masks(root)
+    assert "train/masks cannot be listed" in message(root)
+    splits = folder.open_folder(root, target=True).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 3, "val": 3, "test": 3}
+    np.testing.assert_array_equal(splits["train"][1]["image"], np.full((6, 8, 3), 1))
+    assert (splits["train"][1]["label"] == 255).all() and (splits["val"][1]["label"] != 255).any()
+
+
+def test_a_target_needs_no_train_where_unlabeled_is(root):
+    (root / "train").rename(root / "unlabeled")
+    assert "no folder train/images" in message(root)
+    assert set(folder.open_folder(root, target=True).splits) == {"val", "test", "unlabelled"}
+    (root / "unlabeled").rename(root / "other")
+    assert "no folder train/images or unlabeled/images" in message(root, target=True)
+
+
+def test_a_target_without_labels_in_train_needs_val(root):
+    (root / "val").rename(root / "other")
+    assert len(folder.open_folder(root, target=True).splits["val"]) == 1, "of train, whose masks are there"
+    without_train_masks(root)
+    assert "has no val, and no train/masks" in message(root, target=True)
+
+
+def test_masks_of_a_target_are_all_there_or_none(root):
+    (root / "train" / "masks" / "b.png").unlink()
+    assert "train/images/b.png: image without a mask" in message(root, target=True)
+
+
 # classes.txt
 
 

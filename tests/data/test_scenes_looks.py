@@ -1,6 +1,7 @@
 """The other looks of the scenes, and two domains of one config: which images come with labels, and from where."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -218,6 +219,20 @@ def test_a_source_of_other_classes_is_refused():
     info = DatasetInfo("other", ("road", "sky", "car"), tiny_runs.INFO.class_colors)
     with pytest.raises(InputError, match=r"classes road, sky, car.*tiny has sky, road, car"):
         from_source(Dataset(info, target.splits), target)
+
+
+@pytest.mark.parametrize("split", ["train", "unlabeled"])
+def test_the_target_may_be_a_folder_without_labels(tmp_path, split):
+    source, target = (tiny_runs.write_set(tmp_path / name) for name in ("source", "target"))
+    shutil.rmtree(target / "train" / "masks")
+    (target / "train").rename(target / split)
+    config = make_config(tmp_path, data_dir=str(source))
+    config.update(dataset="folder", data_dir=str(target))
+    config.source.dataset = "folder"
+    dataset = pipeline.open_dataset(config)
+    counts = {name: len(part) for name, part in dataset.splits.items()}
+    assert counts == {"train": 13, "target": 13, "val": 5, "test": 6}
+    pipeline.check_streams(dataset, ("labelled", "target"))
 
 
 def test_images_without_labels_are_part_of_the_target():
