@@ -126,7 +126,7 @@ def check(dataset: Dataset, sources: Mapping[str, str | None]) -> None:
         return
     allowed = set(hashes(dataset.splits["train"]))
     for source, expected in sources.items():
-        seen = _seen(Path(source), expected)
+        seen = _seen(Path(source).expanduser(), expected)
         if seen - allowed:
             raise InputError(_leak(source, seen - allowed, dataset))
 

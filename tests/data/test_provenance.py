@@ -173,6 +173,15 @@ def test_an_image_put_into_a_made_folder_is_found(tmp_path):
         provenance.check(dataset, {str(made): None})
 
 
+def test_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    dataset = make_set()
+    claim(tmp_path / "run", dataset)
+    write_made(tmp_path / "made", dataset)
+    provenance.copy(tmp_path / "run", tmp_path / "made")
+    provenance.check(dataset, {"~/made": None})
+
+
 def test_a_changed_copy_is_refused(tmp_path):
     dataset, run, made = make_set(), tmp_path / "run", tmp_path / "made"
     claim(run, dataset, "train", "test")
