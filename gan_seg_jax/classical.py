@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import metrics, panels, parallel, report, workdirs
 from gan_seg_jax.baselines import BASELINES
-from gan_seg_jax.data import pipeline
+from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import IGNORE, Example, Split
 from gan_seg_jax.errors import PreemptedError, unknown
 from gan_seg_jax.evaluate import Tally
@@ -60,6 +60,7 @@ def fit_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             if parallel.is_first_process():
                 print(f"{workdir} is finished.\n{summary_text(summary)}")
             return summary
+        provenance.check(dataset, {}, provenance.made_sets(config.data_dir, config.source.data_dir))
         workdirs.claim(workdir, config)
 
         def poll():  # processes read different numbers of images, so several cannot agree on the way

@@ -52,7 +52,8 @@ def training_data(
         The digest of what the run's generator sees (`provenance.claim`), for its checkpoints; None without any.
 
     Raises:
-        InputError: a generator or a folder of made pairs has seen other images than this run's training split.
+        InputError: a generator or a folder of made pairs has seen other images than this run's training split, or the
+            data set is itself of made images, and their generator has seen its val or test.
     """
     origins = {role: workdirs.source(config, workdir, role) for role in config.init}
     origins = {role: origin for role, origin in origins.items() if origin not in ("", "random")}
@@ -62,11 +63,13 @@ def training_data(
     made = {origins["generator"]: digests[origins["generator"]]} if generates else {}
     if config.synthetic.folder:
         made[config.synthetic.folder] = None
-    provenance.check(dataset, made)
+    made_sets = provenance.made_sets(config.data_dir, config.source.data_dir)
+    provenance.check(dataset, made, made_sets)
     if method.TASK != "generation":
         return None
     splits = [dataset.splits[pipeline.STREAM_SPLITS.get(stream, stream)] for stream in method.STREAMS]
-    return provenance.claim(workdir, splits, digests, fresh=fresh, write=parallel.is_first_process())
+    seen_before = {**digests, **dict.fromkeys(made_sets)}
+    return provenance.claim(workdir, splits, seen_before, fresh=fresh, write=parallel.is_first_process())
 
 
 def labelled(config: ConfigDict, dataset: Dataset) -> str | None:

@@ -79,6 +79,18 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
 
 
+def test_made_images_as_the_data_set_are_not_scored_by_what_their_generator_has_seen(generator, tiny, tmp_path):
+    made = tmp_path / "made"
+    sample(generator, made)
+    shutil.copytree(tiny.data / "train", made / "test")
+    for name, args in (
+        ("data_dir", tiny_runs.supervised_args(made)),
+        ("classical", ("--config=configs/classical.py:kmeans", "--config.dataset=folder", f"--config.data_dir={made}")),
+    ):
+        outcome = tiny_runs.command("main", *args, f"--workdir={tmp_path / name}")
+        assert outcome.code == 2 and "13 of test (000, 001, 002, 003, 004, ...)" in outcome.err, outcome.err
+
+
 def test_a_finished_prior_run_of_another_config_is_not_taken(generator, tiny, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(generator / "prior", workdir / "prior")

@@ -3,10 +3,12 @@
 A run that trains a generator writes WORKDIR/training_data.json, the SHA-256 of every training image as decoded, and
 stores the file's digest in each checkpoint, so that neither can be exchanged. The command `sample` copies the record to
 OUTPUT/provenance.json and adds the hashes of what it made. `check` refuses a source that has seen anything but the
-labelled training images of the run at hand. Hashes are of pixels, so a renamed or re-packed copy is recognised; one
-that was scaled or compressed anew is not.
+labelled training images of the run at hand; where these are made images themselves, what their generator has seen
+counts as seen by the run, and must not be of val or test. Hashes are of pixels, so a renamed or re-packed copy is
+recognised; one that was scaled or compressed anew is not.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -22,6 +24,7 @@ from gan_seg_jax.writer import write_json
 
 RECORD = "training_data.json"  # in the folder of a run
 COPY = "provenance.json"  # in a folder of made images
+HELD_OUT = ("val", "test")  # splits that scores are taken of
 _SHOWN = 5  # ids in a message
 
 
@@ -31,6 +34,7 @@ def image_hash(image: np.ndarray) -> str:
     return hashlib.sha256(head + b":" + np.ascontiguousarray(image, np.uint8).tobytes()).hexdigest()
 
 
+@functools.lru_cache(maxsize=8)  # several checks at the start of a run ask for the same
 def hashes(split: Split) -> tuple[str, ...]:
     """Return the hash of each image of a split, in its order; names do not matter, nor do labels."""
     return tuple(image_hash(split[index]["image"]) for index in range(len(split)))
@@ -49,9 +53,9 @@ def claim(
     Args:
         workdir: the run's folder.
         splits: what it trains on.
-        sources: runs that it starts from -> the digest in their checkpoint, None without any; what they have seen it
-            has seen. A run without a record makes this one's incomplete, and `check` will say so. Not looked at where
-            a record stays.
+        sources: runs that it starts from -> the digest in their checkpoint, None without any, and folders of made
+            images that it trains on -> None; what they have seen it has seen. A run without a record makes this one's
+            incomplete, and `check` will say so. Not looked at where a record stays.
         fresh: whether the run has no checkpoint yet. A record of one that has stays as it is; any other is of a start
             that failed, perhaps from other sources, and is written anew.
         write: whether this process writes the file.
@@ -70,11 +74,10 @@ def claim(
         return _digest(begun)
     unknown: set[str] = set()
     for source, digest in sources.items():
-        record = _read(Path(source) / RECORD) if digest else None
+        record = _find(Path(source).expanduser(), digest)
         if record is None:
             unknown.add(str(source))
             continue
-        _expect_digest(source, record, digest)
         seen.update(record["images"])
         unknown.update(record["unknown"])
     record = {"images": sorted(seen), "unknown": sorted(unknown)}
@@ -110,56 +113,81 @@ def copy(workdir: Path, output: Path) -> None:
         _write(output / COPY, {**record, "digest": _digest(record), "made": sorted(_made(output))})
 
 
-def check(dataset: Dataset, sources: Mapping[str, str | None]) -> None:
+def made_sets(*folders: str) -> list[str]:
+    """Return those of some folders ("" is none) that hold what the command `sample` made, with its record."""
+    return [folder for folder in folders if folder and (Path(folder).expanduser() / COPY).exists()]
+
+
+def check(dataset: Dataset, sources: Mapping[str, str | None], made_sets: Iterable[str] = ()) -> None:
     """Refuse generators and made images that bring in what a run may not train on.
 
     Args:
         dataset: of the run: its "train" is what it may use (where a part keeps its labels, that part).
         sources: folder of a generator's run -> the digest in its checkpoint, None without any; or folder of made images
             -> anything.
+        made_sets: folders of made images that the data set itself is read from. What their generators have seen may be
+            used, too, unless it is of "val" or "test".
 
     Raises:
         InputError: a source has seen other images (how many, of which split, and ids), or has no record, or one that
             does not fit.
     """
+    inherited: set[str] = set()
+    for folder in made_sets:
+        seen = _seen(folder, None)
+        held_out = {value for name in HELD_OUT if name in dataset.splits for value in hashes(dataset.splits[name])}
+        if seen & held_out:
+            raise InputError(_leak(folder, seen & held_out, dataset))
+        inherited |= seen
     if not sources:
         return
-    allowed = set(hashes(dataset.splits["train"]))
+    allowed = inherited.union(hashes(dataset.splits["train"]))
     for source, expected in sources.items():
-        seen = _seen(Path(source).expanduser(), expected)
+        seen = _seen(source, expected)
         if seen - allowed:
             raise InputError(_leak(source, seen - allowed, dataset))
 
 
-def _seen(source: Path, expected: str | None) -> set[str]:
+def _seen(source: str, expected: str | None) -> set[str]:
     """Return the hashes of what a source has seen.
 
     Raises:
         InputError: nothing says it, or not reliably.
     """
-    record = _read(source / COPY)
-    if record is not None:
-        _expect_digest(source, record, record.get("digest"))
-        strange = _made(source) - set(record.get("made", ()))
-        if strange:
-            raise InputError(
-                f"{source} holds {len(strange)} training images that the command sample did not write; remove them, "
-                "or make the folder anew."
-            )
-    else:
-        record = _read(source / RECORD)
-        if record is None:
-            raise InputError(
-                f"Nothing says which images the generator of {source} was trained on ({RECORD} of a run, {COPY} of a "
-                "folder of the command sample), so it may have seen the test images; train it again, then sample anew."
-            )
-        _expect_digest(source, record, expected)
+    record = _find(Path(source).expanduser(), expected)
+    if record is None:
+        raise InputError(
+            f"Nothing says which images the generator of {source} was trained on ({RECORD} of a run, {COPY} of a "
+            "folder of the command sample), so it may have seen the test images; train it again, then sample anew."
+        )
     if record["unknown"]:
         raise InputError(
             f"The generator of {source} began with weights of {', '.join(record['unknown'])}, and nothing says which "
             "images these have seen; train it from the start."
         )
     return set(record["images"])
+
+
+def _find(source: Path, expected: str | None) -> dict[str, Any] | None:
+    """Return the record of a folder of made images, or that of a run; None without one.
+
+    Raises:
+        InputError: it cannot be read, or does not fit what was made or the run's checkpoints.
+    """
+    record = _read(source / COPY)
+    if record is None:
+        record = _read(source / RECORD)
+        if record is not None:
+            _expect_digest(source, record, expected)
+        return record
+    _expect_digest(source, record, record.get("digest"))
+    strange = _made(source) - set(record.get("made", ()))
+    if strange:
+        raise InputError(
+            f"{source} holds {len(strange)} training images that the command sample did not write; remove them, or "
+            "make the folder anew."
+        )
+    return record
 
 
 def _leak(source: str | Path, strange: set[str], dataset: Dataset) -> str:

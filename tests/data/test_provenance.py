@@ -173,6 +173,35 @@ def test_an_image_put_into_a_made_folder_is_found(tmp_path):
         provenance.check(dataset, {str(made): None})
 
 
+def test_a_data_set_of_made_images_is_not_scored_by_what_its_generator_has_seen(tmp_path):
+    dataset, run, made = make_set(), tmp_path / "run", str(tmp_path / "made")
+    claim(run, dataset)
+    write_made(tmp_path / "made", dataset)
+    provenance.copy(run, tmp_path / "made")
+    assert provenance.made_sets("", made, str(run)) == [made]
+    own = make_set(train=2)  # the made images, beside real images that the generator has not seen
+    provenance.check(own, {}, [made])
+    own.splits["test"] = dataset.splits["train"]
+    with pytest.raises(InputError, match=r"6 images.*6 of test \(train-0,"):
+        provenance.check(own, {}, [made])
+
+
+def test_a_generator_of_made_images_has_seen_what_theirs_has(tmp_path):
+    dataset, made = make_set(), str(tmp_path / "made")
+    claim(tmp_path / "first", dataset)
+    write_made(tmp_path / "made", dataset, count=6)
+    provenance.copy(tmp_path / "first", tmp_path / "made")
+    train = dataset.splits["train"]
+    inverse = NamedSplit(train.info, "train", tuple(255 - image for image in train.images), train.labels)
+    of_made = Dataset(dataset.info, {**dataset.splits, "train": inverse})
+    second = claim(tmp_path / "second", of_made, sources={made: None})
+    record = json.loads((tmp_path / "second" / provenance.RECORD).read_text())
+    assert set(record["images"]) == {*provenance.hashes(train), *provenance.hashes(inverse)}
+    provenance.check(of_made, {str(tmp_path / "second"): second}, [made])
+    with pytest.raises(InputError, match="6 images.*that this data set does not have"):
+        provenance.check(of_made, {str(tmp_path / "second"): second})
+
+
 def test_home_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     dataset = make_set()
@@ -180,6 +209,7 @@ def test_home_is_found(tmp_path, monkeypatch):
     write_made(tmp_path / "made", dataset)
     provenance.copy(tmp_path / "run", tmp_path / "made")
     provenance.check(dataset, {"~/made": None})
+    assert provenance.made_sets("~/made") == ["~/made"]
 
 
 def test_a_changed_copy_is_refused(tmp_path):
