@@ -21,6 +21,7 @@ from gan_seg_jax.state import AdversarialState, create_state, init_variables
 # In a checkpoint's meta, digests:
 TRAINING_DATA = "training_data"  # of what a generator has seen
 LABELLED = "labelled"  # of the ids of the training images with labels, where a file lists them
+CHECKED = "checked"  # of the training images that made pairs were checked against, where there are any
 
 
 def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
@@ -79,11 +80,20 @@ def labelled(config: ConfigDict, dataset: Dataset) -> str | None:
     return hashlib.sha256("\n".join(dataset.splits["train"].ids).encode()).hexdigest()
 
 
+def checked(config: ConfigDict, dataset: Dataset) -> str | None:
+    """Return the digest of the images that the generator of made pairs may have seen, None where no pairs are made.
+
+    A run that goes on may have lost the generator and its record; that its training images are the same is enough.
+    """
+    return provenance.split_digest(dataset.splits["train"]) if config.synthetic.share > 0 else None
+
+
 def other_data(name: str, config: ConfigDict, workdir: Path) -> str:
     """Return what to say where the digest `name` is not the one that a run's checkpoints were saved with."""
     what = {
         TRAINING_DATA: f"{workdir / provenance.RECORD}, which says what the generator was trained on,",
         LABELLED: f"The list of labelled images in {config.labelled.index_file}",
+        CHECKED: "The set of training images, which is all that the generator of the made pairs may have seen,",
     }[name]
     return f"{what} is not the one its checkpoints were saved with; restore it, or name another --workdir."
 

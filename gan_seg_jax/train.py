@@ -97,6 +97,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         data = {
             start.TRAINING_DATA: start.training_data(method, config, dataset, workdir, fresh=fresh),
             start.LABELLED: start.labelled(config, dataset),
+            start.CHECKED: start.checked(config, dataset),
         }
         state = start.initial_state(method, config, workdir, fresh=fresh)
         start.check_canvas(method, config, dataset, state)

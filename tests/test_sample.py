@@ -79,6 +79,24 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
 
 
+def test_a_run_with_made_pairs_does_not_go_on_with_other_training_images(generator, tiny, tmp_path):
+    args = (
+        "--config=configs/augment_seg.py:joint,smoke", *SMALL, f"--workdir={tmp_path / 'run'}",
+        f"--config.init.generator={generator}", "--config.baselines=()", "--config.dataset=folder",
+        "--config.networks.segmenter.channels=(4,8)", "--config.networks.segmenter.encoder_convs=(0,0)",
+        "--config.networks.segmenter.decoder_convs=(0,)",
+    )  # fmt: skip
+    outcome = tiny_runs.command("main", *args, f"--config.data_dir={tiny.data}")
+    assert outcome.code == 0, outcome.err
+    moved = shutil.copytree(tiny.data, tmp_path / "moved")
+    outcome = tiny_runs.command("main", *args, f"--config.data_dir={moved}", "--config.steps=3")
+    assert outcome.code == 0, outcome.err
+    for kind in ("images", "masks"):
+        (moved / "train" / kind / "000.png").rename(moved / "test" / kind / "seen.png")
+    outcome = tiny_runs.command("main", *args, f"--config.data_dir={moved}", "--config.steps=4")
+    assert outcome.code == 2 and "The set of training images" in outcome.err, outcome.err
+
+
 def test_made_images_as_the_data_set_are_not_scored_by_what_their_generator_has_seen(generator, tiny, tmp_path):
     made = tmp_path / "made"
     sample(generator, made)

@@ -40,6 +40,11 @@ def hashes(split: Split) -> tuple[str, ...]:
     return tuple(image_hash(split[index]["image"]) for index in range(len(split)))
 
 
+def split_digest(split: Split) -> str:
+    """Return one SHA-256 over the images of a split, whatever their order and names."""
+    return hashlib.sha256("\n".join(sorted(hashes(split))).encode()).hexdigest()
+
+
 def claim(
     workdir: Path,
     splits: Iterable[Split],
