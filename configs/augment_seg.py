@@ -7,8 +7,9 @@ Words behind the colon: which generator is trained first, on the same labelled i
 oasis (they paint the training masks anew), or joint (image and mask of noise); or a control instead of it: repeat (the
 real data alone, as many steps and images) or geometric (no GAN, but zooms by 0.5 to 2); one network (unet is the
 default; names in configs/networks.py); smoke.
-A finished run's generator: --config.init.generator=WORKDIR. Where little is labelled, where it may help:
---config.labelled.fraction=0.05. The share of made pairs in a batch: --config.synthetic.share=0.5.
+A finished run's generator: --config.init.generator=WORKDIR (one of pairs of noise needs that run's crop_size). Where
+little is labelled, where it may help: --config.labelled.fraction=0.05. The share of made pairs in a batch:
+--config.synthetic.share=0.5.
 From a folder that the command `sample` wrote, with any config: --config.synthetic.folder=FOLDER
 --config.synthetic.share=0.5.
 The generator must have seen nothing but the labelled images that this run trains on; else the run is refused.

@@ -17,6 +17,8 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.writer import write_json
 
 MAKING = ("noise", "sample_as_trained")  # how a generator is used; belongs to it like its architecture
+# Networks with a weight for each place of what they make or see, which has `config.crop_size`.
+SIZED = ("dcgan_generator", "dense_generator", "dcgan_discriminator", "dense_discriminator")
 JUDGE = "judge"  # name of the prior run that stands for config.judge
 
 
@@ -71,7 +73,7 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
     """Give each role that starts from another run that run's architecture; a run that has begun knows it already.
 
     Raises:
-        InputError: the other run has no such role.
+        InputError: the other run has no such role, or its network is bound to another crop size.
     """
     begun = begun_config(workdir)
     for role in config.init:
@@ -81,6 +83,13 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
             networks = from_run.networks
             if role not in networks:
                 raise InputError(f"config.init.{role} is {origin}, which has no {role}; it has: {', '.join(networks)}.")
+            if begun is None and networks[role].name in SIZED and from_run.crop_size != config.crop_size:
+                raise InputError(
+                    f"config.init.{role} is {origin}, whose {role} ({networks[role].name}) is made for a crop_size of "
+                    f"{from_run.crop_size}, and config.crop_size is {config.crop_size}; give "
+                    f'--config.crop_size="{from_run.crop_size}" --config.canvas_size="{from_run.canvas_size}", as that '
+                    "run has them, or train it again with the sizes of this one."
+                )
             config.networks[role] = networks[role]
             for field in MAKING if role == "generator" else ():
                 if field in config and field in from_run:

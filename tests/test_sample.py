@@ -79,13 +79,24 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
 
 
-def test_a_run_with_made_pairs_does_not_go_on_with_other_training_images(generator, tiny, tmp_path):
-    args = (
-        "--config=configs/augment_seg.py:joint,smoke", *SMALL, f"--workdir={tmp_path / 'run'}",
+def augment_arguments(generator, workdir):
+    return (
+        "--config=configs/augment_seg.py:joint,smoke", *SMALL, f"--workdir={workdir}",
         f"--config.init.generator={generator}", "--config.baselines=()", "--config.dataset=folder",
         "--config.networks.segmenter.channels=(4,8)", "--config.networks.segmenter.encoder_convs=(0,0)",
         "--config.networks.segmenter.decoder_convs=(0,)",
     )  # fmt: skip
+
+
+def test_a_generator_of_another_size_is_named(generator, tiny, tmp_path):
+    args = (*augment_arguments(generator, tmp_path / "run"), f"--config.data_dir={tiny.data}")
+    outcome = tiny_runs.command("main", *args, "--config.crop_size=(32,48)", "--config.canvas_size=(32,48)")
+    words = 'crop_size of (16, 24), and config.crop_size is (32, 48); give --config.crop_size="(16, 24)"'
+    assert outcome.code == 2 and words in outcome.err, outcome.err
+
+
+def test_a_run_with_made_pairs_does_not_go_on_with_other_training_images(generator, tiny, tmp_path):
+    args = augment_arguments(generator, tmp_path / "run")
     outcome = tiny_runs.command("main", *args, f"--config.data_dir={tiny.data}")
     assert outcome.code == 0, outcome.err
     moved = shutil.copytree(tiny.data, tmp_path / "moved")
