@@ -27,7 +27,9 @@ def get_config() -> ConfigDict:
     config.dtype = "float32"  # of computation: float32 or bfloat16; weights, statistics and losses stay float32
 
     # Data.
-    config.dataset = "scenes"  # scenes | folder | camvid | facades | dsb2018 | isbi_em | tfds:NAME
+    # scenes | folder | camvid | facades | dsb2018 | isbi_em | tfds:NAME, or pairs: a folder of images without classes,
+    # and of targets where there are any (gan_seg_jax/data/pairs.py), for configs/translation.py and configs/dcgan.py.
+    config.dataset = "scenes"
     config.data_dir = ""  # folder of the set; for scenes the cache ("" is the user's cache folder)
     config.scenes = ConfigDict(  # drawn once, then cached
         {

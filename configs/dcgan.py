@@ -10,6 +10,10 @@ data of the user's: python -m gan_seg_jax.main --config=configs/dcgan.py:paper -
 Larger images: --config.crop_size="(128, 128)" --config.canvas_size="(144, 192)" and one more number in
 --config.networks.generator.channels for each doubling, so that the first map stays 4x4.
 Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR).
+Images without masks, FOLDER/train/images alone, have no labels to train it with, so it must be named: a finished
+segmentation run, also of other images, or Inception weights as FILE.safetensors:
+python -m gan_seg_jax.main --config=configs/dcgan.py --config.dataset=pairs --config.data_dir=FOLDER
+--config.judge=WORKDIR
 Cost and score, 1000 steps on scenes, one seed, features of a tiny segmenter: 2 minutes on 2 processor cores, frechet on
 val 19 (image) and 15 (joint), where perfect images would get about 12; recall 0.94 and 0.27. On CamVid:
 experiments/results/camvid_generators.

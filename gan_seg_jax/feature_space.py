@@ -25,7 +25,8 @@ class Judge(NamedTuple):
 
     Attributes:
         features: images -> float32 [b, d].
-        logits: images -> class logits float32 [b, h, w, k], or None for a network that does not segment.
+        logits: images -> class logits float32 [b, h, w, k], or None for a network that does not segment, or not into
+            the classes at hand.
         name: what it is, for people.
     """
 
@@ -53,13 +54,18 @@ def open_judge(config: ConfigDict, workdir: Path) -> Judge:
 
 
 def _segmenter(source: str, num_classes: int) -> Judge:
-    """Return the judge that a segmentation run is: the mean over the image of its network's deepest map."""
+    """Return the judge that a segmentation run is: the mean over the image of its network's deepest map.
+
+    It finds the masks of made images, too, unless the images have none (a single class): then it may know any classes.
+    """
     run = load_run(source)
     roles = [role for role in ACTING if role in run.state.networks]
-    if run.method.TASK != "segmentation" or not roles or run.config.num_classes != num_classes:
+    labelled, known = num_classes > 1, run.config.num_classes
+    if run.method.TASK != "segmentation" or not roles or (known != num_classes if labelled else known == 1):
+        images = f"images of {num_classes} classes" if labelled else "images without labels"
         raise InputError(
-            f"The judge {source} ({run.config.method}, {run.config.num_classes} classes) cannot judge images of "
-            f"{num_classes} classes; expected a finished segmentation run on the same data set."
+            f"The judge {source} ({run.config.method}, {known} classes) cannot judge {images}; expected a finished "
+            f"segmentation run{' on the same data set' if labelled else ''}."
         )
     nets = inference_view(run.state, jax.random.key(0))
 
@@ -72,4 +78,4 @@ def _segmenter(source: str, num_classes: int) -> Judge:
         return split_heads(outputs)[0]
 
     jax.eval_shape(features, jnp.zeros((1, *run.config.crop_size, 3)))  # a network without features is named now
-    return Judge(features, logits, f"{run.config.networks[roles[0]].name} of {source}")
+    return Judge(features, logits if labelled else None, f"{run.config.networks[roles[0]].name} of {source}")

@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gan_seg_jax import augment, metrics, panels, parallel
+from gan_seg_jax import augment, metrics, panels, parallel, workdirs
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
 from gan_seg_jax.errors import InputError
@@ -43,7 +43,8 @@ def check(config: ConfigDict, val: Split) -> None:
     """Check that a generator can be trained and validated.
 
     Raises:
-        InputError: crops are larger than the canvas, so that it would learn padding, or too few images to validate by.
+        InputError: crops are larger than the canvas, so that it would learn padding, there are too few images to
+            validate by, or a judge would have to be trained on images without labels.
     """
     if any(crop > side for crop, side in zip(config.crop_size, config.canvas_size, strict=True)):
         raise InputError(
@@ -54,6 +55,12 @@ def check(config: ConfigDict, val: Split) -> None:
         raise InputError(
             f"{val.info.name} has {len(val)} validation image; {config.method} needs {LEAST['frechet']} to compare "
             "what it makes with, better 100: add images (a tenth of train is taken where there is no val)."
+        )
+    if val.info.num_classes == 1 and workdirs.JUDGE in config.prior_runs and not config.judge:
+        raise InputError(
+            f"{val.info.name} has no labels, from which the judge of what is made could be trained: name one, by "
+            "--config.judge=WORKDIR (a finished segmentation run, also of other images) or "
+            "--config.judge=FILE.safetensors (Inception weights)."
         )
 
 

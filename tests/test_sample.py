@@ -79,6 +79,22 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
 
 
+def test_images_without_masks_need_a_judge_of_others(generator, tiny, tmp_path):
+    for split in tiny_runs.COUNTS:
+        shutil.copytree(tiny.data / split / "images", tmp_path / "set" / split / "images")
+    args = (
+        "--config=configs/dcgan.py:dense,smoke", *SMALL, f"--workdir={tmp_path / 'run'}", "--config.dataset=pairs",
+        f"--config.data_dir={tmp_path / 'set'}", "--config.networks.generator.hidden=(8,8)",
+    )  # fmt: skip
+    outcome = tiny_runs.command("main", *args)
+    assert outcome.code == 2 and "--config.judge=WORKDIR" in outcome.err, outcome.err
+    assert not (tmp_path / "run").exists()
+    outcome = tiny_runs.command("main", *args, f"--config.judge={generator / 'prior' / 'judge'}")
+    assert outcome.code == 0, outcome.err
+    scores = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
+    assert scores["frechet"] > 0 and scores["judge_miou_real"] is None
+
+
 def augment_arguments(generator, workdir):
     return (
         "--config=configs/augment_seg.py:joint,smoke", *SMALL, f"--workdir={workdir}",
