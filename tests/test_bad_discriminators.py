@@ -4,9 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import types
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from gan_seg_jax import game, models
+from gan_seg_jax.methods import get_method
+from gan_seg_jax.methods.refinement import Outputs
+from gan_seg_jax.state import create_state, init_variables
+from tests import bad_discriminators
+from tests.by_hand import host_stream, prepared, view
+from tests.test_methods import load
 from tests.tiny_runs import ROOT
 
 METHODS = {  # config and words -> words of its supervised yardstick, and fields that both share
@@ -49,6 +60,49 @@ def yardsticks(tmp_path_factory):
         return known[config, fields]
 
     return score
+
+
+SIZE, CLASSES = (32, 64), 3
+LABELLED, OTHER = (True, False), (False, True)
+GAMES = {  # config -> what its losses take, of logits on labelled images and on others; which of them the game pushes
+    "adversarial_seg": (lambda labelled, other: labelled, LABELLED),
+    "cgan_seg": (lambda labelled, other: labelled, LABELLED),
+    "refine_seg:unet": (lambda labelled, other: Outputs(labelled, {}, labelled), LABELLED),
+    "semi_seg:advsemiseg": (lambda *logits: logits, (True, True)),
+    "semi_seg:s4gan": (lambda *logits: logits, OTHER),
+    "adapt_seg": (lambda *logits: logits, OTHER),
+    "adapt_seg:multi": (lambda *logits: tuple((x, {"auxiliary": x}) for x in logits), OTHER),
+}
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_right_discriminator_is_right_and_pushes(name, monkeypatch):
+    """Without a slope at the segmenter's map it could do no harm, whatever its scores."""
+    config, (shape, pushed) = load(name).unlock(), GAMES[name]
+    config.num_classes, config.class_colors = CLASSES, ()
+    method, network = get_method(config.method), config.networks.discriminator.name
+    spoilt = bad_discriminators.spoil(models.MODELS[network], bad_discriminators.right)
+    monkeypatch.setitem(models.MODELS, network, spoilt)
+    monkeypatch.setattr(game, "play", bad_discriminators.told(game.play))
+    judges = {role: module for role, module in method.build(config).items() if role.startswith("discriminator")}
+    rng = np.random.default_rng(0)
+    draw = lambda *shape, high: rng.integers(0, high, (2, *SIZE, *shape)).astype(np.uint8)
+    batch = prepared({name: host_stream(draw(3, high=256), draw(high=CLASSES)) for name in method.STREAMS})
+    logits = [jnp.array(rng.normal(size=(2, *SIZE, CLASSES)), jnp.float32) for _ in pushed]
+    drawn = types.SimpleNamespace(forward=lambda nets, *_: (shape(*logits), nets), losses=method.losses)
+    nets = view(create_state(init_variables(drawn, judges, batch, config, 0), judges, {}, seed=0))
+
+    def terms(*logits):
+        metrics = method.losses(nets, shape(*logits), batch, jax.random.key(2), config).metrics
+        values = [value for key, value in metrics.items() if key.startswith("adversarial")]
+        return sum(values), (values, [metrics[f"{role}_accuracy"] for role in judges])
+
+    run = jax.jit(jax.grad(terms, (0, 1), has_aux=True), compiler_options={"xla_backend_optimization_level": 0})
+    slopes, (values, accuracies) = run(*logits)
+    assert accuracies == [1.0] * len(judges)
+    np.testing.assert_allclose(values, bad_discriminators.CERTAIN, rtol=1e-4)
+    at_largest = [jnp.take_along_axis(d, jnp.argmax(x, -1)[..., None], -1) for d, x in zip(slopes, logits, strict=True)]
+    assert [bool((slope < 0).all()) for slope in at_largest] == list(pushed)  # towards certainty, at every pixel
 
 
 @pytest.mark.slow
