@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     # ((length, updates), ...): in each phase, which groups of roles move, in this order. Lengths are relative and are
     # scaled to add up to `steps`.
     config.phases = ((1, (("segmenter",),)),)
-    config.rounds = 1  # batches a step; all but the last group of `updates` run once on each (critic steps)
+    config.rounds = 1  # batches a step; all but the last of two or more groups run once on each (critic steps)
     config.share_forward = False  # keep outputs of networks that have moved since, on purpose (stale, cheaper)
     config.penalty_every = 0  # gradient penalties are due every so many steps; 0 never, 1 always
     config.batch_size = 8  # images a batch, over all devices
@@ -203,7 +203,7 @@ def control(config: ConfigDict, chosen: set[str]) -> None:
     """Turn a config into a control of itself: what of its gain comes of the game?
 
     lambda0: the same path and the same discriminator, whose opinion counts nothing.
-    random_discriminator: a discriminator that stays as it was drawn.
+    random_discriminator: a discriminator that stays as it was drawn; without its groups nothing may be left to repeat.
     """
     if "lambda0" in chosen:
         config.losses.adversarial_weight = 0.0
@@ -214,6 +214,8 @@ def control(config: ConfigDict, chosen: set[str]) -> None:
             groups = (tuple(role for role in group if role not in judges) for group in updates)
             phases.append((length, tuple(group for group in groups if group)))
         config.phases = tuple((length, groups) for length, groups in phases if groups)
+        if any(len(groups) == 1 for _, groups in config.phases):
+            config.rounds = 1
         for role in judges:
             config.init[role] = "random"
 

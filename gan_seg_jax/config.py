@@ -144,7 +144,7 @@ def _check_networks(config: ConfigDict) -> None:
 
 
 def _check_phases(config: ConfigDict) -> None:
-    """Check that phases are ((length, ((role, ...), ...)), ...) over roles that have an optimizer."""
+    """Check that phases are ((length, ((role, ...), ...)), ...) over roles with an optimizer, and use every round."""
     shape = '((length, (("role", ...), ...)), ...), such as ((1, (("discriminator",), ("generator",))),)'
     _expect(len(config.phases) > 0, "phases", config.phases, shape)
     sequence = (tuple, list)
@@ -153,6 +153,13 @@ def _check_phases(config: ConfigDict) -> None:
         ok = ok and 0 < phase[0] < math.inf and isinstance(phase[1], sequence) and len(phase[1]) > 0
         ok = ok and all(isinstance(group, sequence) and len(group) > 0 for group in phase[1])
         _expect(ok, "phases", config.phases, shape)
+        _expect(
+            config.rounds == 1 or len(phase[1]) > 1,
+            "rounds",
+            config.rounds,
+            f"1, since all but the last group of a phase run once on each of the batches and {phase} has one group "
+            "alone: the other batches would be read for nothing; or give every phase two groups",
+        )
         for group in phase[1]:
             _expect(len(set(group)) == len(group), "phases", config.phases, "each role once in a group")
             for role in group:

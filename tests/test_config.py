@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from configs import cgan_seg, common, supervised_seg
+from configs import cgan_seg, common, dcgan, supervised_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.config import differences, digest, from_json, phase_ends, to_json, updates_of
 from gan_seg_jax.errors import InputError
@@ -96,6 +96,25 @@ def test_bad_values_are_named(field, value):
         config_lib.check(config)
     assert f"config.{field} is " in str(error.value)
     assert "expected" in str(error.value)
+
+
+def test_rounds_need_a_group_to_repeat():
+    """In a phase of one group the other batches would be read for nothing."""
+    config = cgan_seg.get_config()
+    config.rounds = 3
+    config_lib.check(config)
+    config.phases = ((1, ((D,), (G,))), (2, ((D, G),)))
+    with pytest.raises(InputError, match=r"config\.rounds is 3; expected 1, .*\(2, .* has one group alone"):
+        config_lib.check(config)
+    config.rounds = 1
+    config_lib.check(config)
+
+
+def test_without_its_critic_a_config_has_one_round():
+    assert dcgan.get_config("wgan").rounds == 3
+    control = dcgan.get_config("wgan,random_discriminator")
+    assert control.rounds == 1 and control.phases == ((1, ((G,),)),)
+    config_lib.check(control)
 
 
 def test_transpose_needs_a_square():
