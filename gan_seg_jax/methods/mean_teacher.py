@@ -43,13 +43,19 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return the segmenter; the teacher is its running average.
 
     Raises:
-        InputError: no average is kept, no loss has a weight, or an option is unknown or out of range.
+        InputError: no average is kept, a batch has no next image, no loss has a weight, or an option is unknown or out
+            of range.
     """
     options, network = config.losses, config.networks.segmenter
     if not (config.ema_decay > 0 and network.ema):
         raise InputError(
             f"config.ema_decay is {config.ema_decay} and config.networks.segmenter.ema {network.ema}: the teacher is "
             "the average of the segmenter, so set them to, say, 0.99 and True."
+        )
+    if config.batch_size < 2:
+        raise InputError(
+            f"config.batch_size is {config.batch_size}: CutMix pastes into each image the next one of the batch, here "
+            "the same one, so that nothing would be mixed; give at least 2."
         )
     expect_a_loss(options, "segmenter", "consistency_weight", "weights")
     if options.consistency not in CONSISTENCIES:

@@ -374,6 +374,7 @@ def test_what_an_image_shows_is_told_without_a_label():
         ("advsemiseg", "networks.discriminator.resize", False, "resize"),
         ("mean_teacher", "ema_decay", 0.0, "ema_decay"),
         ("mean_teacher", "networks.segmenter.ema", False, "ema"),
+        ("mean_teacher", "batch_size", 1, "batch_size is 1.*at least 2"),
         ("mean_teacher", "losses.consistency", "l1", "cross_entropy, squared"),
         ("mean_teacher", "losses.cutmix_share", 1.0, "cutmix_share"),
         ("mean_teacher", "losses.confidence_threshold", 1.5, "confidence_threshold"),
