@@ -31,11 +31,15 @@ class AdversarialLoss(NamedTuple):
         alone and ignored by the others.
     threshold: the score above which this loss calls an example real (for `accuracy` and pictures), or None where only
         differences of scores have a meaning.
+    probability: scores -> float32 of the same shape, in 0..1: the probability that an example is real which the best
+        discriminator of this loss says, p_real / (p_real + p_fake) (with label smoothing s, 1 - s times that); None
+        where its scores say none.
     """
 
     discriminator: Callable[..., jax.Array]
     generator: Callable[..., jax.Array]
     threshold: float | None
+    probability: Callable[[jax.Array], jax.Array] | None = None
 
 
 def create(name: str, *, label_smoothing: float = 0.0) -> AdversarialLoss:
@@ -263,10 +267,19 @@ def _of_fakes(loss: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     return lambda fake_scores, weight=None, real_scores=None: loss(fake_scores, weight)
 
 
+def _sigmoid(scores: jax.Array) -> jax.Array:
+    return jax.nn.sigmoid(_float32(scores))
+
+
+def _share(scores: jax.Array) -> jax.Array:
+    """Return the scores, which lie around 0 for fakes and 1 for real examples, cut to a share."""
+    return jnp.clip(_float32(scores), 0.0, 1.0)
+
+
 ADVERSARIAL: dict[str, AdversarialLoss] = {
-    "minimax": AdversarialLoss(cross_entropy_discriminator, _of_fakes(minimax_generator), threshold=0.0),
-    "non_saturating": AdversarialLoss(cross_entropy_discriminator, _of_fakes(non_saturating_generator), threshold=0.0),
-    "least_squares": AdversarialLoss(least_squares_discriminator, _of_fakes(least_squares_generator), threshold=0.5),
+    "minimax": AdversarialLoss(cross_entropy_discriminator, _of_fakes(minimax_generator), 0.0, _sigmoid),
+    "non_saturating": AdversarialLoss(cross_entropy_discriminator, _of_fakes(non_saturating_generator), 0.0, _sigmoid),
+    "least_squares": AdversarialLoss(least_squares_discriminator, _of_fakes(least_squares_generator), 0.5, _share),
     "hinge": AdversarialLoss(hinge_discriminator, _of_fakes(hinge_generator), threshold=0.0),
     "wasserstein": AdversarialLoss(wasserstein_discriminator, _of_fakes(hinge_generator), threshold=None),
     "relativistic": AdversarialLoss(relativistic_discriminator, relativistic_generator, threshold=None),
@@ -294,12 +307,17 @@ def accuracy(
 
 
 def realness(scores: jax.Array, loss: AdversarialLoss) -> jax.Array:
-    """Return sigmoid(scores - threshold), for pictures: 1/2 where the discriminator decides.
+    """Return how real an example is, 0..1: 1/2 where the discriminator decides.
+
+    It is the probability that the loss defines. For the others (hinge, Wasserstein, relativistic) it is a picture of
+    the scores' order alone, sigmoid(scores - threshold), and no probability of anything.
 
     Args:
         scores: float, any shape.
         loss: the loss in use; without a threshold the mean of the scores stands for it.
     """
+    if loss.probability is not None:
+        return loss.probability(scores)
     threshold = jnp.mean(scores) if loss.threshold is None else loss.threshold
     return jax.nn.sigmoid(scores - threshold)
 

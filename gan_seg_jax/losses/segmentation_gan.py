@@ -137,20 +137,21 @@ def confidence_cross_entropy(scores: jax.Array, target: chex.Numeric, known: jax
 
 
 def confident_self_training(
-    logits: jax.Array, scores: jax.Array, *, threshold: float = 0.2, known: jax.Array | None = None
+    logits: jax.Array, confidence: jax.Array, *, threshold: float = 0.2, known: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the cross-entropy against the prediction's own arg-max where the discriminator is convinced.
 
-        loss = E[-log p_i[argmax p_i] | sigmoid(s_i) > threshold]
+        loss = E[-log p_i[argmax p_i] | c_i > threshold]
 
     Hung et al. 2018 (AdvSemiSeg, arXiv:1802.07934), a mean over accepted pixels as in their code; threshold
     0.2, weight 0.1 and from iteration 5000 on there. With one score an image and threshold 0.6 it is the self-training
-    of S4GAN (Mittal et al. 2019, arXiv:1908.05724). Nothing passes to the scores. Log the share: at 0 the term is off
-    and nothing else shows it.
+    of S4GAN (Mittal et al. 2019, arXiv:1908.05724). Nothing passes to the confidence. Log the share: at 0 the term is
+    off and nothing else shows it.
 
     Args:
         logits: float [b, h, w, k], the segmenter's on unlabelled images.
-        scores: float [b, h, w, 1], or [b, 1, 1, 1], the discriminator's logits for these predictions.
+        confidence: float [b, h, w], or [b, 1, 1], c, 0..1: the probability that the prediction is a truth, as the
+            discriminator sees it (`adversarial.AdversarialLoss.probability`).
         threshold: of the confidence, 0..1.
         known: bool [b, h, w], the pixels that may count (padding is False); None = all.
 
@@ -158,9 +159,9 @@ def confident_self_training(
         The loss, float32 scalar, 0 with zero gradient where no pixel is accepted, and the share of the known pixels
         that are accepted, float32 scalar, 0..1.
     """
-    chex.assert_axis_dimension(scores, 3, 1)
+    chex.assert_rank(confidence, 3)
     known = jnp.ones(logits.shape[:3], bool) if known is None else known
-    accepted = (jax.nn.sigmoid(scores[..., 0].astype(jnp.float32)) > threshold) & known
+    accepted = (confidence.astype(jnp.float32) > threshold) & known
     label = jnp.where(accepted, jnp.argmax(logits, axis=-1), segmentation.IGNORE)
     return segmentation.cross_entropy(logits, label), jnp.sum(accepted) / jnp.maximum(jnp.sum(known), 1)
 

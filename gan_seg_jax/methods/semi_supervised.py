@@ -1,7 +1,8 @@
 """A segmenter that also learns from images without labels, by what a discriminator makes of its predictions.
 
 With x, y an image and its one-hot label, u an image without one, S the segmenter's logits, p = softmax(S(.)), D the
-discriminator's scores and sigma their sigmoid, `config.losses.semi` is
+discriminator's scores and P(D) the probability of "real" that they are (their sigmoid; of least squares the scores
+themselves, cut to 0..1; other games have none and are refused), `config.losses.semi` is
 
 advsemiseg: Hung, Tsai, Liou, Lin, Yang: Adversarial Learning for Semi-Supervised Semantic Segmentation, BMVC 2018,
 arXiv:1802.07934. D is fully convolutional, sees a class map alone and gives every pixel a score:
@@ -9,7 +10,7 @@ arXiv:1802.07934. D is fully convolutional, sees a class map alone and gives eve
     L_D = 1/2 [ loss(D(y), real) + loss(D(p(x)), fake) ]
     L_S = supervised(S(x), y) + adversarial_weight loss(D(p(x)), real)
           + unlabelled_adversarial_weight loss(D(p(u)), real)
-          + self_training_weight CE(S(u), argmax p(u)) over the pixels with sigma(D(p(u))) > self_training_threshold
+          + self_training_weight CE(S(u), argmax p(u)) over the pixels with P(D(p(u))) > self_training_threshold
 
 s4gan: Mittal, Tatarchenko, Brox: Semi-Supervised Semantic Segmentation with High- and Low-level Consistency, TPAMI
 2021, arXiv:1908.05724 (its GAN branch; without the multi-label classifier). D sees an image with its class map and
@@ -17,7 +18,7 @@ gives the pair one score; f are its features, pooled over the image:
 
     L_D = 1/2 [ loss(D(x, y), real) + loss(D(u, p(u)), fake) ]
     L_S = supervised(S(x), y) + feature_matching |E f(x, y) - E f(u, p(u))|_1
-          + self_training_weight CE(S(u), argmax p(u)) over the images with sigma(D(u, p(u))) > self_training_threshold
+          + self_training_weight CE(S(u), argmax p(u)) over the images with P(D(u, p(u))) > self_training_threshold
           + adversarial_weight loss(D(u, p(u)), real)        (not in the paper; 0 by default)
 
 Self-training begins after the share `self_training_start` of the steps. With all weights 0, L_S is the supervised loss;
@@ -75,10 +76,11 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             f"config.networks.discriminator.name is {network.name!r}, but {options.semi} needs {wanted!r}; choose the "
             "form by the config's word."
         )
-    if adversarial.create(options.adversarial).threshold is None:
+    if adversarial.create(options.adversarial).probability is None:
+        working = ", ".join(name for name, loss in adversarial.ADVERSARIAL.items() if loss.probability)
         raise InputError(
-            f"config.losses.adversarial is {options.adversarial!r}, whose scores are no confidence that self-training "
-            "could go by; use non_saturating."
+            f"config.losses.adversarial is {options.adversarial!r}, whose scores are no probability that self-training "
+            f"could go by; use one of {working}."
         )
     game.check(config, paired=False)
     expect_a_loss(options, "segmenter", *WEIGHTS[options.semi], "weights")
@@ -124,7 +126,7 @@ class _Terms(NamedTuple):
 
     segmenter: jax.Array
     discriminator: jax.Array
-    scores: jax.Array  # of the predictions on unlabelled images, logits: above 0 is real; broadcasts to [b, h, w, 1]
+    confidence: jax.Array  # 0..1, that predictions on unlabelled images are real; broadcasts to [b, h, w]
     trained: jax.Array  # bool [b, h, w], the unlabelled pixels that self-training may use
     outcome: game.Outcome
     nets: Networks
@@ -140,9 +142,9 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     form = _advsemiseg if options.semi == "advsemiseg" else _s4gan
     terms = form(nets, logits, unlabelled_logits, batch, rng, config)
     self_training, share = confident_self_training(
-        unlabelled_logits, terms.scores, threshold=options.self_training_threshold, known=terms.trained
+        unlabelled_logits, terms.confidence, threshold=options.self_training_threshold, known=terms.trained
     )
-    realness = jnp.broadcast_to(jax.nn.sigmoid(terms.scores[..., 0]), terms.trained.shape)
+    realness = jnp.broadcast_to(terms.confidence, terms.trained.shape)
     begun = nets.step >= round(options.self_training_start * config.steps)
     metrics = {
         **parts,
@@ -182,7 +184,7 @@ def _advsemiseg(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
         discriminator += loss.discriminator(outcome.real_scores[0], scores, both)
     segmenter = options.adversarial_weight * outcome.generator + options.unlabelled_adversarial_weight * unlabelled
     return _Terms(
-        segmenter, discriminator, scores - loss.threshold, both[..., 0], outcome, nets,
+        segmenter, discriminator, loss.probability(scores[..., 0]), both[..., 0], outcome, nets,
         {"adversarial_unlabelled": unlabelled},
     )  # fmt: skip
 
@@ -198,10 +200,10 @@ def _s4gan(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
     fake = game.Seen((unlabelled_image * both,), (jax.nn.softmax(unlabelled_logits) * both,))
     outcome = game.play(nets, real, fake, rng, config, paired=False)
     matching = mean_feature_matching(outcome.real_features, outcome.fake_features)
-    scores = outcome.fake_scores[0][:, None, None] - adversarial.create(options.adversarial).threshold
+    confidence = adversarial.create(options.adversarial).probability(outcome.fake_scores[0][:, None])
     segmenter = options.feature_matching * matching + options.adversarial_weight * outcome.generator
     return _Terms(
-        segmenter, outcome.discriminator, scores, content, outcome, outcome.nets, {"feature_matching": matching}
+        segmenter, outcome.discriminator, confidence, content, outcome, outcome.nets, {"feature_matching": matching}
     )
 
 

@@ -160,6 +160,27 @@ def test_relativistic_generator_moves_real_scores_down_and_needs_them():
         ADVERSARIAL["relativistic"].generator(fake)
 
 
+def test_scores_are_probabilities_of_some_games_and_pictures_of_the_others():
+    scores = jnp.array([-1.0, 0.0, 0.5, 1.0, 2.0])
+    found = {name: adversarial.realness(scores, loss) for name, loss in ADVERSARIAL.items()}
+    for name in ("minimax", "non_saturating", "hinge"):
+        np.testing.assert_allclose(found[name], _sigmoid(scores), rtol=1e-6)
+    np.testing.assert_allclose(found["least_squares"], [0.0, 0.0, 0.5, 1.0, 1.0])
+    for name in ("wasserstein", "relativistic"):
+        np.testing.assert_allclose(found[name], _sigmoid(scores - 0.5), rtol=1e-6)
+    named = {name for name, loss in ADVERSARIAL.items() if loss.probability}
+    assert named == {"minimax", "non_saturating", "least_squares"}
+
+
+@pytest.mark.parametrize("name", [name for name, loss in ADVERSARIAL.items() if loss.probability])
+def test_the_best_score_is_the_share_of_real_examples(name):
+    """Where one of four examples is real, the score at which the loss has no slope says a quarter."""
+    loss, scores = ADVERSARIAL[name], jnp.linspace(-3.0, 3.0, 6001)
+    of_real, of_fake = jax.grad(loss.discriminator, (0, 1))(scores, scores)
+    slope = jnp.abs(0.25 * of_real + 0.75 * of_fake)
+    np.testing.assert_allclose(loss.probability(scores[jnp.argmin(slope)]), 0.25, atol=1e-3)
+
+
 def test_label_smoothing_is_one_sided():
     real, fake = _scores(8)
     gan = adversarial.create("non_saturating", label_smoothing=0.1)

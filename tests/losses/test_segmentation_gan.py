@@ -126,25 +126,25 @@ def test_confidence_cross_entropy_without_a_known_pixel():
 
 
 def test_self_training_uses_the_pixels_that_convince():
-    logits, scores = _logits(17, _CLASSES), _logits(18, 1)
+    logits, confidence = _logits(17, _CLASSES), 1 / (1 + np.exp(-_logits(18, 1)[..., 0]))
     known = _label(19) != 255
-    accepted = (1 / (1 + np.exp(-scores[..., 0])) > 0.4) & known
+    accepted = (confidence > 0.4) & known
     expected = -_log_softmax(logits).max(-1)[accepted].mean()
     loss = lambda *arrays: segmentation_gan.confident_self_training(*arrays, threshold=0.4, known=known)
-    found, share = jax.jit(loss)(logits, scores)
+    found, share = jax.jit(loss)(logits, confidence)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(share, accepted.sum() / known.sum(), rtol=1e-6)
-    by_logits, by_scores = jax.grad(lambda *arrays: loss(*arrays)[0], argnums=(0, 1))(logits, scores)
+    by_logits, by_confidence = jax.grad(lambda *arrays: loss(*arrays)[0], argnums=(0, 1))(logits, confidence)
     np.testing.assert_array_equal(np.any(by_logits, axis=-1), accepted)
-    assert not np.any(by_scores)
+    assert not np.any(by_confidence)
 
 
 def test_self_training_without_a_convincing_pixel_and_by_image():
     logits = _logits(20, _CLASSES)
-    loss = lambda logits, scores: segmentation_gan.confident_self_training(logits, scores, threshold=0.6)
-    (value, share), gradient = jax.value_and_grad(loss, has_aux=True)(logits, jnp.zeros((2, 4, 5, 1)))
+    loss = lambda *arrays: segmentation_gan.confident_self_training(*arrays, threshold=0.6)
+    (value, share), gradient = jax.value_and_grad(loss, has_aux=True)(logits, jnp.full((2, 4, 5), 0.5))
     assert value == share == 0.0 and not np.any(gradient)
-    found, share = loss(logits, jnp.array([5.0, -5.0]).reshape(2, 1, 1, 1))
+    found, share = loss(logits, jnp.array([0.9, 0.1]).reshape(2, 1, 1))
     np.testing.assert_allclose(found, -_log_softmax(logits[0]).max(-1).mean(), rtol=1e-5)
     np.testing.assert_allclose(share, 0.5)
 

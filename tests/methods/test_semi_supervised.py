@@ -294,16 +294,23 @@ def test_nothing_is_accepted_by_a_discriminator_that_is_never_sure(form):
     assert float(metrics["accepted_share"]) == float(metrics["self_training"]) == 0.0
 
 
-def test_confidence_is_measured_from_where_the_game_decides():
-    config = make_config("advsemiseg", adversarial="least_squares", adversarial_weight=1.0)
+@pytest.mark.parametrize("form", GAN_FORMS)
+@pytest.mark.parametrize(
+    ("adversarial", "score", "confidence"),
+    [("least_squares", 0.0, 0.0), ("least_squares", 1.0, 1.0), ("non_saturating", -2.0, 0.1192)],
+)
+def test_confidence_is_the_probability_that_the_game_defines(form, adversarial, score, confidence):
+    """Least squares drives the scores of fakes to 0: such a score is doubt, not the half that its sigmoid would be."""
+    config = make_config(form, adversarial=adversarial, self_training_threshold=0.2)
     state, batch = make_state(config), prepared(make_batch())
-    losses, metrics, _ = judge(config, state, batch, test_logits(3), test_logits(4))
-    assert all(np.isfinite(value) for value in [*losses.values(), *metrics.values()])
-    known = np.broadcast_to(np.arange(32)[:, None] >= 5, (2, *SIZE)).copy()
-    known[1, :, 20:] = False
-    scores, _ = view(state).apply("discriminator", jax.nn.softmax(test_logits(4)) * known[..., None])
-    expected = jax.nn.sigmoid(scores[..., 0] - 0.5)[known].mean()
-    np.testing.assert_allclose(metrics["unlabelled_realness"], expected, rtol=1e-4)
+    constant = jax.tree.map(jnp.zeros_like, state.networks["discriminator"].params)
+    constant["score"]["bias"] += score
+    judge = state.networks["discriminator"].replace(params=constant)
+    state = state.replace(networks={**state.networks, "discriminator": judge})
+    outputs = (test_logits(3), test_logits(4))
+    metrics = semi_supervised.losses(view(state), outputs, batch, jax.random.key(2), config).metrics
+    np.testing.assert_allclose(metrics["unlabelled_realness"], confidence, atol=1e-4)
+    assert float(metrics["accepted_share"]) == (confidence > 0.2)
 
 
 @pytest.mark.parametrize("form", GAN_FORMS)
@@ -365,7 +372,8 @@ def test_what_an_image_shows_is_told_without_a_label():
     [
         ("s4gan", "losses.semi", "s5gan", r"losses\.semi.*advsemiseg, s4gan"),
         ("s4gan", "losses.semi", "advsemiseg", "fcn_discriminator"),
-        ("s4gan", "losses.adversarial", "wasserstein", "non_saturating"),
+        ("s4gan", "losses.adversarial", "wasserstein", "use one of minimax, non_saturating, least_squares"),
+        ("advsemiseg", "losses.adversarial", "hinge", "'hinge', whose scores are no probability"),
         ("s4gan", "losses.adversarial", "hing", "hinge"),
         ("s4gan", "losses.self_training_threshold", 1.5, "self_training_threshold"),
         ("advsemiseg", "losses.self_training_start", 5000.0, "self_training_start"),
