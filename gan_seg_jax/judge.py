@@ -12,12 +12,13 @@ Prints tables and writes DIR/judging-SPLIT.json and DIR/judging-SPLIT.png:
   (image, arg max), which is as crisp as the truth: what it loses from the one to the other it knew by crispness. By
   image (mean of the map, `judging.detection.real_fake`) and by patch (`judging.patches`);
 - the discriminator's map taken as the probability that a pixel is right, as AdvSemiSeg's threshold takes it: its
-  calibration error and reliability diagram;
+  calibration error and reliability diagram, where the game makes it a probability (cross-entropy and least squares);
 - images: the correlation of the discriminator's mean score of a fake with the image's mIoU.
 
 D is the method's `score_map` in 0..1 on the canvas; pixels without a label are zero in every map alike, as in training,
 and patches that show none with one do not count. With losses that have no threshold (Wasserstein, relativistic) a score
-is relative to the mean of its batch of real and fake, so their AUC and accuracy hold for this batch size.
+is relative to the mean of its batch of real and fake, so their AUC and accuracy hold for this batch size. Scores of
+least squares beyond its targets are ties, for they are cut to 0..1.
 """
 
 import functools
@@ -41,6 +42,7 @@ from gan_seg_jax.judging.calibration import Calibration, Reliability, Temperatur
 from gan_seg_jax.judging.detection import ErrorDetection, real_fake, uncertainty
 from gan_seg_jax.judging.patches import PatchScores
 from gan_seg_jax.judging_views import make_step, rows_of
+from gan_seg_jax.losses import adversarial
 from gan_seg_jax.writer import table, write_json
 
 FAKES = {"soft": "softmax", "crisp": "arg max"}  # what the discriminator is shown of a prediction
@@ -69,13 +71,15 @@ class Judgement:
     """What is counted of a split, image by image, and the scores that follow."""
 
     def __init__(self, config: ConfigDict, *, discriminator: bool):
-        """Start from nothing; `discriminator` says whether there is one to judge."""
+        """Start from nothing; `discriminator` says whether there is one to judge, by `config.losses.adversarial`."""
         k = config.num_classes
         self._names = tuple(config.class_names)
         self.calibration = {name: Calibration(k) for name in STATES}
         self.errors = {name: ErrorDetection(k) for name in DETECTORS if discriminator or name != "discriminator"}
         self.patches = {name: PatchScores() for name in FAKES} if discriminator else {}
-        self.confidence = Reliability()  # of the discriminator's map, as a claim that a pixel is right
+        # Of the discriminator's map, as a claim that a pixel is right; None where its game makes it none.
+        claims = discriminator and adversarial.create(config.losses.adversarial).probability is not None
+        self.confidence = Reliability() if claims else None
         self.images = []
 
     def add(self, row: dict[str, np.ndarray]) -> None:
@@ -87,7 +91,7 @@ class Judgement:
         doubts = {**uncertainty(row["before"]), "discriminator": row.get("doubt")}
         for name, errors in self.errors.items():
             errors.add(label, predicted, doubts[name])
-        if self.patches:
+        if self.confidence is not None:
             self.confidence.add(1 - row["doubt"], label == predicted, label < k)
         cells = label[label < k].astype(np.int64) * k + predicted[label < k]
         confusion = np.bincount(cells, minlength=k * k).reshape(k, k)
@@ -114,7 +118,7 @@ class Judgement:
         by_patch = {name: patches.scores() for name, patches in self.patches.items()}
         return {
             "calibration": found,
-            "discriminator_ece": self.confidence.ece(),
+            "discriminator_ece": None if self.confidence is None else self.confidence.ece(),
             "errors_found": {name: errors.scores() for name, errors in self.errors.items()},
             "real_fake": {"by_image": by_image, "by_patch": by_patch} if self.patches else None,
             "image_scores": correlation(of("soft"), of("miou")) if self.patches else None,
@@ -153,11 +157,10 @@ def tables(found: dict[str, Any]) -> str:
                 rows.append([f"{FAKES[name]}, {kind.replace('_', ' ')}", show(scores["auc"]), interval, *right])
         of = found["image_scores"]
         text = f"pearson {show(of['pearson'])}, spearman {show(of['spearman'])}"
-        parts += [
-            table(rows),
-            f"Its mean score of an image's fake and the image's mIoU: {text}. As the probability that a pixel is "
-            f"right, its map has an ECE of {show(found['discriminator_ece'])}.",
-        ]
+        parts += [table(rows), f"Its mean score of an image's fake and the image's mIoU: {text}."]
+        if found["discriminator_ece"] is not None:
+            ece = show(found["discriminator_ece"])
+            parts[-1] += f" As the probability that a pixel is right, its map has an ECE of {ece}."
     return "\n\n".join(parts)
 
 
@@ -178,7 +181,7 @@ def draw(path: Path, judgement: Judgement, row: dict[str, np.ndarray], image: np
         f"{STATES[name]}: ECE {calibration.reliability.ece():.4f}": calibration.reliability.diagram()
         for name, calibration in judgement.calibration.items()
     }
-    if judgement.patches:
+    if judgement.confidence is not None:
         diagrams[f"discriminator: ECE {judgement.confidence.ece():.4f}"] = judgement.confidence.diagram()
     parts = {"diagrams": diagrams, "histograms": histograms, "edges": edges, "maps": maps}
     judging_panels.judging_sheet(path, title=title, **parts)

@@ -35,10 +35,12 @@ def critic(nets, image, mask, config):
     return jax.nn.sigmoid(scores - jnp.mean(scores))
 
 
-def make_run(score_map=None, **fields):
+def make_run(score_map=None, *, adversarial="non_saturating", **fields):
     extra = {"score_map": score_map} if score_map else {}
     method = types.SimpleNamespace(predict=read_class, TASK="segmentation", **extra)
-    return types.SimpleNamespace(method=method, state=STATE, config=make_config(**fields))
+    config = make_config(**fields)
+    config.losses.adversarial = adversarial
+    return types.SimpleNamespace(method=method, state=STATE, config=config)
 
 
 def judged(run, split, *, devices=1, temperature=2.0):
@@ -120,8 +122,22 @@ def test_the_discriminators_map_is_calibrated_as_a_probability_of_being_right(cr
     confidence, right = (np.concatenate([part[n][part[2]] for part in parts]) for n in (0, 1))
     bins = np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14)
     expected = sum(abs(right[bins == n].sum() - confidence[bins == n].sum()) for n in range(15)) / len(right)
-    assert judgement.scores()["discriminator_ece"] == pytest.approx(expected, rel=1e-5)
-    assert 0 < expected < 1
+    found = {**judgement.scores(), "temperature": 2.0}
+    assert found["discriminator_ece"] == pytest.approx(expected, rel=1e-5)
+    assert 0 < expected < 1 and f"its map has an ECE of {expected:.4f}" in judge.tables(found)
+
+
+@pytest.mark.parametrize("adversarial", ["hinge", "wasserstein", "relativistic"])
+def test_scores_that_are_no_probability_have_no_calibration(adversarial, tmp_path, monkeypatch):
+    split, drawn = coded_split(3, errors=0.3), {}
+    judgement, rows = judged(make_run(critic, adversarial=adversarial), split)
+    found = {**judgement.scores(), "temperature": 2.0}
+    assert found["discriminator_ece"] is None and found["real_fake"] is not None
+    assert "discriminator: truth against" in judge.tables(found) and "ECE of" not in judge.tables(found)
+    monkeypatch.setattr(judge.judging_panels, "judging_sheet", lambda path, **parts: drawn.update(parts))
+    judge.draw(tmp_path / "sheet.png", judgement, rows[0], split.images[0], title="three images")
+    assert [title.split(":")[0] for title in drawn["diagrams"]] == ["as trained", "with temperature"]
+    assert drawn["histograms"]
 
 
 def test_images_have_their_own_scores(crisp_run):
@@ -146,7 +162,8 @@ def test_any_number_of_devices_and_a_critic(crisp_run):
     spread, _ = judged(make_run(crispness), split, devices=4)
     leaves, others = (jax.tree.leaves(each.scores()) for each in (judgement, spread))
     np.testing.assert_allclose(leaves, others, rtol=1e-5)
-    found = judged(make_run(critic, batch_size=8), split, devices=2)[0].scores()["real_fake"]["by_image"]
+    run = make_run(critic, adversarial="wasserstein", batch_size=8)
+    found = judged(run, split, devices=2)[0].scores()["real_fake"]["by_image"]
     assert found["soft"]["auc"] == 1 and found["crisp"]["auc"] == pytest.approx(0.5)
 
 
