@@ -20,7 +20,7 @@ what of it is the game's, is not measured yet.
 
 from ml_collections import ConfigDict
 
-from configs import common, networks
+from configs import common, discriminators, networks
 from gan_seg_jax.errors import InputError
 
 LOOKS = ("night", "rain", "camera")
@@ -44,16 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     networks.segmenter(config, chosen)
     roles = ("discriminator", "discriminator_aux") if "multi" in chosen else ("discriminator",)
     for role in roles:
-        config.networks[role] = ConfigDict(
-            {
-                "name": "fcn_discriminator",
-                "channels": 32,  # of the first layer, doubled by each; 64 in the paper
-                "resize": False,  # one score for each 32 x 32 pixels
-                "norm": "none",  # none | spectral
-                "kernel_init": "lecun",
-                "ema": False,
-            }
-        )
+        config.networks[role] = discriminators.fcn(channels=32, resize=False)
         config.optimizers[role] = common.adam(learning_rate=1e-4, beta1=0.9, beta2=0.99, schedule="poly")
         config.init[role] = ""
     config.phases = ((1, (("segmenter", *roles),)),)  # simultaneous, as in the paper's code: judged by the old other

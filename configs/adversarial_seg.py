@@ -4,29 +4,30 @@ Paper: Luc et al., Semantic Segmentation using Adversarial Networks, 2016, arXiv
 Command: python -m gan_seg_jax.main --config=configs/adversarial_seg.py
 Cost and score, CamVid at 144x192, 500 steps, two CPU cores: 3 minutes; test mIoU 0.361, random_discriminator 0.363,
 cross-entropy alone 0.362 (one seed, spread not measured).
-Words behind the colon: one network (unet is the default; names in configs/networks.py), smoke, and the controls lambda0
-(the same path, the discriminator's opinion counts nothing) and random_discriminator (it stays as it was drawn).
+Words behind the colon: one network (unet is the default; names in configs/networks.py); one discriminator (patchgan,
+with spectral normalisation, is the default; luc_large and luc_small are the paper's; fcn, multiscale, image_level; see
+configs/discriminators.py); smoke; and the controls lambda0 (the same path, the discriminator's opinion counts nothing)
+and random_discriminator (it stays as it was drawn).
 """
 
 from ml_collections import ConfigDict
 
-from configs import common, networks
+from configs import common, discriminators, networks
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Return the config.
 
     Raises:
-        InputError: an unknown word, or two networks.
+        InputError: an unknown word, two networks, or two discriminators.
     """
-    chosen = common.words(arg, (*networks.NETWORKS, *common.CONTROLS, "smoke"))
+    known = (*networks.NETWORKS, *discriminators.DISCRIMINATORS, *common.CONTROLS, "smoke")
+    chosen = common.words(arg, known)
     config = common.get_config()
     config.method = "adversarial"
     config.phases = ((1, (("discriminator",), ("segmenter",))),)
     networks.segmenter(config, chosen)
-    config.networks.discriminator = common.patchgan(norm="spectral")
-    config.optimizers.discriminator = common.adam()
-    config.init.discriminator = ""
+    discriminators.discriminator(config, chosen)
     common.game(config)
     config.losses.discriminator_input = "image_mask"  # mask | image_mask | product
     config.losses.truth_softness = 0.0  # below 1; 0.9 shows it a truth as soft as the prediction, 0 is off

@@ -4,12 +4,13 @@ Paper: Isola et al., Image-to-Image Translation with Conditional Adversarial Net
 Command: python -m gan_seg_jax.main --config=configs/cgan_seg.py
 Words behind the colon:
     smoke
-    paper                             L_GAN + 100 L1 at 2e-4 and nothing else, BatchNorm in the discriminator; photo ->
+    paper                             L_GAN + 100 L1 at 2e-4 and nothing else, BatchNorm in the PatchGAN; photo ->
                                       labels by L1 is known to be weak
     l1 | cgan | gan | l1,gan          rows of the paper's tables: `paper` without the other term; the discriminator of
                                       gan does not see the image (of l1, it looks on)
     encoder_decoder                   the generator has no skips
-    pixel | patch16 | patch70 | patch286    what a score of the discriminator sees; 70 without a word
+    pixel | patch16 | patch70 | patch286    what a score of the PatchGAN sees; 70 without a word
+    luc_large | luc_small | fcn | multiscale | image_level    another discriminator: see configs/discriminators.py
     colors                            the generator makes the colours of the classes instead of probabilities, by L1
     lambda0, random_discriminator     controls: see `configs/common.control`
 The networks are the same in all forms, and smaller than the paper's; its noise is
@@ -18,12 +19,9 @@ Cost and score, `scenes`, two CPU cores: 2.5 minutes, 66 images/s; test mIoU 0.4
 measured).
 """
 
-from collections.abc import Iterable
-
 from ml_collections import ConfigDict
 
-from configs import common
-from gan_seg_jax.errors import InputError
+from configs import common, discriminators
 
 PATCHES = {"pixel": 0, "patch16": 1, "patch70": 3, "patch286": 5}  # word -> layers of the PatchGAN
 TERMS = ("l1", "cgan", "gan")
@@ -31,18 +29,21 @@ WORDS = ("encoder_decoder", *PATCHES, *TERMS)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Return the config."""
-    chosen = common.words(arg, ("paper", "colors", "smoke", *WORDS, *common.CONTROLS))
+    """Return the config.
+
+    Raises:
+        InputError: an unknown word, or words that exclude each other.
+    """
+    chosen = common.words(arg, ("paper", "colors", "smoke", *WORDS, *discriminators.DISCRIMINATORS, *common.CONTROLS))
+    common.only_one(chosen, (*PATCHES, *discriminators.DISCRIMINATORS))
     config = common.get_config()
     config.method = "cgan"
     config.phases = ((1, (("discriminator",), ("generator",))),)
     config.output = "probabilities"  # probabilities | colors
     config.networks.generator = common.unet()
-    # Spectral: with BatchNorm the discriminator soon tells real from fake without fail, and teaches nothing.
-    config.networks.discriminator = common.patchgan(norm="spectral")
     config.optimizers.generator = common.adam(learning_rate=2e-3, schedule="poly")
-    config.optimizers.discriminator = common.adam()
-    config.init.generator = config.init.discriminator = ""
+    config.init.generator = ""
+    discriminators.discriminator(config, chosen)
     common.game(config)
     config.losses.conditional = True  # whether the discriminator sees the image beside the map
     config.losses.weights.l1 = 1.0
@@ -51,7 +52,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.losses.weights.l1 = 100.0
         config.losses.weights.cross_entropy = 0.0
         config.optimizers.generator = common.adam()
-        config.networks.discriminator.norm = "batch"
+        if config.networks.discriminator.name == "patchgan":
+            config.networks.discriminator.norm = "batch"
     if "colors" in chosen:
         config.output = "colors"
         config.losses.weights.cross_entropy = 0.0
@@ -62,21 +64,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     return config
 
 
-def only_one(chosen: set[str], group: Iterable[str]) -> None:
-    """Raise InputError if more than one word of a group is chosen."""
-    found = sorted(chosen & set(group))
-    if len(found) > 1:
-        raise InputError(f"{' and '.join(found)} stand behind the config's colon; choose one of {', '.join(group)}.")
-
-
 def choose(config: ConfigDict, chosen: set[str]) -> None:
     """Change what `WORDS` say: terms of the loss, skips of the generator, size of the discriminator's patches.
 
     Raises:
         InputError: two words exclude each other.
     """
-    only_one(chosen, PATCHES)
-    only_one(chosen, ("cgan", "gan"))
+    common.only_one(chosen, PATCHES)
+    common.only_one(chosen, ("cgan", "gan"))
     terms = chosen & set(TERMS)
     if terms and "l1" not in terms:
         config.losses.weights.l1 = 0.0

@@ -4,9 +4,11 @@ Any field can be set on the command line: `--config.batch_size=16`, `--config.ne
 `--config.canvas_size="(144, 192)"`. An unknown field is an error.
 """
 
+from collections.abc import Iterable
+
 from ml_collections import ConfigDict
 
-from gan_seg_jax.errors import unknown
+from gan_seg_jax.errors import InputError, unknown
 
 
 def get_config() -> ConfigDict:
@@ -230,6 +232,13 @@ def words(arg: str | None, known: tuple[str, ...]) -> set[str]:
     for word in sorted(found - set(known)):
         raise unknown("word behind the config's colon:", word, known)
     return found
+
+
+def only_one(chosen: set[str], group: Iterable[str]) -> None:
+    """Raise InputError if more than one word of a group is chosen."""
+    found = sorted(chosen & set(group))
+    if len(found) > 1:
+        raise InputError(f"{' and '.join(found)} stand behind the config's colon; choose one of {', '.join(group)}.")
 
 
 def shrink(config: ConfigDict) -> None:

@@ -5,8 +5,9 @@ Paper: after Kassapis et al., Calibrated Adversarial Refinement for Stochastic S
 Command: python -m gan_seg_jax.main --config=configs/refine_seg.py
 Words behind the colon: how it is trained: in three stages (without a word: segmenter, then GAN, then both together),
 frozen (over another run's segmenter: --config.init.segmenter=WORKDIR, or one that is trained first) or joint (end to
-end from the start); one network (deeplabv3plus is the default; names in configs/networks.py); smoke; and the controls
-lambda0 (no adversarial term: the refiner is supervised alone) and random_discriminator (it stays as it was drawn).
+end from the start); one network (deeplabv3plus is the default; names in configs/networks.py); one discriminator
+(patchgan is the default; names in configs/discriminators.py); smoke; and the controls lambda0 (no adversarial term: the
+refiner is supervised alone) and random_discriminator (it stays as it was drawn).
 What the refiner sees: --config.refiner_inputs="('probabilities', 'features', 'image', 'noise')", or some of them.
 The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the yardstick is
 the same network alone for as many steps: configs/supervised_seg.py:deeplabv3plus.
@@ -16,7 +17,7 @@ Cost and score, CamVid at 144x192, 500 steps over a small U-Net, one seed: 5 min
 
 from ml_collections import ConfigDict
 
-from configs import common, networks, supervised_seg
+from configs import common, discriminators, networks, supervised_seg
 from gan_seg_jax.errors import InputError
 
 SEGMENTER, GAN = (("segmenter",),), (("discriminator",), ("refiner",))
@@ -30,7 +31,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or words that exclude each other.
     """
-    chosen = common.words(arg, ("frozen", "joint", *networks.NETWORKS, *common.CONTROLS, "smoke"))
+    known = (*networks.NETWORKS, *discriminators.DISCRIMINATORS, *common.CONTROLS, "smoke")
+    chosen = common.words(arg, ("frozen", "joint", *known))
     forms = sorted(chosen & set(PHASES)) or ["stages"]
     if len(forms) > 1:
         raise InputError(f"The config's words name {len(forms)} ways of training ({', '.join(forms)}); give one.")
@@ -51,9 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.refiner_inputs = ("probabilities", "features", "image")  # some of them, and noise
     config.refiner_residual = True  # the refiner's output is added to the segmenter's logits, else it replaces them
     config.noise_channels = 8  # where noise is among the inputs
-    config.networks.discriminator = common.patchgan(norm="spectral")
-    config.optimizers.discriminator = common.adam()
-    config.init.discriminator = ""
+    discriminators.discriminator(config, chosen)
     common.game(config)
     config.losses.accuracy_bound = 0.85
     common.control(config, chosen)

@@ -16,7 +16,7 @@ advsemiseg 0.337, s4gan 0.330, mean_teacher 0.342, the yardstick 0.345 (one seed
 
 from ml_collections import ConfigDict
 
-from configs import common, networks
+from configs import common, discriminators, networks
 from gan_seg_jax.errors import InputError
 
 FORMS = ("advsemiseg", "s4gan", "mean_teacher")
@@ -51,21 +51,15 @@ def _gan(config: ConfigDict, form: str, chosen: set[str]) -> None:
     config.phases = ((1, (("segmenter", "discriminator"),)),)  # simultaneous: both are judged by the old other
     config.optimizers.discriminator = common.adam(learning_rate=1e-4, beta1=0.9, beta2=0.99, schedule="poly")
     config.init.discriminator = ""
-    discriminator = {
-        "channels": 16,  # of the first layer, doubled by each; 64 in the papers
-        "norm": "none",  # none | spectral
-        "kernel_init": "lecun",
-        "ema": False,
-    }
     common.game(config, weight=0.01 if form == "advsemiseg" else 0.0)
     config.losses.semi = form
     if form == "advsemiseg":
-        config.networks.discriminator = ConfigDict({"name": "fcn_discriminator", "resize": True, **discriminator})
+        config.networks.discriminator = discriminators.fcn()
         config.losses.unlabelled_adversarial_weight = 0.001  # of the adversarial term on images without labels
         config.losses.unlabelled_fakes = False  # the discriminator learns from them, too: the released code
         training = {"weight": 0.1, "threshold": 0.2, "start": 0.25}
     else:
-        config.networks.discriminator = ConfigDict({"name": "s4gan_discriminator", "dropout": 0.5, **discriminator})
+        config.networks.discriminator = discriminators.image_level()
         config.losses.feature_matching = 0.1
         # The paper begins at once, with a pre-trained segmenter; from scratch its first predictions teach nothing.
         training = {"weight": 1.0, "threshold": 0.6, "start": 0.25}

@@ -39,7 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.phases = ((1, (("discriminator",), ("generator",))),)
     # Views of an example: image | labels | grey | low_resolution | target.
     config.input, config.target = "labels", "image"
-    cgan_seg.only_one(chosen, DIRECTIONS)
+    common.only_one(chosen, DIRECTIONS)
     for word in chosen & set(DIRECTIONS):
         config.input, config.target = DIRECTIONS[word]
     if "pairs" in chosen:

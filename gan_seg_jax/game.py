@@ -229,8 +229,9 @@ def _feature_distance(real: Any, fake: Any, name: str) -> jax.Array:
     """Return the L1 distance of the features of each pair, summed over layers and averaged over scales."""
     if real is None:
         raise InputError(
-            f"losses.feature_matching is on, but the discriminator {name} shows no features; use multiscale_patchgan, "
-            "or patchgan with networks.discriminator.features=True."
+            f"losses.feature_matching is on, but the discriminator {name} shows no features; give a patchgan "
+            "networks.discriminator.features=True, or choose another by the config's word where it has them "
+            "(multiscale, image_level), or set losses.feature_matching=0."
         )
     single = not isinstance(real, tuple) or not isinstance(real[0], tuple)
     scales = [((x,) if not isinstance(x, tuple) else x,) if single else x for x in (real, fake)]

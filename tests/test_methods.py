@@ -1,5 +1,6 @@
 """Every config trains its method: only the roles of the phase move, and one compilation serves every step."""
 
+import functools
 import importlib
 import types
 from pathlib import Path
@@ -8,12 +9,13 @@ import jax
 import numpy as np
 import pytest
 
+from configs.discriminators import DISCRIMINATORS
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import example_batch
 from gan_seg_jax.methods import METHODS, get_method
 from gan_seg_jax.optimizers import create_optimizers
-from gan_seg_jax.state import create_state, init_variables
+from gan_seg_jax.state import create_state, inference_view, init_variables, variable_shapes
 from gan_seg_jax.train_step import train_step
 
 FORMS = {  # of the configs that have several: the words behind the colon
@@ -26,13 +28,19 @@ FORMS = {  # of the configs that have several: the words behind the colon
     "adapt_seg": ("", "multi"),
     "segan": ("", "legacy"),
 }
-NO_METHODS = ("__init__", "common", "networks", "classical")  # parts of configs; no methods of the step
+NO_METHODS = ("__init__", "common", "networks", "discriminators", "classical")  # parts, or no method of the step
 CONFIGS = [
     f"{path.stem}:{words}".rstrip(":")
     for path in sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
     if path.stem not in NO_METHODS
     for words in FORMS.get(path.stem, ("",))
 ]
+# Every discriminator by its word, and the other configs that take these.
+GAMES = (
+    *(f"adversarial_seg:{word}" for word in DISCRIMINATORS),
+    "cgan_seg:paper,luc_small",
+    "refine_seg:joint,unet,image_level",
+)
 QUICK = (
     "supervised_seg",
     "adversarial_seg",
@@ -134,6 +142,40 @@ def test_a_method_that_would_learn_nothing_is_refused(name):
         one = config.copy_and_resolve_references()
         one.update_from_flattened_dict({f"losses.{field}": 1.0})
         build(one)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_every_discriminator_plays(name):
+    """A step and a picture of it, abstractly: the shapes fit."""
+    config = load(name)
+    method, (h, w) = get_method(config.method), config.canvas_size
+    modules, optimizers = method.build(config), create_optimizers(config)
+    variables = variable_shapes(method, modules, example_batch(method.STREAMS, config), config)
+    state = jax.eval_shape(lambda values: create_state(values, modules, optimizers, seed=0), variables)
+    stream = {
+        "image": jax.ShapeDtypeStruct((2, h, w, 3), np.uint8), "label": jax.ShapeDtypeStruct((2, h, w), np.uint8),
+        "content": jax.ShapeDtypeStruct((2, 2), np.int32), "valid": jax.ShapeDtypeStruct((2,), bool),
+        "id": jax.ShapeDtypeStruct((2,), np.int32),
+    }  # fmt: skip
+    ((_, updates),) = config_lib.phase_ends(config)
+    step = functools.partial(train_step, method=method, config=config, updates=updates)
+    _, metrics = jax.eval_shape(step, state, {"labelled": stream})
+    assert metrics["loss/discriminator"].shape == ()
+    image, mask = (jax.ShapeDtypeStruct((2, h + 16, w + 32, n), np.float32) for n in (3, config.num_classes))
+    look = lambda state, *seen: method.score_map(inference_view(state, jax.random.key(0)), *seen, config)
+    assert len(jax.eval_shape(look, state, image, mask).shape) == 3
+
+
+def test_discriminators_by_the_config_are_those_of_the_paper():
+    words = ("", "luc_large", "luc_small")
+    found = [load(f"adversarial_seg:{word}".rstrip(":")).networks.discriminator for word in words]
+    assert [(network.name, network.get("field")) for network in found] == [
+        ("patchgan", None), ("luc_discriminator", "large"), ("luc_discriminator", "small")
+    ]  # fmt: skip
+    assert found[0].norm == "spectral"
+    for words in ("adversarial_seg:luc_large,fcn", "cgan_seg:patch16,fcn", "refine_seg:patchgan,multiscale"):
+        with pytest.raises(InputError, match="choose one of"):
+            load(words)
 
 
 def test_a_role_without_a_loss_is_named():

@@ -14,8 +14,8 @@ and `truth_softness` t > 0 shows it a softened truth instead of y (Scaling), so 
 class gets max(t, p), the others share the rest as in p; the paper's t is 0.9. `image_level` averages D's map to one
 score an image. Pixels without a label are zero in every map alike, and patches of padded images show the same.
 
-Differences from the paper: D is any discriminator of `models`; segmenter and D take turns at every step instead of
-every 500.
+Differences from the paper: D is the paper's or any other of `configs/discriminators.py`; segmenter and D take turns at
+every step instead of every 500.
 """
 
 from typing import Any

@@ -25,7 +25,7 @@ noise and has to learn again what the segmenter knows.
 
 Differences from the paper: a supervised loss of the refiner where the paper samples several maps and ties their mean to
 the segmenter's by KL (there is one truth an image here); D and R in turn at every step in place of 50 and 200; noise is
-one more input in place of three injections into the decoder; D is any discriminator of `models`. The paper's code
+one more input in place of three injections into the decoder; D is any of `configs/discriminators.py`. The paper's code
 weighs the adversarial term by 10 (the KL by 5), has an R1 penalty of weight 10 and learns by Adam at 2e-4, D at 1e-5;
 `configs/refine_seg.py` weighs it by 0.01 (`losses.adversarial_weight`) beside a supervised loss of weight 1, has no
 penalty (`losses.r1`, `penalty_every`) and rates of 1e-3 and, for D, 2e-4. As in the paper's code, D rests while its
