@@ -8,9 +8,10 @@ Prints tables and writes DIR/judging-SPLIT.json and DIR/judging-SPLIT.png:
   trained and with one temperature fitted on val (`judging.calibration`);
 - errors found: how well 1 - max softmax, the entropy and, where there is a discriminator, 1 - D tell wrong pixels from
   right ones (`judging.detection.ErrorDetection`);
-- real or fake: how well the discriminator tells held-out (image, one-hot truth) from (image, softmax), and again from
-  (image, arg max), which is as crisp as the truth: what it loses from the one to the other it knew by crispness. By
-  image (mean of the map, `judging.detection.real_fake`) and by patch (`judging.patches`);
+- real or fake: how well the discriminator tells held-out truth from prediction, shown as in training (one-hot and
+  softmax, unless the truth was softened or the prediction painted), and again one-hot truth from arg max, as crisp as
+  each other: what it loses from the one to the other it knew by crispness. By image (mean of the map,
+  `judging.detection.real_fake`) and by patch (`judging.patches`);
 - the discriminator's map taken as the probability that a pixel is right, as AdvSemiSeg's threshold takes it: its
   calibration error and reliability diagram, where the game makes it a probability (cross-entropy and least squares);
 - images: the correlation of the discriminator's mean score of a fake with the image's mIoU.
@@ -45,7 +46,7 @@ from gan_seg_jax.judging_views import make_step, rows_of
 from gan_seg_jax.losses import adversarial
 from gan_seg_jax.writer import table, write_json
 
-FAKES = {"soft": "softmax", "crisp": "arg max"}  # what the discriminator is shown of a prediction
+FAKES = {"soft": "prediction", "crisp": "arg max"}  # what the discriminator is shown of a prediction
 DETECTORS = {"discriminator": "1 - D", "max_softmax": "1 - max softmax", "entropy": "entropy"}
 STATES = {"before": "as trained", "after": "with temperature"}
 
@@ -176,7 +177,8 @@ def draw(path: Path, judgement: Judgement, row: dict[str, np.ndarray], image: np
     histograms, edges = {}, None
     for name, patches in judgement.patches.items():
         edges, real, fake = patches.histogram()
-        histograms |= {"truth": real, FAKES[name]: fake}
+        histograms.setdefault("truth", real)  # as training showed it
+        histograms[FAKES[name]] = fake
     diagrams = {
         f"{STATES[name]}: ECE {calibration.reliability.ece():.4f}": calibration.reliability.diagram()
         for name, calibration in judgement.calibration.items()

@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gan_seg_jax import parallel, resample
+from gan_seg_jax import game, parallel, resample
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
 from gan_seg_jax.inference import Run, images_at_once, make_scorer, prepare
@@ -53,9 +53,10 @@ def show_discriminator(
     """Return the discriminator's views of a batch, at the size of its map [h', w'] but for `doubt`.
 
     Returns:
-        `soft` and `crisp`, float32 [b, h', w'], of the fakes; `real_soft` and `real_crisp`, of the truth when shown
-        with either; `counted` bool [b, h', w'], whether a patch shows a labelled pixel; `doubt` float32 [b, *out_size],
-        1 - `soft` at the labels' sizes.
+        float32 [b, h', w'] each: `soft` and `real_soft`, of prediction and truth as training shows them (the method's
+        `shown`, or else the softmax and the one-hot truth); `crisp` and `real_crisp`, of the arg max and the one-hot
+        truth, two maps as crisp as each other. `counted` bool [b, h', w'], whether a patch shows a labelled pixel;
+        `doubt` float32 [b, *out_size], 1 - `soft` at the labels' sizes.
     """
     key = jax.random.key(0)  # nothing is drawn
     nets, batch = inference_view(state, key), prepare(stream, config)
@@ -65,12 +66,21 @@ def show_discriminator(
     truth = segmentation.one_hot(label, config.num_classes)
     logits = method.predict(nets, {"labelled": batch}, key, config).astype(jnp.float32)
     crisp = jax.nn.one_hot(jnp.argmax(logits, axis=-1), config.num_classes)
-    found = {}
-    for name, fake in (("soft", jax.nn.softmax(logits)), ("crisp", crisp)):
-        # In one batch: a loss without a threshold centres its scores on those of the batch.
+
+    # Real and fake in one batch: a loss without a threshold centres its scores on those of the batch.
+    def look(fake):
         image, maps = jnp.concatenate([batch["image"]] * 2), jnp.concatenate([truth, fake * known])
-        scores = method.score_map(nets, image, maps, config).astype(jnp.float32)
-        found[f"real_{name}"], found[name] = jnp.split(scores, 2)
+        return method.score_map(nets, image, maps, config)
+
+    if hasattr(method, "shown"):
+        pair = method.shown(nets, {"labelled": {**batch, "label": label}}, key, config)
+        both = jax.tree.map(lambda *pair: jnp.concatenate(pair), *pair)
+        soft = game.realness(nets.apply("discriminator", *both.images, *both.maps)[0], config)
+    else:
+        soft = look(jax.nn.softmax(logits))
+    found = {}
+    for name, scores in (("soft", soft), ("crisp", look(crisp))):
+        found[f"real_{name}"], found[name] = jnp.split(scores.astype(jnp.float32), 2)
     doubt = resize_logits(1 - found["soft"][..., None], canvas)
     doubt = resample.resize_bilinear(doubt, stream["content"], stream["size"], out_size=out_size)
     counted = resize_logits(known, found["soft"].shape[1:])[..., 0] > 0

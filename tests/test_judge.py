@@ -12,11 +12,13 @@ from PIL import Image
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import average_precision_score
 
+from configs import adversarial_seg, cgan_seg
 from gan_seg_jax import judge, judging_views, parallel
 from gan_seg_jax.data.canvas import fit_to_canvas, pad
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.methods import cgan
-from tests import tiny_runs
+from gan_seg_jax.methods import METHODS, cgan
+from gan_seg_jax.state import Networks
+from tests import by_hand, tiny_runs
 from tests.red_channel import METHOD, STATE, coded_split, make_config, read_class
 
 COLORS = 40.0 * np.arange(3)
@@ -165,6 +167,60 @@ def test_any_number_of_devices_and_a_critic(crisp_run):
     run = make_run(critic, adversarial="wasserstein", batch_size=8)
     found = judged(run, split, devices=2)[0].scores()["real_fake"]["by_image"]
     assert found["soft"]["auc"] == 1 and found["crisp"]["auc"] == pytest.approx(0.5)
+
+
+def played_config(name):
+    """Return a tiny config of a method whose discriminator sees other maps than one-hot truth and softmax."""
+    config = {"adversarial": adversarial_seg, "cgan": cgan_seg}[name].get_config("smoke" + ",colors" * (name == "cgan"))
+    config.num_classes, config.class_colors = 3, tiny_runs.INFO.class_colors
+    config.canvas_size = config.crop_size = (12, 16)
+    maker = config.networks.generator if name == "cgan" else config.networks.segmenter
+    maker.update(channels=(4, 4), encoder_convs=(0, 0), decoder_convs=(0,), norm="none")
+    config.networks.discriminator.update(channels=4, layers=1)
+    if name == "adversarial":
+        config.losses.truth_softness = 0.9
+    return config.lock()
+
+
+@pytest.mark.parametrize("name", ["adversarial", "cgan"])
+def test_the_discriminator_is_judged_by_what_it_was_trained_on(name, monkeypatch):
+    """Softened truths stay soft, and painted maps are those that the generator painted; the arg max stays crisp."""
+    config, seen, original = played_config(name), [], Networks.apply
+    method, state, key = METHODS[name], by_hand.make_state(config), jax.random.key(0)
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, (2, 12, 16)).astype(np.uint8)
+    label[:, :4] = 255
+    stream = by_hand.host_stream(rng.integers(0, 256, (2, 12, 16, 3), np.uint8), label)
+
+    def apply(self, role, *inputs, **options):
+        if role == "discriminator":
+            seen.append(inputs)
+        return original(self, role, *inputs, **options)
+
+    monkeypatch.setattr(Networks, "apply", apply)
+    batch = by_hand.prepared({"labelled": stream})
+
+    @jax.jit
+    def compute(state, stream, batch):
+        judging_views.show_discriminator(method, config, state, stream, (12, 16))
+        outputs, nets = method.forward(by_hand.view(state), batch, key, config)
+        method.losses(nets, outputs, batch, key, config)
+        return seen, outputs, method.predict(nets, batch, key, config)
+
+    (judged, crisp, *trained), outputs, logits = compute(state, {**stream, "size": stream["content"]}, batch)
+    for found, *expected in zip(judged, *trained, strict=True):
+        np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-5)
+    known, hard = label != 255, np.eye(3)[np.argmax(logits, axis=-1)]
+    if name == "cgan":
+        palette = np.array(config.class_colors) / 127.5 - 1
+        np.testing.assert_allclose(judged[-1][2:], np.tanh(outputs) * known[..., None], atol=1e-5)
+        np.testing.assert_allclose(crisp[-1][2:][known], (hard @ palette)[known], atol=1e-5)
+    else:
+        true = np.take_along_axis(softmax(logits, axis=-1), np.minimum(label, 2)[..., None], axis=-1)[..., 0]
+        shown = np.take_along_axis(np.asarray(judged[-1][:2]), np.minimum(label, 2)[..., None], axis=-1)[..., 0]
+        np.testing.assert_allclose(shown[known], np.maximum(0.9, true)[known], rtol=1e-5)
+        expected = np.concatenate([np.eye(3)[label % 255], hard]) * np.concatenate([known, known])[..., None]
+        np.testing.assert_array_equal(crisp[-1], expected)
 
 
 @pytest.mark.parametrize("resize", ["fit", "none"])

@@ -70,22 +70,24 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
-    options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
     logits, heads = split_heads(outputs)
-    known = segmentation.known(label, config.num_classes)[..., None]
-    fake = jax.nn.softmax(logits) * known
-    real = segmentation.one_hot(label, config.num_classes)
-    if options.truth_softness > 0:
-        real = soften(real, fake, options.truth_softness)
-    outcome = game.play(
-        nets, _seen(image, real, options), _seen(image, fake, options), rng, config, pool=options.image_level
-    )
-    supervised, terms = with_heads(logits, heads, label, options)
+    outcome = game.play(nets, *_examples(logits, batch, config), rng, config, pool=config.losses.image_level)
+    supervised, terms = with_heads(logits, heads, batch["labelled"]["label"], config.losses)
     values = {
         "discriminator": outcome.discriminator,
         "segmenter": supervised + outcome.term,
     }
     return LossOutput(values, outcome.nets, {**terms, **outcome.metrics}, outcome.accept)
+
+
+def _examples(logits: jax.Array, batch, config: ConfigDict) -> tuple[game.Seen, game.Seen]:
+    """Return what the discriminator sees of the truth and of the prediction."""
+    options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
+    fake = jax.nn.softmax(logits) * segmentation.known(label, config.num_classes)[..., None]
+    real = segmentation.one_hot(label, config.num_classes)
+    if options.truth_softness > 0:
+        real = soften(real, fake, options.truth_softness)
+    return _seen(image, real, options), _seen(image, fake, options)
 
 
 def soften(real: jax.Array, fake: jax.Array, softness: float) -> jax.Array:
@@ -125,6 +127,12 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax
     """Return class logits [b, h, w, k]."""
     outputs, _ = forward(nets, batch, rng, config)
     return split_heads(outputs)[0]
+
+
+def shown(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[game.Seen, game.Seen]:
+    """Return what training shows the discriminator of the truth and of the prediction, for judging."""
+    outputs, _ = forward(nets, batch, rng, config)
+    return _examples(split_heads(outputs)[0], batch, config)
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:

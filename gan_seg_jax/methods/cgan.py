@@ -71,22 +71,31 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
-    image, label = batch["labelled"]["image"], batch["labelled"]["label"]
-    known = segmentation.known(label, config.num_classes)
+    label = batch["labelled"]["label"]
     made, heads = split_heads(outputs)
+    real, fake = _examples(made, batch, config)
+    played = game.play(nets, real, fake, rng, config)
     if config.output == "colors":
-        real, fake, heads = colors.paint(label, _palette(config)), jnp.tanh(made), jax.tree.map(jnp.tanh, heads)
-        supervised, terms = colors.with_heads(fake, heads, real, known, config.losses)
+        known, heads = segmentation.known(label, config.num_classes), jax.tree.map(jnp.tanh, heads)
+        supervised, terms = colors.with_heads(fake.maps[0], heads, real.maps[0], known, config.losses)
     else:
-        real, fake = segmentation.one_hot(label, config.num_classes), jax.nn.softmax(made)
         supervised, terms = with_heads(made, heads, label, config.losses)
-    fake = fake * known[..., None]
-    played = game.play(nets, _seen(image, real, config), _seen(image, fake, config), rng, config)
     generator = played.term + supervised
     return LossOutput(
         {"discriminator": played.discriminator, "generator": generator},
         played.nets, {**terms, **played.metrics}, played.accept,
     )  # fmt: skip
+
+
+def _examples(made: jax.Array, batch, config: ConfigDict) -> tuple[game.Seen, game.Seen]:
+    """Return what the discriminator sees of the truth and of what the generator made."""
+    image, label = batch["labelled"]["image"], batch["labelled"]["label"]
+    if config.output == "colors":
+        real, fake = colors.paint(label, _palette(config)), jnp.tanh(made)
+    else:
+        real, fake = segmentation.one_hot(label, config.num_classes), jax.nn.softmax(made)
+    fake = fake * segmentation.known(label, config.num_classes)[..., None]
+    return _seen(image, real, config), _seen(image, fake, config)
 
 
 def _palette(config: ConfigDict) -> jax.Array:
@@ -103,6 +112,12 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax
     outputs, _ = forward(nets, batch, rng, config)
     made = split_heads(outputs)[0]
     return colors.color_logits(jnp.tanh(made), _palette(config)) if config.output == "colors" else made
+
+
+def shown(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[game.Seen, game.Seen]:
+    """Return what training shows the discriminator of the truth and of the generator's map, for judging."""
+    outputs, _ = forward(nets, batch, rng, config)
+    return _examples(split_heads(outputs)[0], batch, config)
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
