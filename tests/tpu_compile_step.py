@@ -115,7 +115,10 @@ def parse(hlo: str) -> dict:
 
 
 def _participants(line: str) -> int:
-    """Return how many chips take part, from any of the three ways to write it."""
+    """Return how many chips take part, from any of the four ways to write it."""
+    if "source_target_pairs=" in line:  # {{0,1},{1,2}}
+        pairs = line.split("source_target_pairs=")[1].split("}}")[0]
+        return len(set(re.findall(r"\d+", pairs)))
     groups = line.split("replica_groups=")[1]
     if groups.startswith("mesh"):  # mesh['a'=8,'b'=1] {'a'}
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", groups.split("]")[0]))

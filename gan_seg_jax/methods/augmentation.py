@@ -1,9 +1,12 @@
 """A segmenter trained on real pairs and on pairs that a generator makes.
 
-The generator G is frozen and comes from another run. Of every batch, the first round(share b) rows are replaced by made
-pairs (`config.synthetic.share`), and the segmenter S descends the supervised loss of what is then in the batch,
+The generator G is frozen and comes from another run. Of every batch, round(share b) rows are replaced by made pairs
+(`config.synthetic.share`), and the segmenter S descends the supervised loss of what is then in the batch,
 
-    L_S = supervised(S(x'), y'),   (x', y') = made rows, then real rows.
+    L_S = supervised(S(x'), y'),   (x', y') = made and real rows.
+
+Made rows are spread evenly: with a share of 1/2 every second one. So each of several devices makes its own and keeps
+them; were they the first of the whole batch, some devices would make all and send them to the others.
 
 Two kinds of generator, told by its network:
     painter (`synthesis`)   x' = G(y, z), y' = y: the replaced rows' own masks, painted anew. So no batch holds a real
@@ -19,6 +22,7 @@ What this is worth depends on what G has seen: images that the segmenter may not
 with real ones; painting the real masks is the cheaper half of Sushko et al. 2021 (arXiv:2012.04781) and its kin.
 """
 
+import math
 from typing import Any
 
 import chex
@@ -77,7 +81,7 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 def mixed(
     nets: Networks, image: jax.Array, label: jax.Array, rng: chex.PRNGKey, config: ConfigDict
 ) -> tuple[jax.Array, jax.Array, Networks]:
-    """Return the batch with its first rows replaced by made pairs, and the successor view.
+    """Return the batch with some of its rows replaced by made pairs, and the successor view.
 
     Args:
         nets: the view.
@@ -89,15 +93,23 @@ def mixed(
     if "generator" not in config.networks:
         return image, label, nets
     count = _made_rows(len(image), config.synthetic.share)
-    made = max(count, 1)  # without any, the network is still built; what nobody uses is not computed
+    period = len(image) // math.gcd(len(image), count)  # rows of which the first so many are made:
+    first = count * period // len(image)
+    split = lambda x: x.reshape(-1, period, *x.shape[1:])
     if makers.paints(config):
-        made_label = label[:made]
+        made_label = split(label)[:, : max(first, 1)].reshape(-1, *label.shape[1:])
         made_image, nets = makers.paint(nets, made_label, rng, config, as_trained=config.sample_as_trained)
         known = segmentation.known(made_label, config.num_classes)
         made_image = jnp.where(known[..., None], made_image, 0.0)
     else:
-        (made_image, made_label), nets = makers.dream(nets, made, rng, config)
-    join = lambda made, real: jnp.concatenate([made[:count].astype(real.dtype), real[count:]])
+        (made_image, made_label), nets = makers.dream(nets, max(count, 1), rng, config)
+    if count == 0:  # the network is there all the same, and what it made is not computed
+        return image, label, nets
+
+    def join(made, real):
+        made = made.astype(real.dtype).reshape(-1, first, *real.shape[1:])
+        return jnp.concatenate([made, split(real)[:, first:]], axis=1).reshape(real.shape)
+
     return join(made_image, image), join(made_label, label), nets
 
 
