@@ -59,5 +59,5 @@ def _generator(config: ConfigDict, name: str, *, smoke: bool) -> None:
     # The same objects, so that what is set for one is set for the other.
     config.networks.generator, config.noise = prior.networks.generator, prior.noise
     # Whether the generator is used in training mode: dropout, the batch's own statistics.
-    config.sample_as_trained = name != "joint" and prior.sample_as_trained
+    config.sample_as_trained = False if name == "joint" else prior.get_ref("sample_as_trained")
     config.init.generator = ""

@@ -35,7 +35,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         InputError: an unknown word, or words that exclude each other.
     """
     chosen = common.words(arg, ("paper", "colors", "smoke", *WORDS, *discriminators.DISCRIMINATORS, *common.CONTROLS))
-    common.only_one(chosen, (*PATCHES, *discriminators.DISCRIMINATORS))
+    others = tuple(word for word in discriminators.DISCRIMINATORS if word != "patchgan")
+    common.only_one(chosen, (*PATCHES, *others))
     config = common.get_config()
     config.method = "cgan"
     config.phases = ((1, (("discriminator",), ("generator",))),)

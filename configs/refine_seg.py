@@ -4,10 +4,11 @@ Paper: after Kassapis et al., Calibrated Adversarial Refinement for Stochastic S
 2021, arXiv:2006.13144; gan_seg_jax/methods/refinement.py says what differs.
 Command: python -m gan_seg_jax.main --config=configs/refine_seg.py
 Words behind the colon: how it is trained: in three stages (without a word: segmenter, then GAN, then both together),
-frozen (over another run's segmenter: --config.init.segmenter=WORKDIR, or one that is trained first) or joint (end to
-end from the start); one network (deeplabv3plus is the default; names in configs/networks.py); one discriminator
-(patchgan is the default; names in configs/discriminators.py); smoke; and the controls lambda0 (no adversarial term: the
-refiner is supervised alone) and random_discriminator (it stays as it was drawn).
+frozen (over another run's segmenter: --config.init.segmenter=WORKDIR, or one that is trained first, whose steps, losses
+and augmentation are --config.prior_runs.segmenter.FIELD) or joint (end to end from the start); one network
+(deeplabv3plus is the default; names in configs/networks.py); one discriminator (patchgan is the default; names in
+configs/discriminators.py); smoke; and the controls lambda0 (no adversarial term: the refiner is supervised alone) and
+random_discriminator (it stays as it was drawn).
 What the refiner sees: --config.refiner_inputs="('probabilities', 'features', 'image', 'noise')", or some of them.
 The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the yardstick is
 the same network alone for as many steps: configs/supervised_seg.py:deeplabv3plus.
@@ -65,6 +66,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         prior = supervised_seg.get_config(f"{network},smoke" if "smoke" in chosen else network)
         # The same objects, so that what is set for one is set for the other.
         prior.networks.segmenter, prior.pretrained = config.networks.segmenter, config.pretrained
+        prior.optimizers.segmenter = config.optimizers.segmenter
         if "backbone" in config:
             prior.backbone = config.get_ref("backbone")
         config.prior_runs.segmenter = prior

@@ -52,8 +52,8 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return generator and discriminator.
 
     Raises:
-        InputError: the generator cannot paint label maps, the options of the game do not fit the
-            networks, or no loss has a weight.
+        InputError: the generator cannot paint label maps, the options of the game do not fit the networks, or no loss
+            has a weight.
     """
     networks, derived = config.networks, {}
     if networks.generator.name not in makers.PAINTERS:

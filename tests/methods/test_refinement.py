@@ -316,8 +316,9 @@ def test_score_maps_are_shares():
 def test_the_segmenter_that_is_trained_first_is_the_one_that_is_refined():
     config = refine_seg.get_config("frozen").lock()
     config.backbone, config.networks.segmenter.output_stride = "resnet50", 8
-    config.pretrained.segmenter = "weights.safetensors"
+    config.pretrained.segmenter, config.optimizers.segmenter.learning_rate = "weights.safetensors", 0.5
     prior = config.prior_runs.segmenter
     assert (prior.networks.segmenter.backbone, prior.networks.segmenter.output_stride) == ("resnet50", 8)
     assert prior.backbone == "resnet50" and prior.pretrained.segmenter == "weights.safetensors"
+    assert prior.optimizers.segmenter.learning_rate == 0.5
     assert start._pretrained({}, config, Path("run")) == {}  # they were read at the start of the prior run
