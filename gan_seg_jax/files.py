@@ -1,0 +1,115 @@
+"""Read and write single files safely, whatever somebody else has put in their place.
+
+Readers take regular files only, and a bounded number of bytes: a pipe or a device under the name of a file would block
+for ever or never end. Writers follow no link: they write a new file of an unpredictable name beside the old one and
+move it into its place, so that a reader sees the old file or the new one.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Any
+
+from gan_seg_jax.errors import InputError
+
+LIMIT = 2**26  # bytes of a file of JSON or text
+
+
+def read_bytes(path: str | os.PathLike, *, limit: int = LIMIT) -> bytes:
+    """Return the contents of a regular file; links to one are followed.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have.
+
+    Raises:
+        InputError: it is a pipe, a device or a folder, or larger than `limit`.
+        OSError: it is missing (FileNotFoundError) or cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer does not block
+    _expect_regular(path, handle)
+    with open(handle, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise InputError(f"{shown(path)} has more than {limit} bytes; expected a file of at most so many.")
+    return content
+
+
+def read_json(path: str | os.PathLike, *, limit: int = LIMIT) -> Any:
+    """Return the value in a JSON file.
+
+    Raises:
+        InputError: it is no regular file, too large, cannot be read, or is not JSON.
+        FileNotFoundError: it is missing.
+    """
+    try:
+        return json.loads(read_bytes(path, limit=limit))
+    except (FileNotFoundError, InputError):
+        raise
+    except RecursionError as error:
+        raise InputError(f"{shown(path)} cannot be read: it is nested too deeply.") from error
+    except OSError as error:
+        raise InputError(f"{shown(path)} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # JSON and UTF-8
+        raise InputError(f"{shown(path)} cannot be read: {type(error).__name__}: {error}.") from error
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a whole file or leave the old one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o666)
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def open_in_place(path: str | os.PathLike, flags: int) -> int:
+    """Return a descriptor of a regular file that is kept, such as a log or a lock; it is made if it is missing.
+
+    Args:
+        path: the file.
+        flags: of `os.open`, such as os.O_RDWR.
+
+    Raises:
+        InputError: a link, a pipe, a device or a folder has its name.
+        OSError: it cannot be opened.
+    """
+    if os.path.islink(path):  # for the sentence: O_NOFOLLOW is what refuses it
+        raise InputError(f"{shown(path)} is a link; expected a regular file. Remove it.")
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666)
+    except IsADirectoryError:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    _expect_regular(path, handle)
+    return handle
+
+
+def shown(path: str | os.PathLike) -> str:
+    """Return a path for a message, control characters and undecodable bytes escaped."""
+    text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _expect_regular(path: str | os.PathLike, handle: int) -> None:
+    """Close the descriptor and raise InputError unless it is of a regular file."""
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise InputError(f"{shown(path)} is {kind}; expected a regular file.")
