@@ -1,6 +1,7 @@
 """Exit codes, help, and flags: the same for every command."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -115,3 +116,14 @@ def test_a_reader_that_goes_away_is_no_error():
     command = f"{sys.executable} -m gan_seg_jax.main --help | head -n 1; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tiny_runs.ROOT)
     assert ended.returncode in (0, 120) and "Traceback" not in ended.stderr, ended.stderr
+
+
+def test_show_config_prints_what_would_run_and_runs_nothing(tmp_path):
+    flags = ("--config=configs/cgan_seg.py:lambda0", "--config.losses.weights.l1=0.5", "--show_config")
+    shown = tiny_runs.command("main", *flags, f"--workdir={tmp_path / 'run'}")
+    values = json.loads(shown.out)
+    assert shown.code == 0 and not (tmp_path / "run").exists()
+    assert values["method"] == "cgan" and values["canvas_size"] == [96, 128]
+    assert values["losses"]["adversarial_weight"] == 0.0 and values["losses"]["weights"]["l1"] == 0.5
+    wrong = tiny_runs.command("main", "--config=configs/cgan_seg.py", "--config.batch_size=0", "--show_config")
+    assert wrong.code == 2 and "config.batch_size is 0" in wrong.err and wrong.out == ""

@@ -26,7 +26,7 @@ INFO = DatasetInfo("tiny", ("sky", "road", "car"), ((10, 20, 200), (90, 90, 90),
 COUNTS = {"train": 13, "val": 5, "test": 6}
 SIZE = (16, 24)
 FLAGS = {  # of the commands
-    "workdir", "split", "checkpoint", "data_dir", "input", "output", "images", "count", "seed",
+    "workdir", "show_config", "split", "checkpoint", "data_dir", "input", "output", "images", "count", "seed",
     "rule",
     "scales", "flip", "window", "overlap", "crf", "min_region", "max_hole", "opening", "closing",
 }  # fmt: skip
