@@ -170,6 +170,8 @@ def _summarize(config: ConfigDict, scores: dict[str, Any], seconds: float) -> di
         "task": "segmentation",
         "dataset": config.dataset,
         **scores,
+        "last": None,
+        "selected_by": None,
         "best_step": None,
         "steps": 0,
         "seconds": seconds,

@@ -77,12 +77,20 @@ class Evaluator:
         whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
         self._step = jax.jit(step, in_shardings=(whole, sharded), out_shardings=(whole, sharded))
 
-    def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    def __call__(
+        self,
+        state: AdversarialState,
+        *,
+        poll: Callable[[], None] = lambda: None,
+        image_counts: dict[int, np.ndarray] | None = None,
+    ) -> dict[str, Any]:
         """Return the scores of a state over the whole split.
 
         Args:
             state: the state; averaged weights are used where there are any.
             poll: called between batches; may raise to stop.
+            image_counts: gets `metrics.class_counts` of each image that this process has scored, by its place in the
+                split.
         """
         tally, clean_up = Tally(self._config.num_classes), self._options.clean_up
         for batch, counts, prediction in self._predictions(state):
@@ -92,10 +100,13 @@ class Evaluator:
                 window = (row, slice(0, height), slice(0, width))
                 label, labelled = batch["label"][window], prediction[window]
                 if clean_up:
-                    cleaned = morphology.clean(labelled, **clean_up, num_classes=self._config.num_classes)
-                    tally.add(label, cleaned)
+                    labelled = morphology.clean(labelled, **clean_up, num_classes=self._config.num_classes)
+                    tally.add(label, labelled)
                 else:
                     tally.add_boundaries(label, labelled)
+                if image_counts is not None:
+                    counted = metrics.class_counts(label, labelled, num_classes=self._config.num_classes)
+                    image_counts[int(batch["id"][row])] = counted
             if not clean_up and parallel.is_first_process():  # the matrix is already that of the global batch
                 tally.confusion += np.asarray(counts)
         return tally.scores(self._config.class_names)

@@ -11,11 +11,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from gan_seg_jax import generation, panels, translation_scores
+from gan_seg_jax import generation, panels, parallel, translation_scores
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Dataset, Split
-from gan_seg_jax.evaluate import score_labelling
+from gan_seg_jax.evaluate import TASKS, score_labelling
 from gan_seg_jax.inference import make_predictor, prepare
 from gan_seg_jax.state import AdversarialState, inference_view, parameter_counts
 from gan_seg_jax.writer import Writer, per_class_table, scores_table, values_table, write_json
@@ -113,6 +113,7 @@ def summarize(
         "task": task,
         "dataset": config.dataset,
         **scores,
+        "selected_by": TASKS[task].selected_by,
         "best_step": progress.best_step,
         "steps": progress.step,
         "seconds": progress.seconds,
@@ -147,8 +148,27 @@ def summary_text(summary: dict[str, Any]) -> str:
     )
 
 
-def write(workdir: Path, summary: dict[str, Any], writer: Writer) -> None:
-    """Write the summary, the curves and the test scores; print the table. The first process's work."""
+def gathered(image_counts: dict[int, np.ndarray], images: int, num_classes: int) -> np.ndarray:
+    """Return the counts of all processes' images, int64 [images, k, 3]; see `metrics.class_counts`."""
+    counts = np.zeros((images, num_classes, 3), np.int64)
+    for row, values in image_counts.items():
+        counts[row] = values
+    return parallel.sum_over_processes(counts)
+
+
+def write(workdir: Path, summary: dict[str, Any], writer: Writer, image_counts: np.ndarray | None) -> None:
+    """Write the summary, the curves and the test scores; print the table. The first process's work.
+
+    Args:
+        workdir: folder of the run.
+        summary: from `summarize`.
+        writer: of the run.
+        image_counts: of the test images, int64 [n, k, 3] (`metrics.class_counts`), in the order of the split; None
+            where there are none. They go to `image_counts-test.json`, a list for each image, of the classes it has.
+    """
+    if image_counts is not None:
+        per_image = [{str(c): image[c].tolist() for c in np.flatnonzero(image.any(axis=1))} for image in image_counts]
+        write_json(workdir / "image_counts-test.json", {"num_classes": image_counts.shape[1], "images": per_image})
     split = "val" if summary["test"] is None else "test"
     if split == "test":
         values = {name: value for name, value in summary["test"].items() if name != "iou_per_class"}

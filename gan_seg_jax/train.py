@@ -314,23 +314,33 @@ class _Run:
         progress, config = self.progress, self.config
         self.checkpoints.wait()
         skipped = int(self.state.skipped_steps)
+        test, evaluator, last = self.dataset.splits.get("test"), None, None
+        if test is not None:
+            evaluator = self.task.evaluator(self.method, config, test, self.mesh, self.workdir)
         if progress.best_step != progress.step:
+            last = {"val": self.evaluator(self.state, poll=self._stop), "test": None}
+            if evaluator is not None:
+                last["test"] = evaluator(self.state, poll=self._stop)
             arrays, _ = self.checkpoints.load(progress.best_step)
             best = checkpoint.fill(self.state, arrays, origin=f"The checkpoint in {self.workdir}")
             self.state = parallel.place(best, parallel.replicated(self.mesh))
-        test, scores = self.dataset.splits.get("test"), {"test": None, "val": progress.best_scores}
+        scores = {"test": None, "val": progress.best_scores}
+        segments, image_counts = self.method.TASK == "segmentation", None
         if test is not None:
-            evaluator = self.task.evaluator(self.method, config, test, self.mesh, self.workdir)
-            scores["test"] = evaluator(self.state, poll=self._stop)
-        segments = self.method.TASK == "segmentation"
+            image_counts = {} if segments else None
+            more = {"image_counts": image_counts} if segments else {}
+            scores["test"] = evaluator(self.state, poll=self._stop, **more)
+        scores["last"] = {"step": progress.step, **(last or {name: scores[name] for name in ("val", "test")})}
         scores["baselines"] = report.baseline_scores(self.dataset, config, self._stop) if segments else {}
         progress.seconds = time.monotonic() - self.started
         summary = report.summarize(config, self.method.TASK, scores, self.state, progress, skipped)
+        if image_counts is not None:
+            image_counts = report.gathered(image_counts, len(test), config.num_classes)
         if parallel.is_first_process():
             if test is not None:
                 sheet = report.SHEETS[self.method.TASK](self.method, config, test)
                 self.writer.images(progress.best_step, "test", sheet(self.state))
-            report.write(self.workdir, summary, self.writer)
+            report.write(self.workdir, summary, self.writer, image_counts)
         return summary
 
     def _stop(self) -> None:

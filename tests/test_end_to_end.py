@@ -68,7 +68,7 @@ def test_the_files_of_a_run(tiny):
     summary = json.loads((tiny.cgan / "summary.json").read_text())
     assert set(summary) >= {
         "test", "val", "best_step", "steps", "seconds", "compile_seconds", "images_per_second", "parameters",
-        "skipped_steps", "devices", "versions",
+        "skipped_steps", "devices", "versions", "last", "selected_by",
     }  # fmt: skip
     for split in ("test", "val"):
         assert set(summary[split]) == SCORES
@@ -91,6 +91,15 @@ def test_the_files_of_a_run(tiny):
             assert set(line) == {"step", "split"} | SCORES - {"iou_per_class"}
     best = next(line for line in lines(tiny.cgan) if line["split"] == "val" and line["step"] == summary["best_step"])
     assert best["miou"] == summary["val"]["miou"]
+    last = next(line for line in lines(tiny.cgan) if line["split"] == "val" and line["step"] == 6)
+    assert summary["last"]["step"] == 6 and summary["last"]["val"]["miou"] == last["miou"]
+    assert summary["selected_by"] == "miou"
+
+    per_image = json.loads((tiny.cgan / "image_counts-test.json").read_text())
+    hits, alarms, misses = report.gathered(
+        {row: [image.get(str(c), [0, 0, 0]) for c in range(3)] for row, image in enumerate(per_image["images"])}, 6, 3
+    ).sum(axis=0).T  # fmt: skip
+    assert list(summary["test"]["iou_per_class"].values()) == pytest.approx(hits / (hits + alarms + misses))
 
     names = {path.name for path in tiny.cgan.iterdir()}
     assert {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "samples", "curves.png"} <= names
@@ -551,3 +560,16 @@ def test_sums_over_one_process_are_exact():
     assert evaluate.local_rows(
         parallel.place(np.arange(8), parallel.batch_sharding(parallel.make_mesh()))
     ).tolist() == [*range(8)]
+
+
+def test_the_last_step_is_scored_beside_the_best(tiny, tmp_path, monkeypatch):
+    """A run whose first validation is its best: its last step has other scores, on val those of its last validation."""
+    task = evaluate.TASKS["segmentation"]
+    first = lambda scores, best: best is None
+    monkeypatch.setattr(type(task), "is_better", lambda self, scores, best: first(scores, best))
+    outcome = tiny_runs.command("main", *tiny.args, "--config.baselines=()", f"--workdir={tmp_path / 'run'}")
+    assert outcome.code == 0, outcome.err
+    summary, whole = (json.loads((run / "summary.json").read_text()) for run in (tmp_path / "run", tiny.cgan))
+    assert summary["best_step"] == 3 and summary["last"]["step"] == 6
+    assert summary["last"]["val"] == whole["last"]["val"] and summary["last"]["test"] == whole["last"]["test"]
+    assert summary["test"] != summary["last"]["test"]

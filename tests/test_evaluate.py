@@ -75,6 +75,15 @@ def test_the_same_counts_come_from_score_labelling():
     )
 
 
+def test_counts_of_single_images_add_up_to_the_split():
+    split, counts = coded_split(9, errors=0.3), {}
+    evaluator = evaluate.Evaluator(METHOD, make_config(), split, parallel.make_mesh())
+    scores = evaluator(STATE, image_counts=counts)
+    hits, alarms, misses = sum(counts.values()).T
+    assert sorted(counts) == list(range(9))
+    assert list(scores["iou_per_class"].values()) == pytest.approx(hits / (hits + alarms + misses), abs=1e-12)
+
+
 def test_evaluation_compiles_once_and_polls_between_batches():
     split, polls = coded_split(9, errors=0.2), []
     evaluator = evaluate.Evaluator(METHOD, make_config(), split, parallel.make_mesh())
