@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from gan_seg_jax import parallel
+from gan_seg_jax import files, parallel
 from gan_seg_jax.config import from_json
 from gan_seg_jax.errors import InputError
 
@@ -247,14 +247,12 @@ def read_config(workdir: str | Path):
     """
     path = Path(workdir) / "config.json"
     try:
-        values = json.loads(path.read_text())
-        if not isinstance(values, dict):
-            raise ValueError(f"a config is an object, found {type(values).__name__}")
-        return from_json(values)
+        values = files.read_json(path)
     except FileNotFoundError as error:
         raise InputError(f"{workdir} is not the folder of a run: {path} is missing.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {_short(error)}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} cannot be read: a config is an object, found {type(values).__name__}.")
+    return from_json(values)
 
 
 def load_checkpoint(workdir: str | Path, which: str = "best") -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 from gan_seg_jax.errors import InputError
 
 LIMIT = 2**26  # bytes of a file of JSON or text
+LOG_LIMIT = 2**32  # of metrics.jsonl
 
 
 def read_bytes(path: str | os.PathLike, *, limit: int = LIMIT) -> bytes:

@@ -1,12 +1,12 @@
 """How a trained run labels images beyond one pass of the network: the options, their checks and their flags."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from gan_seg_jax import files
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.postprocess.crf import CRFParameters, check
 
@@ -143,7 +143,7 @@ def read_crf(workdir: str | Path) -> CRFParameters:
     if not path.exists():
         return CRFParameters()
     try:
-        found = json.loads(path.read_text())["parameters"]
+        found = files.read_json(path)["parameters"]
         parameters = CRFParameters(*(float(found[name]) for name in CRFParameters._fields))
         check(parameters)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:

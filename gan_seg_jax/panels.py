@@ -1,5 +1,6 @@
 """Pictures for people: colours and overlays of class ids, the sheet of samples, the curves of a run."""
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from gan_seg_jax import files
 
 IGNORE_COLOR = (103, 122, 150)
 WRONG_COLOR = (226, 26, 28)
@@ -207,7 +210,9 @@ def plot_curves(metrics_jsonl_path: str | os.PathLike, out_png: str | os.PathLik
     scores.set_ylim(0, 1)
     for axes, title in ((losses, "training loss"), (scores, "validation scores"), (norms, "gradient norm")):
         _finish(axes, title, log=axes is not scores)
-    figure.savefig(out_png)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    files.write_bytes(out_png, buffer.getvalue())
 
 
 def _font(size: int) -> ImageFont.ImageFont:
@@ -266,10 +271,10 @@ def _draw_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, *, left: int, top
 
 def _read_records(path: Path) -> list[dict]:
     records = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+    for line in files.read_bytes(path, limit=files.LOG_LIMIT).splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # half-written by a kill
         if isinstance(record, dict) and {"step", "split"} <= record.keys():
             records.append(record)

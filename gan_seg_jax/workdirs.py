@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import fcntl
-import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from gan_seg_jax import checkpoint, parallel
+from gan_seg_jax import checkpoint, files, parallel
 from gan_seg_jax.config import differences, to_json
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.writer import write_json
@@ -31,12 +31,12 @@ def lock(workdir: Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = open(workdir / f".lock-{jax.process_index()}", "w")
+        handle = files.open_in_place(workdir / f".lock-{jax.process_index()}", os.O_RDWR)
     except OSError as error:
         raise InputError(
             f"The workdir {workdir} cannot be written: {error.strerror}. Name another with --workdir."
         ) from error
-    with file:
+    with open(handle, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -114,15 +114,15 @@ def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
                 f"{workdir} belongs to another config: config.{field} was {old!r}, now {new!r}{more}. "
                 "Name another --workdir, or give the old value."
             )
-    summary_file = workdir / "summary.json"
-    if not summary_file.exists():
-        return None
     try:
-        summary = json.loads(summary_file.read_text())
-        steps = summary["steps"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{summary_file} cannot be read; remove it to take the final scores again.") from error
-    return summary if steps >= config.steps else None
+        summary = files.read_json(workdir / "summary.json")
+        return summary if summary["steps"] >= config.steps else None
+    except FileNotFoundError:
+        return None
+    except (InputError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{workdir / 'summary.json'} cannot be read; remove it to take the final scores again."
+        ) from error
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import tqdm
 from PIL import Image
 
+from gan_seg_jax import files
 from gan_seg_jax.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -121,9 +122,9 @@ class Writer:
             return
         with _io_errors(self._metrics_path):
             self._metrics.close()
-            lines = self._metrics_path.read_bytes().splitlines(keepends=True)
+            lines = files.read_bytes(self._metrics_path, limit=files.LOG_LIMIT).splitlines(keepends=True)
             kept = b"".join(line for line in lines if _step_of(line) <= step)
-            _replace(self._metrics_path, kept)
+            files.write_bytes(self._metrics_path, kept)
             self._metrics = _open_append(self._metrics_path)
         if self._events is not None:
             self._events.hide_after(step)
@@ -149,7 +150,7 @@ class Writer:
         path = self._workdir / "samples" / f"{name.replace('/', '-')}-{step:07d}.png"
         with _io_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, buffer.getvalue())
+            files.write_bytes(path, buffer.getvalue())
         if self._events is not None:
             self._events.image(step, name, buffer.getvalue(), size=array.shape[:2])
 
@@ -220,10 +221,9 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    temporary = path.with_suffix(".partial")
+    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     try:
-        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-        temporary.replace(path)
+        files.write_bytes(path, text.encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
@@ -339,11 +339,11 @@ def _io_errors(path: Path):
 
 def _open_append(path: Path) -> io.RawIOBase:
     """Open without a buffer for appending, after cutting off a last line that a kill left half-written."""
-    if path.exists() and path.stat().st_size > 0:
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
-    return open(path, "ab", buffering=0)
+    handle = files.open_in_place(path, os.O_WRONLY | os.O_APPEND)
+    content = files.read_bytes(path, limit=files.LOG_LIMIT)
+    if content and not content.endswith(b"\n"):
+        os.truncate(handle, content.rfind(b"\n") + 1)
+    return open(handle, "ab", buffering=0)
 
 
 def _write_all(file: io.RawIOBase, data: bytes) -> None:
@@ -351,19 +351,12 @@ def _write_all(file: io.RawIOBase, data: bytes) -> None:
         data = data[file.write(data) :]
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write the whole file or leave the old one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-
-
 def _step_of(line: bytes) -> float:
     """Return the step of a line of metrics.jsonl, infinity for final scores and for a line that is damaged."""
     try:
         record = json.loads(line)
         step = math.inf if record["split"] == "test" else record["step"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
     return step if isinstance(step, int) else math.inf
 

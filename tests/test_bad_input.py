@@ -355,3 +355,33 @@ def test_a_run_without_a_test_split_scores_val(tiny, tmp_path):
         "main", *args, f"--config.data_dir={data}", "--config.steps=1", f"--workdir={tmp_path / 'run'}"
     )
     assert outcome.code == 0 and "no test split" in outcome.out, outcome.err
+
+
+# Planted files
+
+
+def plant(path, kind):
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        outside = path.parent.parent / "outside"
+        outside.write_text("precious")
+        path.symlink_to(outside)
+    else:
+        path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["config.json", "summary.json", "metrics.jsonl", ".lock-0"])
+def test_pipes_and_devices_in_a_workdir(tiny, finished, name, kind):
+    if name == "metrics.jsonl":
+        (finished / "summary.json").unlink()
+    plant(finished / name, kind)
+    assert_refused(tiny_runs.command("main", *tiny.args, f"--workdir={finished}"), name)
+
+
+def test_a_link_in_the_place_of_the_lock_empties_nothing(tiny, finished):
+    plant(finished / ".lock-0", "link")
+    assert_refused(tiny_runs.command("main", *tiny.args, f"--workdir={finished}"), ".lock-0", "link")
+    assert (finished.parent / "outside").read_text() == "precious"

@@ -1,5 +1,6 @@
 """metrics.jsonl, TensorBoard, console, panels and curves."""
 
+import contextlib
 import json
 import os
 import struct
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from gan_seg_jax import panels, writer
+from gan_seg_jax import files, panels, writer
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.writer import Writer
 
@@ -160,10 +161,31 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_disk_names_the_file(tmp_path):
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "open_in_place", lambda path, flags: (path.touch(), os.open("/dev/full", flags))[1])
     with open_writer(tmp_path) as out, pytest.raises(InputError, match=r"metrics.jsonl: No space left"):
         out.scalars(1, "train", {"a": 1.0})
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: open_writer(folder).scalars(1, "train", {"a": 1.0}),
+        lambda folder: writer.write_json(folder / "summary.json", {"a": 1}),
+        lambda folder: panels.plot_curves(folder / "nothing", folder / "curves.png"),
+    ],
+    ids=["metrics.jsonl", "summary.json", "curves.png"],
+)
+def test_planted_links_lead_nowhere(tmp_path, write):
+    """Neither the name of a file nor that of its temporary form of old is written through."""
+    outside, folder = tmp_path / "outside", tmp_path / "run"
+    outside.write_bytes(b"precious")
+    folder.mkdir()
+    for name in ("metrics.jsonl", "summary.json", "summary.partial", "curves.png"):
+        (folder / name).symlink_to(outside)
+    with contextlib.suppress(InputError):  # a log is refused, other files take the link's place
+        write(folder)
+    assert outside.read_bytes() == b"precious"
 
 
 SCORES = {

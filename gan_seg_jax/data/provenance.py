@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gan_seg_jax import files
 from gan_seg_jax.data import images
 from gan_seg_jax.data.catalog import Dataset, Split
 from gan_seg_jax.errors import InputError
@@ -25,6 +26,7 @@ from gan_seg_jax.writer import write_json
 RECORD = "training_data.json"  # in the folder of a run
 COPY = "provenance.json"  # in a folder of made images
 HELD_OUT = ("val", "test")  # splits that scores are taken of
+LIMIT = 2**30  # bytes of a record: 67 for an image
 _SHOWN = 5  # ids in a message
 
 
@@ -242,12 +244,12 @@ def _read(path: Path) -> dict[str, Any] | None:
         InputError: it cannot be read.
     """
     try:
-        record = json.loads(path.read_text())
+        record = files.read_json(path, limit=LIMIT)
         if not all(isinstance(record[name], list) for name in ("images", "unknown")):
             raise ValueError
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (InputError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read; restore it, or train again.") from error
     return record
 
