@@ -35,11 +35,6 @@ def main() -> None:
     names = dataset.info.class_names
     counts = class_weights.count_classes(dataset.splits["train"], len(names))
     weights = {each: class_weights.rounded(class_weights.class_weights(counts, each)) for each in class_weights.RULES}
-    print(_table(names, counts[0], weights))
-    absent = [name for name, pixels in zip(names, counts[0], strict=True) if pixels == 0]
-    if absent:
-        print(f"warning: no pixel of the training labels is {', '.join(absent)}; the weight is 0.")
-    print(f'\n--config.losses.class_weights="{weights[rule]}"')
     if output:
         values = {
             "dataset": dataset.info.name,
@@ -48,6 +43,11 @@ def main() -> None:
             "pixels": dict(zip(names, counts[0].tolist(), strict=True)),
         }
         write_json(Path(output), values)
+    print(_table(names, counts[0], weights))
+    absent = [name for name, pixels in zip(names, counts[0], strict=True) if pixels == 0]
+    if absent:
+        print(f"warning: no pixel of the training labels is {', '.join(absent)}; the weight is 0.")
+    print(f'\n--config.losses.class_weights="{weights[rule]}"')
 
 
 def _table(names: tuple[str, ...], pixels: np.ndarray, weights: dict[str, tuple[float, ...]]) -> str:

@@ -86,8 +86,8 @@ def fit_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             scores["baselines"] = report.baseline_scores(dataset, config, poll)
             summary = _summarize(config, scores, time.monotonic() - began)
             if parallel.is_first_process():
-                writer.message(f"\n{summary_text(summary)}\n\nEverything is in {workdir}.")
                 write_json(workdir / "summary.json", summary)
+                writer.message(f"\n{summary_text(summary)}\n\nEverything is in {workdir}.")
             return summary
 
 

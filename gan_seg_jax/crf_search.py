@@ -181,11 +181,6 @@ def main() -> None:
     after = next(candidate["miou"] for candidate in whole if candidate["parameters"] == best._asdict())
     deeplab = next(c["miou"] for c in whole if c["parameters"] == CRFParameters()._asdict())
     before = judge(None, kept)
-    say(
-        f"\n{values.split}, {len(part)} images: mIoU {before:.4f} without CRF, {deeplab:.4f} with DeepLab's settings, "
-        f"{after:.4f} with the best of {len(candidates)}:\n"
-        + "\n".join(f"  {name} {value:.4g}" for name, value in best._asdict().items())
-    )
     if parallel.is_first_process():
         found = {
             "parameters": best._asdict(), "miou_before": before, "miou_deeplab": deeplab, "miou": after,
@@ -193,6 +188,11 @@ def main() -> None:
             "candidates": candidates,
         }  # fmt: skip
         write_json(workdir / CRF_FILE, found)
+    say(
+        f"\n{values.split}, {len(part)} images: mIoU {before:.4f} without CRF, {deeplab:.4f} with DeepLab's settings, "
+        f"{after:.4f} with the best of {len(candidates)}:\n"
+        + "\n".join(f"  {name} {value:.4g}" for name, value in best._asdict().items())
+    )
 
 
 if __name__ == "__main__":

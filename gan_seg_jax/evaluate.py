@@ -233,8 +233,8 @@ def main() -> None:
         name, file = f"{name}, {options.tag}", f"evaluation-{values.split}-{options.tag}.json"
         about |= {"options": options.to_json(), "seconds": time.monotonic() - start}
     if parallel.is_first_process():
-        print(shown)
         write_json(workdir / file, {**about, **scores})
+        print(shown)
 
 
 def _other_scores(run: Run, split_name: str, workdir: Path) -> dict[str, Any]:

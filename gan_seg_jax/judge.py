@@ -199,7 +199,6 @@ def main() -> None:
             f"{workdir} holds a run of {run.config.method}, which makes images and labels none: only segmentations are "
             "judged here; the scores of generators are in its summary.json."
         )
-    say = print if parallel.is_first_process() else lambda *_: None
     name, note = values.split, ""
     if name == "test" and "test" not in pipeline.open_dataset(run.config).splits:
         name, note = "val", "This data set has no test split: val is judged, by which the best step was chosen.\n"
@@ -215,10 +214,10 @@ def main() -> None:
         shown = row if row["id"] == len(split) // 2 else shown
     found = {"step": run.step, "split": name, "temperature": temperature, **judgement.scores()}
     title = f"{run.config.method} on {run.config.dataset}, {name} split, {len(split)} images, step {run.step}"
-    say(f"{note}{title}:\n\n{tables(found)}")
     if parallel.is_first_process():
         write_json(workdir / f"judging-{name}.json", {**found, "seconds": time.monotonic() - start})
         draw(workdir / f"judging-{name}.png", judgement, shown, split[len(split) // 2]["image"], title=title)
+        print(f"{note}{title}:\n\n{tables(found)}")
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def gathered(image_counts: dict[int, np.ndarray], images: int, num_classes: int)
 
 
 def write(workdir: Path, summary: dict[str, Any], writer: Writer, image_counts: np.ndarray | None) -> None:
-    """Write the summary, the curves and the test scores; print the table. The first process's work.
+    """Write the test scores, the curves and the summary; then print the table. The first process's work.
 
     Args:
         workdir: folder of the run.
@@ -174,5 +174,5 @@ def write(workdir: Path, summary: dict[str, Any], writer: Writer, image_counts: 
         values = {name: value for name, value in summary["test"].items() if name != "iou_per_class"}
         writer.scalars(summary["best_step"], "test", values)
     panels.plot_curves(workdir / "metrics.jsonl", workdir / "curves.png")
-    writer.message("\n" + summary_text(summary) + f"\n\nEverything is in {workdir}.")
     write_json(workdir / "summary.json", summary)
+    writer.message("\n" + summary_text(summary) + f"\n\nEverything is in {workdir}.")

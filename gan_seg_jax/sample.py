@@ -87,7 +87,7 @@ def main() -> None:
     if shown[0][1] is not None:
         columns["mask"] = panels.colorize(np.stack([mask for _, mask in shown]), run.config.class_colors)
         info = DatasetInfo(run.config.dataset, run.config.class_names, run.config.class_colors)
-        (output / "classes.txt").write_text(classes_text(info))
+        (output / "classes.txt").write_text(classes_text(info), encoding="utf-8")
     Image.fromarray(panels.image_grid(columns)).save(output / "samples.png")
     provenance.copy(workdir, output)
     print(f"{values.count} {'images' if shown[0][1] is None else 'pairs'} in {output}/train, some in samples.png")
