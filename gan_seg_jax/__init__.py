@@ -1,1 +1,9 @@
 """Segmenting images with adversarial and generative training, in JAX and Flax."""
+
+import sys
+
+if sys.argv[:1] == ["-m"] and any(word.startswith(f"{__name__}.") for word in sys.orig_argv):
+    # `python -m gan_seg_jax.COMMAND`, which is being looked up: before anything heavy is imported.
+    from gan_seg_jax import process
+
+    process.begin()

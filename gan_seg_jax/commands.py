@@ -5,7 +5,6 @@ absl alone exits with 1 on `--help` and on unknown flags, and prints a traceback
 """
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -13,42 +12,46 @@ from typing import NoReturn
 
 from absl import flags
 
-from gan_seg_jax import parallel
+from gan_seg_jax import process
 from gan_seg_jax.errors import DivergedError, InputError, PreemptedError
 
 
-def run(main: Callable[[], None], usage: str) -> NoReturn:
+def run(main: Callable[[], None], usage: str, *, devices: bool = True) -> NoReturn:
     """Parse the flags, call `main` and end the process with the contract's exit code.
 
     Args:
         main: the command; reads its flags' values.
         usage: what `--help` prints above the flags.
+        devices: look for the devices (`parallel.initialize`) before `main`; False where `main` does it, after what it
+            can answer without loading JAX.
     """
-    sys.exit(_run(main, usage))
+    process.begin()
+    code = _run(main, usage, devices=devices)
+    process.watch(code, "")  # all is done: a signal only hastens the end
+    sys.exit(code)
 
 
-def _run(main: Callable[[], None], usage: str) -> int:
-    try:
-        if {"--help", "-h", "-help", "--helpfull"} & set(sys.argv[1:]):
-            print(f"{usage.strip()}\n\nFlags:\n{flags.FLAGS.module_help(sys.argv[0])}", flush=True)
-            return 0
-        _parse(sys.argv)
-        # Libraries log what no user can act on; a run has its own messages.
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        parallel.initialize()
-        main()
-    except (InputError, DivergedError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except PreemptedError as error:
-        print(error, file=sys.stderr, flush=True)
-        return error.exit_code
-    except KeyboardInterrupt:  # where there is nothing to save
-        print("Interrupted.", file=sys.stderr, flush=True)
-        return PreemptedError.exit_code
-    except BrokenPipeError:  # `command | head`: not an error; nothing more can be printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+def _run(main: Callable[[], None], usage: str, *, devices: bool = True) -> int:
+    with process.lasting_streams():
+        try:
+            if {"--help", "-h", "-help", "--helpfull"} & set(sys.argv[1:]):
+                print(f"{usage.strip()}\n\nFlags:\n{flags.FLAGS.module_help(sys.argv[0])}", flush=True)
+                return 0
+            _parse(sys.argv)
+            # Libraries log what no user can act on; a run has its own messages.
+            logging.getLogger("absl").setLevel(logging.ERROR)
+            if devices:
+                from gan_seg_jax import parallel  # after the flags: it loads JAX
+
+                parallel.initialize()
+            main()
+        except (InputError, DivergedError) as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return error.exit_code
+        except PreemptedError as error:
+            print(error, file=sys.stderr, flush=True)
+            return error.exit_code
+        return 0
 
 
 def _parse(argv: list[str]) -> None:

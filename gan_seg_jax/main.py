@@ -34,9 +34,10 @@ def main() -> None:
     if flags.FLAGS.show_config:
         print(json.dumps(to_json(config), indent=1), flush=True)
         return
-    from gan_seg_jax import classical, train  # after the flags: a mistake is answered at once, without loading JAX
+    from gan_seg_jax import classical, parallel, train  # now: a mistake is answered at once, without loading JAX
     from gan_seg_jax.baselines import BASELINES
 
+    parallel.initialize()
     workdir = flags.FLAGS.workdir or Path("runs") / f"{path.stem}-{digest(config)[:8]}"
     run = classical.fit_and_evaluate if config.method in BASELINES else train.train_and_evaluate
     run(config, Path(workdir))
@@ -46,4 +47,4 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "Config file, with words for it behind a colon.", lock_config=True)
     flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<config>-<hash of its fields>.")
     flags.DEFINE_boolean("show_config", False, "Print the config as JSON, every override in place, and run nothing.")
-    commands.run(main, __doc__)
+    commands.run(main, __doc__, devices=False)

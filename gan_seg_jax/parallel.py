@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from gan_seg_jax import process
 from gan_seg_jax.errors import InputError
 
 
@@ -36,9 +37,11 @@ def initialize() -> None:
                 "JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers too."
             ) from error
         jax.distributed.initialize(num_processes=count, process_id=number)
+        process.watch()  # the service takes SIGTERM for itself
     elif _has_tpu():
         with contextlib.suppress(ValueError, RuntimeError):  # no slice was found: a single host
             jax.distributed.initialize()
+            process.watch()
 
 
 def _has_tpu() -> bool:

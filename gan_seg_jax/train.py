@@ -74,14 +74,19 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         DivergedError: `max_bad_steps` steps in a row were not finite.
         PreemptedError: a signal asked to end; everything is saved.
     """
+    return _train(config, workdir, Preemption())
+
+
+def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[str, Any]:
+    """Train; `preemption` is shared with the runs that are trained before this one."""
     began = time.monotonic()
     method = get_method(config.method)
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, mesh)
     for name in set(config.baselines) - set(BASELINES):
         raise unknown("baseline", name, BASELINES)
-    _train_prior_runs(method, config, workdir)
-    with Preemption() as preemption, workdirs.lock(workdir):
+    _train_prior_runs(method, config, workdir, preemption)
+    with workdirs.lock(workdir):
         dataset = pipeline.open_dataset(config)
         with config.unlocked():
             pipeline.resolve_classes(config, dataset)
@@ -102,12 +107,12 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         state = start.initial_state(method, config, workdir, fresh=fresh)
         start.check_canvas(method, config, dataset, state)
         workdirs.claim(workdir, config)
-        with _Run(config, method, dataset, state, mesh, workdir, preemption, began, data) as run:
+        with preemption, _Run(config, method, dataset, state, mesh, workdir, preemption, began, data) as run:
             run.train()
             return run.finish()
 
 
-def _train_prior_runs(method: Any, config: ConfigDict, workdir: Path) -> None:
+def _train_prior_runs(method: Any, config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
     """Train what this run needs and was not given: `config.prior_runs`, each on the data of this run."""
     missing = []
     for name in config.prior_runs:
@@ -128,7 +133,9 @@ def _train_prior_runs(method: Any, config: ConfigDict, workdir: Path) -> None:
             prior.baselines = ()
         if parallel.is_first_process():
             print(f"First, for {name}: a {prior.method} run of {prior.steps} steps in {folder}.", flush=True)
-        train_and_evaluate(prior, folder)
+        _train(prior, folder, preemption)
+        if parallel.any_process(preemption.requested):  # too late for that run, which has ended
+            raise PreemptedError(f"Interrupted after the run for {name}. The same command continues.")
 
 
 class _Run:

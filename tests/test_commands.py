@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 
@@ -11,7 +9,6 @@ import pytest
 
 from gan_seg_jax import commands, parallel
 from gan_seg_jax.errors import DivergedError, InputError, PreemptedError
-from gan_seg_jax.preemption import Preemption
 from tests import tiny_runs
 
 
@@ -87,21 +84,6 @@ def test_half_a_cluster_is_bad_input(monkeypatch, missing):
         parallel.initialize()
 
 
-def test_the_first_signal_is_noted_and_the_second_counts_as_ever():
-    noted, old = [], signal.signal(signal.SIGTERM, lambda *_: noted.append("ours"))
-    try:
-        with Preemption() as preemption:
-            assert not preemption.requested
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert preemption.requested and noted == [] and preemption.due()
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert noted == ["ours"]
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert noted == ["ours", "ours"]
-    finally:
-        signal.signal(signal.SIGTERM, old)
-
-
 def test_a_mistake_is_answered_by_a_process_of_its_own(tmp_path):
     """As a user meets it: exit code, one sentence, no traceback."""
     command = [sys.executable, "-m", "gan_seg_jax.main", "--config=configs/cgan_seg.py:smok"]
@@ -110,12 +92,6 @@ def test_a_mistake_is_answered_by_a_process_of_its_own(tmp_path):
     )
     assert ended.returncode == 2 and ended.stdout == ""
     assert ended.stderr.startswith("error: ") and "smoke" in ended.stderr and ended.stderr.count("\n") == 1
-
-
-def test_a_reader_that_goes_away_is_no_error():
-    command = f"{sys.executable} -m gan_seg_jax.main --help | head -n 1; exit ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tiny_runs.ROOT)
-    assert ended.returncode in (0, 120) and "Traceback" not in ended.stderr, ended.stderr
 
 
 def test_show_config_prints_what_would_run_and_runs_nothing(tmp_path):

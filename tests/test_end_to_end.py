@@ -260,9 +260,7 @@ def before(function, action, *, calls: int = 1):
 
 def interrupt(monkeypatch, where, number):
     send = signal_once(number)
-    if where == "opening the data":
-        monkeypatch.setattr(pipeline, "open_dataset", before(pipeline.open_dataset, send))
-    elif where == "compiling":
+    if where == "compiling":
         monkeypatch.setattr(parallel, "compile_step", before(parallel.compile_step, send))
     elif where == "training":
         monkeypatch.setattr(train._Run, "_poll", before(train._Run._poll, send, calls=8))
@@ -276,19 +274,11 @@ def interrupt(monkeypatch, where, number):
         monkeypatch.setattr(report, "score_labelling", before(report.score_labelling, send))
 
 
-PLACES = (
-    "opening the data",
-    "compiling",
-    "training",
-    "validation",
-    "validation at the end",
-    "final scores",
-    "baselines",
-)
+PLACES = ("compiling", "training", "validation", "validation at the end", "final scores", "baselines")
 QUICK = (
     ("compiling", signal.SIGTERM),
     ("training", signal.SIGINT),
-    ("validation", signal.SIGTERM),
+    ("validation", signal.SIGHUP),
     ("final scores", signal.SIGINT),
 )
 
@@ -298,7 +288,7 @@ QUICK = (
     [
         pytest.param(where, number, marks=() if (where, number) in QUICK else pytest.mark.slow)
         for where in PLACES
-        for number in (signal.SIGTERM, signal.SIGINT)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     ],
 )
 def test_signals_save_and_exit_75(tiny, tmp_path, where, number):
@@ -309,7 +299,7 @@ def test_signals_save_and_exit_75(tiny, tmp_path, where, number):
     assert outcome.code == 75, outcome
     assert "Interrupted" in outcome.err and "same command" in outcome.err
     steps = [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
-    expected = {"opening the data": 0, "compiling": 1, "training": 5, "validation": 3}
+    expected = {"compiling": 1, "training": 5, "validation": 3}
     assert max(steps) == expected.get(where, 6)
     outcome = tiny_runs.command("main", *tiny.args, f"--workdir={workdir}")
     assert outcome.code == 0, outcome.err

@@ -20,6 +20,7 @@ from jax.experimental import compilation_cache
 from PIL import Image
 
 from gan_seg_jax.data.catalog import Dataset, DatasetInfo
+from gan_seg_jax.process import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 INFO = DatasetInfo("tiny", ("sky", "road", "car"), ((10, 20, 200), (90, 90, 90), (200, 30, 30)))
@@ -112,7 +113,8 @@ class Outcome:
 
 def command(module: str, *args: str) -> Outcome:
     """Run `python -m gan_seg_jax.MODULE ARGS` inside this process."""
-    known, argv, mask = set(flags.FLAGS), sys.argv, signal.getsignal(signal.SIGTERM)
+    known, argv = set(flags.FLAGS), sys.argv
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     out, err = io.StringIO(), io.StringIO()
     sys.argv = [f"gan_seg_jax/{module}.py", *map(str, args)]
     try:
@@ -128,7 +130,8 @@ def command(module: str, *args: str) -> Outcome:
         for name in set(flags.FLAGS) - known:
             if name in FLAGS or name.startswith("config"):  # grain's own flags stay
                 delattr(flags.FLAGS, name)
-        assert signal.getsignal(signal.SIGTERM) == mask, "a command gives the signals back"
+        for number, handler in handlers.items():  # which a command keeps until its process has ended
+            signal.signal(number, handler)
 
 
 def environment(cache: Path, **more: str) -> dict[str, str]:

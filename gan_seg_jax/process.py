@@ -1,0 +1,123 @@
+"""The process of a command: its signals from the first moment to the last, and what it prints.
+
+Nothing heavy is imported here: `gan_seg_jax/__init__.py` calls `begin` before anything else is loaded.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+INTERRUPTED = 75
+STARTING = "Interrupted; there was nothing new to save. The same command starts again."
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.EINTR)  # what is printed later may get through
+
+
+def begin() -> None:
+    """Answer signals from here on, and stand in for standard streams that are closed."""
+    watch()
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # the next file that is opened would take its place, and what libraries print would go there
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+
+
+def watch(code: int = INTERRUPTED, sentence: str = STARTING) -> None:
+    """End the process on a signal, at once: nothing is there to be saved.
+
+    An exception would be lost wherever a library catches all of them, as in the import of an extension module.
+
+    Args:
+        code: exit code then.
+        sentence: what is said then, on stderr.
+    """
+
+    def leave(number, frame):
+        del number, frame
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        with contextlib.suppress(Exception):
+            os.write(2, f"{sentence}\n".encode() if sentence else b"")
+        os._exit(code)
+
+    take(leave)
+
+
+def take(handler: Callable[[int, Any], None]) -> dict[int, Any]:
+    """Give the signals to `handler`, but for those that were ignored from the start (nohup); return the old handlers.
+
+    Returns:
+        signal -> what it had before, for `signal.signal`.
+    """
+    taken = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in taken}
+
+
+@contextlib.contextmanager
+def lasting_streams() -> Iterator[None]:
+    """Let no print end the command: whatever cannot be written to stdout or stderr is lost, and nothing else.
+
+    A reader that has gone away (`| head`, a closed ssh) is replaced by /dev/null; letters that the terminal does not
+    have are shown by their codes.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = ours = tuple(map(_Stream, before))
+    try:
+        yield
+    finally:
+        for stream in ours:
+            stream.release()
+        sys.stdout, sys.stderr = before
+
+
+class _Stream:
+    """A text stream whose `write` and `flush` never raise OSError or UnicodeEncodeError."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._errors = getattr(stream, "errors", None)
+        self._reconfigure(errors="backslashreplace")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._swallowed():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._swallowed():
+            self._stream.flush()
+
+    def release(self) -> None:
+        """Write what is left, so that the interpreter, which would complain, has nothing to flush at its end."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+        self._reconfigure(errors=self._errors)
+
+    def _reconfigure(self, **options) -> None:
+        if hasattr(self._stream, "reconfigure"):
+            self._stream.reconfigure(**options)
+
+    @contextlib.contextmanager
+    def _swallowed(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _PASSING:
+                self._drop()
+
+    def _drop(self) -> None:
+        """Point the stream's file, which libraries print to as well, to where everything can be written."""
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:  # or it has no file
+            os.dup2(nowhere.fileno(), self._stream.fileno())
