@@ -1,7 +1,9 @@
 """Every shared field, with its default and its meaning. Configs start from `get_config()` and add what is theirs.
 
 Any field can be set on the command line: `--config.batch_size=16`, `--config.networks.generator.dropout=0.0`,
-`--config.canvas_size="(144, 192)"`. An unknown field is an error.
+`--config.canvas_size="(144, 192)"`. A group of fields may be set as a dict, which changes the fields it names and no
+others: `--config.augment="{'scale': (0.5, 2.0), 'contrast': 0.2}"`. Of a field that is set twice, alone or in a group,
+the last value counts. An unknown field is an error.
 """
 
 from collections.abc import Iterable

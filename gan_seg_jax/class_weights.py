@@ -7,7 +7,6 @@ The rules are explained in gan_seg_jax/data/class_weights.py. `--config.losses.c
 weights at the start of a training run.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,6 @@ def main() -> None:
     """Run the command."""
     if flags.FLAGS["config"].value is None:
         raise InputError("--config is missing; for instance --config=configs/supervised_seg.py.")
-    path = re.sub(r":[^/]*$", "", config_flags.get_config_filename(flags.FLAGS["config"]))
-    if not Path(path).is_file():
-        raise InputError(f"The config file {path} does not exist; see configs/.")
     from gan_seg_jax.data import class_weights, pipeline  # after the flags: a mistake is answered at once
     from gan_seg_jax.writer import write_json
 

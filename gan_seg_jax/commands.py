@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from gan_seg_jax import process
+from gan_seg_jax import config_files, process
 from gan_seg_jax.errors import DivergedError, InputError, PreemptedError
 
 
@@ -61,26 +61,35 @@ def _parse(argv: list[str]) -> None:
         InputError: a flag, a config field or its value is wrong, or the config file cannot be read.
     """
     try:
-        rest = flags.FLAGS(last_values(argv))[1:]
+        words = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+        if "config" in flags.FLAGS:
+            words = last_values(config_files.prepare(words))
+            sys.argv = words  # where ml_collections looks for the fields that are set
+        rest = flags.FLAGS(words)[1:]
     except InputError:
         raise
     except AttributeError as error:  # ml_collections: 'name'\nDid you mean "other" instead of "name"?
-        if "get_config" in str(error):
-            raise InputError(f"The config file {_config_file(argv)} has no function get_config.") from error
+        if "'config_config' has no attribute 'get_config'" in str(error):
+            path = config_files.named(argv)
+            raise InputError(
+                f"{path} is no config, for it has no function get_config; {config_files.known(path.parent)}."
+            ) from error
         name, _, hint = str(error.args[0]).replace("\\n", "\n").replace("\\'", "'").strip("\"'\n ").partition("\n")
         name = name.strip("\"' ")
         raise InputError(
             f"Unknown config field {name!r}. {hint or 'See configs/common.py for all of them.'}"
         ) from error
     except flags.Error as error:
-        raise InputError(f"{_one_line(error)} See --help.") from error
+        raise config_files.wrong_field(error) or InputError(f"{_one_line(error)} See --help.") from error
     except OSError as error:
         reason = re.findall(r"\[Errno \d+\] (.*)", str(error))
         raise InputError(f"The config file cannot be read: {reason[-1] if reason else _one_line(error)}") from error
     except Exception as error:  # a config file is Python: it may raise anything
+        if wrong := config_files.wrong_field(error):
+            raise wrong from error
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         reason = f"{type(error).__name__}: {_one_line(error)}"
-        raise InputError(f"The config file {_config_file(argv)}{line} cannot be run: {reason}") from error
+        raise InputError(f"The config file {config_files.named(argv)}{line} cannot be run: {reason}") from error
     if rest:
         raise InputError(f"Unexpected argument {rest[0]!r}; flags are written --name=value. See --help.")
 
@@ -90,12 +99,6 @@ def last_values(argv: list[str]) -> list[str]:
     field = lambda word: word.partition("=")[0] if word.startswith("--config.") and "=" in word else None
     last = {field(word): number for number, word in enumerate(argv)}
     return [word for number, word in enumerate(argv) if field(word) is None or last[field(word)] == number]
-
-
-def _config_file(argv: list[str]) -> str:
-    """Return the config file that the arguments name, without the words behind its colon."""
-    found = [match[1] for word in argv if (match := re.match(r"--?config=([^:]*)", word))]
-    return found[-1] if found else ""
 
 
 def _one_line(error: Exception) -> str:

@@ -7,40 +7,44 @@ the config, every override in place, is checked and printed as JSON.
 """
 
 import json
-import re
+import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from gan_seg_jax import commands
+from gan_seg_jax import commands, config_files
 from gan_seg_jax.config import check, digest, to_json
 from gan_seg_jax.errors import InputError
-
-PARTS = ("__init__", "common", "networks")  # of configs
 
 
 def main() -> None:
     """Run the command."""
-    if flags.FLAGS["config"].value is None:
+    path = config_files.named(sys.argv)
+    if path == Path():
         raise InputError("--config is missing; for instance --config=configs/cgan_seg.py.")
-    path = Path(re.sub(r":[^/]*$", "", config_flags.get_config_filename(flags.FLAGS["config"])))
-    if not path.is_file():
-        files = (file for file in path.parent.glob("*.py") if file.stem not in PARTS)
-        known = ", ".join(sorted(map(str, files))) or "none"
-        raise InputError(f"The config file {path} does not exist; in {path.parent}/ there are: {known}.")
     config = flags.FLAGS.config
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"get_config of {path} returns {config!r}; expected a ConfigDict, as of common.get_config().")
+    if not config.networks and not _is_classical(config):
+        known = config_files.known(path.parent)
+        raise InputError(f"{path} is no config of its own, for it names no network to train; {known}.")
     check(config)
     if flags.FLAGS.show_config:
         print(json.dumps(to_json(config), indent=1), flush=True)
         return
     from gan_seg_jax import classical, parallel, train  # now: a mistake is answered at once, without loading JAX
-    from gan_seg_jax.baselines import BASELINES
 
     parallel.initialize()
     workdir = flags.FLAGS.workdir or Path("runs") / f"{path.stem}-{digest(config)[:8]}"
-    run = classical.fit_and_evaluate if config.method in BASELINES else train.train_and_evaluate
+    run = classical.fit_and_evaluate if _is_classical(config) else train.train_and_evaluate
     run(config, Path(workdir))
+
+
+def _is_classical(config: ConfigDict) -> bool:
+    from gan_seg_jax.baselines import BASELINES
+
+    return config.method in BASELINES
 
 
 if __name__ == "__main__":
