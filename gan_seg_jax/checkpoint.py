@@ -1,16 +1,17 @@
 """Checkpoints: Orbax writes them atomically; this module adds integrity, fall-back and the choice of what stays.
 
 A checkpoint `checkpoints/<step>/` holds every array of the state under its path (`networks/generator/params/...`) and a
-JSON `meta` (position of the data, best score, seconds, and the SHA-256 of every array: Orbax restores a flipped bit
-without an error). A checkpoint that does not verify is moved aside as `damaged-<step>`, never deleted, and the newest
+JSON `meta`: the run's config, position and best score, digests of its data, the SHA-256 of every array, and its own
+(`integrity.py`). A checkpoint that does not verify is moved aside as `damaged-<step>`, never deleted, and the newest
 one that does verify is used.
 """
 
+import contextlib
 import errno
-import hashlib
-import json
 import logging
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,18 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
-from gan_seg_jax import files, parallel
-from gan_seg_jax.config import from_json
+from gan_seg_jax import files, integrity, parallel
+from gan_seg_jax.config import differences, from_json, to_json
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.integrity import Damaged, array_digest, flatten
 
 _policies = ocp.checkpoint_managers
 _PASSING = (errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM)  # no damage
 _REPLACED = "replaced-"  # name of a checkpoint whose step is being saved again
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-    """Return path -> leaf, with paths such as `networks/generator/params/head/kernel`."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def array_digest(array: np.ndarray) -> str:
-    """Return the SHA-256 over dtype, shape and bytes of an array, in hexadecimal."""
-    head = f"{array.dtype}{array.shape}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def state_digest(state: Any) -> str:
-    """Return one SHA-256 over all paths and arrays of a state: equal exactly when every bit is."""
-    digests = {path: array_digest(np.asarray(leaf)) for path, leaf in flatten(state).items()}
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+_DAMAGED = "damaged-"
+_OPTIMIZER = "/opt_state/"  # in the path of arrays that training alone needs
 
 
 class _Keep:
@@ -71,9 +58,11 @@ class Checkpoints:
         """
         # Orbax tells of every retention decision through absl; a run has its own messages.
         logging.getLogger("absl").setLevel(logging.ERROR)
+        _drop_late_futures()
         self.directory = Path(workdir).absolute() / "checkpoints"
         self._keep = _Keep(keep)
         self._read_only = read_only
+        self._saved: int | None = None  # the newest step that this process has saved or restored
         if not read_only:
             self._settle()
         self._manager = ocp.CheckpointManager(
@@ -100,71 +89,120 @@ class Checkpoints:
             step: the step that the state is at; an earlier checkpoint of it is replaced.
             state: any tree of arrays; on several hosts every array is replicated.
             meta: JSON values; `meta["best_step"]` (or None) is kept from removal.
+
+        Raises:
+            InputError: it cannot be written, or somebody has removed what was saved before.
         """
+        self.wait()
         replaced = step in self._manager.all_steps()
         if replaced:  # aside until the new one is there: a kill in between loses nothing
-            self.wait()
             self._move(step, f"{_REPLACED}{step}")
         # A copy, since the next step donates the buffers (np.asarray would be a view of them on CPU).
         arrays = {path: np.array(leaf) for path, leaf in flatten(state).items()}
         digests = {path: array_digest(array) for path, array in arrays.items()}
         self._keep.best = meta["best_step"]
         items = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(arrays), meta=ocp.args.JsonSave({**meta, "digests": digests})
+            state=ocp.args.PyTreeSave(arrays), meta=ocp.args.JsonSave(integrity.seal({**meta, "digests": digests}))
         )
-        self._manager.save(step, args=items)
+        with self._saving():
+            self._manager.save(step, args=items)
+        self._saved = step
         if replaced:
             self.wait()
             self._settle()
 
-    def load(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return path -> array and the meta of one checkpoint, verified.
+    def load_meta(self, step: int) -> dict[str, Any]:
+        """Return the meta of one checkpoint, verified; no array is read.
 
         Raises:
-            InputError: the checkpoint is missing, unreadable, or an array differs from what was saved.
+            Damaged: it is not what was saved.
+            InputError: there is no such checkpoint, or it is of an earlier version.
         """
         if step not in self._manager.all_steps():
             known = ", ".join(map(str, self.steps())) or "none"
             raise InputError(f"There is no checkpoint of step {step} in {self.directory}; there are: {known}.")
-        try:
-            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-            like = dict.fromkeys(meta["digests"], ocp.RestoreArgs(restore_type=np.ndarray))
-            item = ocp.args.PyTreeRestore(dict.fromkeys(like, 0), restore_args=like)
+        with self._reading(step):
+            return integrity.open_meta(self.directory / str(step))
+
+    def load(
+        self, step: int, *, training: bool = True, limit: int | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return path -> array and the meta of one checkpoint, verified.
+
+        Args:
+            step: of the checkpoint.
+            training: also the state of the optimizers.
+            limit: bytes that the arrays may take (`integrity.room`); None is any number.
+
+        Raises:
+            Damaged: it is unreadable, or something differs from what was saved.
+            InputError: there is no such checkpoint, or it is larger than `limit`.
+        """
+        meta, folder = self.load_meta(step), self.directory / str(step)
+        paths = [path for path in meta["digests"] if training or _OPTIMIZER not in path]
+        like = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path in paths}
+        item = ocp.args.PyTreeRestore(dict.fromkeys(like, 0), restore_args=like, partial_restore=True)
+        with self._reading(step):
+            integrity.check_size(folder, paths, meta, limit)
             arrays = self._manager.restore(step, args=ocp.args.Composite(state=item)).state
+            integrity.check_arrays(folder, arrays, meta)
+        return arrays, meta
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Turn whatever the reading of a damaged checkpoint raises into Damaged."""
+        try:
+            yield
+        except InputError:
+            raise
         except Exception as error:  # Orbax and TensorStore raise anything, by the byte that is damaged
             if isinstance(error, MemoryError) or getattr(error, "errno", None) in _PASSING:
                 raise
-            raise InputError(f"The checkpoint {self.directory / str(step)} cannot be read: {_short(error)}") from error
-        wrong = sorted(path for path, digest in meta["digests"].items() if array_digest(arrays[path]) != digest)
-        if wrong:
-            raise InputError(
-                f"The checkpoint {self.directory / str(step)} is damaged: {wrong[0]} differs from what was saved."
-            )
-        return arrays, meta
+            raise Damaged(f"The checkpoint {self.directory / str(step)} cannot be read: {_short(error)}") from error
 
-    def load_latest(self) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Turn whatever the writing of a checkpoint raises, also in the background, into InputError."""
+        try:
+            yield
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:
+            raise InputError(
+                f"A checkpoint cannot be written to {self.directory}: {_short(error)} What was saved before stays."
+            ) from error
+
+    def load_latest(
+        self, *, limit: int | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
         """Return arrays and meta of the newest checkpoint that verifies, and a sentence for each one that does not.
 
         The ones that do not verify are moved aside. None if nothing is there.
 
+        Args:
+            limit: as of `load`.
+
         Raises:
-            InputError: there are checkpoints and none verifies.
+            InputError: there are checkpoints and none verifies, now or at an earlier start.
         """
         problems = []
         for step in reversed(self.steps()):
             problem, found = None, None
             try:
-                found = self.load(step)
-            except InputError as error:
+                found = self.load(step, limit=limit)
+            except Damaged as error:
                 problem = str(error)
             if not parallel.any_process(found is None):  # all processes use the same one
-                self._keep.best = found[1]["best_step"]
+                self._keep.best, self._saved = found[1]["best_step"], step
                 return *found, problems
             problems.append(problem or f"Another process could not read the checkpoint of step {step}.")
             self._set_aside(step)
-        if problems:
+        damaged = sorted(path.name for path in self.directory.glob(f"{_DAMAGED}*"))
+        if problems or damaged:
             raise InputError(
-                f"No checkpoint in {self.directory} can be used. {problems[0]} Remove the folder to start anew."
+                f"No checkpoint in {self.directory} can be used. "
+                f"{problems[0] if problems else f'It holds {damaged[0]}, which did not verify.'} "
+                f"Remove {self.directory.parent} to start anew."
             )
         return None
 
@@ -172,9 +210,9 @@ class Checkpoints:
         """Rename a damaged checkpoint so that nothing picks it up again."""
         if self._read_only:
             return
-        name, number = f"damaged-{step}", 1
+        name, number = f"{_DAMAGED}{step}", 1
         while (self.directory / name).exists():
-            name, number = f"damaged-{step}-{number}", number + 1
+            name, number = f"{_DAMAGED}{step}-{number}", number + 1
         self._move(step, name)
 
     def _move(self, step: int, name: str) -> None:
@@ -197,18 +235,46 @@ class Checkpoints:
         _together("settled")
 
     def wait(self) -> None:
-        """Block until everything that was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Block until everything that was saved is on disk.
+
+        Raises:
+            InputError: it could not be written, or has gone since: somebody has removed the folder.
+        """
+        with self._saving():
+            self._manager.wait_until_finished()
+        if self._saved is not None and not (self.directory / str(self._saved)).is_dir():
+            raise InputError(
+                f"{self.directory / str(self._saved)} is gone: the checkpoints have been removed while the run went "
+                "on, so what it has trained since cannot be kept. Start it again."
+            )
 
     def close(self) -> None:
         """Wait and let go of the folder."""
-        self._manager.close()
+        with self._saving():
+            self._manager.close()
 
 
 def _together(point: str) -> None:
     """Wait until every process is at this point."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(point)
+
+
+def _drop_late_futures() -> None:
+    """Let TensorStore's futures end unheard whose event loop has been closed since another one has failed.
+
+    For each array of a damaged checkpoint they would print a traceback, long after the error was caught.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "drops_late_futures", False):
+        return
+
+    def hook(unraisable):
+        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+            before(unraisable)
+
+    hook.drops_late_futures = True
+    sys.unraisablehook = hook
 
 
 def _short(error: Exception) -> str:
@@ -245,7 +311,7 @@ def read_config(workdir: str | Path):
     Raises:
         InputError: the folder holds no run.
     """
-    path = Path(workdir) / "config.json"
+    path = files.local(workdir) / "config.json"
     try:
         values = files.read_json(path)
     except FileNotFoundError as error:
@@ -255,34 +321,110 @@ def read_config(workdir: str | Path):
     return from_json(values)
 
 
-def load_checkpoint(workdir: str | Path, which: str = "best") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return arrays and meta of a run's checkpoint.
+def load_checkpoint(
+    workdir: str | Path, which: str = "best", *, training: bool = True, limit: int | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return arrays and meta of a run's checkpoint; where an older one takes a damaged one's place, stderr says so.
 
     Args:
         workdir: the run's folder.
         which: "best" (by validation), "latest", or a step.
+        training: also the state of the optimizers.
+        limit: bytes that the arrays may take (`integrity.room`); None is any number.
 
     Raises:
         InputError: no such checkpoint, or it is damaged.
     """
-    if not (Path(workdir) / "checkpoints").is_dir():
-        raise InputError(f"{workdir} holds no checkpoints yet; train first.")
+    checkpoints, meta = _find(workdir, which)
+    options = {"training": training, "limit": limit}
+    if which != "latest":
+        try:
+            return checkpoints.load(meta["step"], **options)
+        except Damaged as error:
+            raise InputError(f"{error} Another one can be named: --checkpoint=latest.") from error
+    problem = ""
+    for step in reversed([step for step in checkpoints.steps() if step <= meta["step"]]):
+        try:
+            found = checkpoints.load(step, **options)
+        except Damaged as error:
+            problem = problem or str(error)
+            continue
+        if problem:
+            _say_older(problem, step)
+        return found
+    raise InputError(f"No checkpoint in {checkpoints.directory} can be used. {problem}")
+
+
+def load_meta(workdir: str | Path, which: str = "best") -> dict[str, Any]:
+    """Return the meta of a run's checkpoint, as `load_checkpoint` chooses it; no array is read.
+
+    Raises:
+        InputError: no such checkpoint, or it is damaged.
+    """
+    return _find(workdir, which)[1]
+
+
+def newest_meta(workdir: str | Path) -> dict[str, Any] | None:
+    """Return the meta of the newest checkpoint whose meta verifies, None if there is none.
+
+    Raises:
+        InputError: it is of an earlier version.
+    """
     checkpoints = Checkpoints(workdir, read_only=True)
-    steps = checkpoints.steps()
+    for step in reversed(checkpoints.steps()):
+        with contextlib.suppress(Damaged):
+            return checkpoints.load_meta(step)
+    return None
+
+
+def _find(workdir: str | Path, which: str) -> tuple[Checkpoints, dict[str, Any]]:
+    """Return a run's checkpoints and the meta of the one that is wanted; the newest whose meta verifies is the latest.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = files.local(workdir) / "checkpoints"
+    checkpoints = Checkpoints(workdir, read_only=True) if folder.is_dir() else None
+    steps = [] if checkpoints is None else checkpoints.steps()
     if not steps:
         raise InputError(f"{workdir} holds no checkpoints yet; train first.")
-    if which.isdigit():
-        return checkpoints.load(int(which))
+    if which.isdecimal() and len(which) < 19:
+        return checkpoints, checkpoints.load_meta(int(which))
     if which not in ("best", "latest"):
         raise InputError(f"--checkpoint is {which!r}; expected best, latest or a step ({', '.join(map(str, steps))}).")
-    arrays, meta, _ = checkpoints.load_latest()
-    best = meta["best_step"]
-    if which == "best" and best is not None and best != meta["step"]:
+    problem = ""
+    for step in reversed(steps):
         try:
-            return checkpoints.load(best)
-        except InputError as error:
-            raise InputError(f"{error} Another one can be named: --checkpoint=latest.") from error
-    return arrays, meta
+            meta = checkpoints.load_meta(step)
+        except Damaged as error:
+            problem = problem or str(error)
+            continue
+        if problem:
+            _say_older(problem, step)
+        best = meta["best_step"]
+        return checkpoints, meta if which == "latest" or best in (None, step) else checkpoints.load_meta(best)
+    raise InputError(f"No checkpoint in {checkpoints.directory} can be used. {problem}")
+
+
+def _say_older(problem: str, step: int) -> None:
+    """Say that an older checkpoint is used, or asked which step is the best one."""
+    if parallel.is_first_process():
+        print(f"{problem} The one of step {step} takes its place.", file=sys.stderr, flush=True)
+
+
+def check_config(workdir: str | Path, config: ConfigDict, meta: dict[str, Any]) -> None:
+    """Check that a run's config.json is the one that its checkpoints were saved with.
+
+    Raises:
+        InputError: it has been changed; field, old and new value are named.
+    """
+    found = differences(meta["config"], to_json(config))
+    if found:
+        field, old, new = found[0]
+        raise InputError(
+            f"{Path(workdir) / 'config.json'} has been changed: config.{field} is {new!r}, and the checkpoint of step "
+            f"{meta['step']} was saved with {old!r}. Restore it."
+        )
 
 
 def network_variables(arrays: dict[str, np.ndarray], role: str, *, origin: str) -> dict[str, Any]:
@@ -300,13 +442,15 @@ def network_variables(arrays: dict[str, np.ndarray], role: str, *, origin: str) 
     return {"params": network["params"], **network.get("collections", {})}
 
 
-def restore_networks(workdir: str | Path, roles: tuple[str, ...], which: str = "best") -> dict[str, dict[str, Any]]:
+def restore_networks(
+    workdir: str | Path, roles: tuple[str, ...], which: str = "best", *, limit: int | None = None
+) -> dict[str, dict[str, Any]]:
     """Return role -> {"params": ..., other collections} out of another run, averaged weights where it has them.
 
     Raises:
-        InputError: the run has no such role, or its checkpoint cannot be read.
+        InputError: the run has no such role, its checkpoint cannot be read, or is larger than `limit` bytes.
     """
-    arrays, _ = load_checkpoint(workdir, which)
+    arrays, _ = load_checkpoint(workdir, which, training=False, limit=limit)
     return {role: network_variables(arrays, role, origin=str(workdir)) for role in roles}
 
 

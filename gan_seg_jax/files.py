@@ -8,6 +8,7 @@ move it into its place, so that a reader sees the old file or the new one.
 import contextlib
 import json
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -98,6 +99,20 @@ def open_in_place(path: str | os.PathLike, flags: int) -> int:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     _expect_regular(path, handle)
     return handle
+
+
+def local(path: str | os.PathLike) -> Path:
+    """Return a path of this machine's file system.
+
+    Raises:
+        InputError: it is an address, such as gs://bucket/run, of which a folder `gs:` would be made here.
+    """
+    if match := re.match("([A-Za-z][A-Za-z0-9+.-]+):/", os.fsdecode(path)):  # pathlib makes one slash of two
+        raise InputError(
+            f"{shown(path)} is an address of {match[1]}://; expected a folder of this machine. Mount it, or copy it "
+            "here and back."
+        )
+    return Path(path)
 
 
 def shown(path: str | os.PathLike) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from gan_seg_jax import augment, checkpoint, resample, tiling
+from gan_seg_jax import augment, checkpoint, integrity, resample, tiling
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data.canvas import view_names
 from gan_seg_jax.errors import InputError
@@ -60,15 +60,16 @@ def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = No
             f"{workdir} holds the run of {config.method}, a classical method: it has no checkpoint; its scores are in "
             "its summary.json."
         )
-    if data_dir is not None:
-        config.data_dir = data_dir
     method = get_method(config.method)
     modules = method.build(config)
-    arrays, meta = checkpoint.load_checkpoint(workdir, which)
     template = variable_shapes(method, modules, example_batch(method.STREAMS, config), config)
+    arrays, meta = checkpoint.load_checkpoint(workdir, which, training=False, limit=integrity.room(template))
+    checkpoint.check_config(workdir, config, meta)
     stored = {role: checkpoint.network_variables(arrays, role, origin=str(workdir)) for role in modules}
     variables = checkpoint.fill(template, checkpoint.flatten(stored), origin=f"The checkpoint in {workdir}")
     state = create_state(jax.tree.map(jnp.asarray, variables), modules, {}, seed=config.seed)
+    if data_dir is not None:
+        config.data_dir = data_dir
     return Run(method, config, state.replace(step=jnp.int32(meta["step"])), meta["step"])
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import checkpoint, generation, parallel, workdirs
+from gan_seg_jax import checkpoint, generation, integrity, parallel, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import Dataset
@@ -59,7 +59,7 @@ def training_data(
     origins = {role: workdirs.source(config, workdir, role) for role in config.init}
     origins = {role: origin for role, origin in origins.items() if origin not in ("", "random")}
     origins = origins if fresh else {}
-    digests = {origin: checkpoint.load_checkpoint(origin)[1].get(TRAINING_DATA) for origin in origins.values()}
+    digests = {origin: checkpoint.load_meta(origin)[TRAINING_DATA] for origin in origins.values()}
     generates = config.method == "augmentation" and "generator" in origins
     made = {origins["generator"]: digests[origins["generator"]]} if generates else {}
     if config.synthetic.folder:
@@ -119,7 +119,7 @@ def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool
         if source and source != "random":
             if not fresh:
                 continue
-            stored = checkpoint.restore_networks(source, (role,))[role]
+            stored = checkpoint.restore_networks(source, (role,), limit=integrity.room(variables))[role]
             variables[role] = checkpoint.fill(
                 variables[role], checkpoint.flatten(stored), origin=f"The {role} of {source}"
             )

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import checkpoint, parallel, report, start, workdirs
+from gan_seg_jax import checkpoint, integrity, parallel, report, start, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import class_weights, pipeline
@@ -184,7 +184,7 @@ class _Run:
 
     def _restore(self, state: AdversarialState) -> AdversarialState:
         """Return the state to start from: the newest checkpoint's if there is one."""
-        found = self.checkpoints.load_latest()
+        found = self.checkpoints.load_latest(limit=integrity.room(state))
         if found is not None:
             arrays, meta, problems = found
             for problem in problems:
@@ -313,7 +313,7 @@ class _Run:
             return
         self.saved = (self.progress.step, self.progress.evaluated)
         self.progress.seconds = time.monotonic() - self.started
-        meta = {**dataclasses.asdict(self.progress), **self.data}
+        meta = {**dataclasses.asdict(self.progress), **self.data, "config": config_lib.to_json(self.config)}
         self.checkpoints.save(self.progress.step, self.state, meta)
 
     def finish(self) -> dict[str, Any]:

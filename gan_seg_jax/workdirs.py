@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_seg_jax import checkpoint, files, parallel
-from gan_seg_jax.config import differences, to_json
+from gan_seg_jax.config import differences, from_json, to_json
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.writer import write_json
 
@@ -29,6 +30,7 @@ def lock(workdir: Path) -> Iterator[None]:
     Raises:
         InputError: it cannot be written, or another process trains in it.
     """
+    files.local(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         handle = files.open_in_place(workdir / f".lock-{jax.process_index()}", os.O_RDWR)
@@ -49,13 +51,31 @@ def lock(workdir: Path) -> Iterator[None]:
 
 
 def has_checkpoints(workdir: Path) -> bool:
-    """Return whether a run in this folder has saved anything."""
-    return any((workdir / "checkpoints").glob("[0-9]*"))
+    """Return whether a run in this folder has saved anything, usable or not; a save that was killed is none."""
+    saved = re.compile(r"((damaged|replaced)-)?\d+(-\d+)?")
+    return any(saved.fullmatch(path.name) for path in (workdir / "checkpoints").glob("*"))
 
 
 def begun_config(workdir: Path) -> ConfigDict | None:
-    """Return the config of the run that this folder holds, None if there is none yet."""
-    return checkpoint.read_config(workdir) if (workdir / "config.json").exists() else None
+    """Return the config of the run that this folder holds, as its newest checkpoint has it; None if there is none yet.
+
+    Raises:
+        InputError: config.json is missing beside what a run has left, has been changed, or cannot be read.
+    """
+    begun = has_checkpoints(workdir)
+    if not os.path.lexists(workdir / "config.json"):
+        if begun or (workdir / "summary.json").exists():
+            raise InputError(
+                f"{workdir} holds a run whose config.json is missing, so nothing says what it is; restore the file, or "
+                "name another --workdir."
+            )
+        return None
+    config = checkpoint.read_config(workdir)
+    meta = checkpoint.newest_meta(workdir) if begun else None
+    if meta is None:
+        return config
+    checkpoint.check_config(workdir, config, meta)
+    return from_json(meta["config"])
 
 
 def source(config: ConfigDict, workdir: Path, name: str) -> str:
@@ -79,7 +99,7 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
     for role in config.init:
         origin = source(config, workdir, role)
         if origin and origin != "random":
-            from_run = begun or checkpoint.read_config(origin)
+            from_run = begun or trained_config(origin)
             networks = from_run.networks
             if role not in networks:
                 raise InputError(f"config.init.{role} is {origin}, which has no {role}; it has: {', '.join(networks)}.")
@@ -96,6 +116,18 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
                     config[field] = from_run[field]
             if "backbone" in config and "backbone" in networks[role]:  # the short name of the same field
                 config.backbone = networks[role].backbone
+
+
+def trained_config(workdir: str | Path) -> ConfigDict:
+    """Return the config of another run.
+
+    Raises:
+        InputError: the folder holds no run, or its config.json has been changed since.
+    """
+    config = checkpoint.read_config(workdir)
+    if has_checkpoints(Path(workdir)):
+        checkpoint.check_config(workdir, config, checkpoint.load_meta(workdir))
+    return config
 
 
 def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:

@@ -1,5 +1,8 @@
 """Bad input: exit code 2, a sentence that names the thing, no traceback, and nothing lost."""
 
+import contextlib
+import functools
+import json
 import os
 import shutil
 import subprocess
@@ -272,11 +275,63 @@ def test_a_workdir_of_another_method(tiny, finished):
 def test_a_workdir_of_another_architecture(tiny, finished):
     """The config fits, the arrays do not: another version of the code made them."""
     (finished / "summary.json").unlink()
-    (finished / "config.json").unlink()
+    config = json.loads((finished / "config.json").read_text())
+    config["networks"]["generator"]["channels"] = [8, 8]
+    (finished / "config.json").write_text(json.dumps(config))
+    tiny_runs.change_meta(finished, config=config)
     saved = contents(finished / "checkpoints")
     args = (*tiny.args, "--config.networks.generator.channels=(8, 8)", f"--workdir={finished}")
     assert_refused(tiny_runs.command("main", *args), "another architecture", "networks/generator")
     assert contents(finished / "checkpoints") == saved
+
+
+@pytest.mark.parametrize("kept", ["checkpoints", "summary.json"])
+def test_a_workdir_whose_config_is_missing_is_taken_over_by_nobody(tiny, finished, kept):
+    (finished / "config.json").unlink()
+    other = finished / ("summary.json" if kept == "checkpoints" else "checkpoints")
+    shutil.rmtree(other) if other.is_dir() else other.unlink()
+    before = contents(finished)
+    args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={finished}")
+    assert_refused(tiny_runs.command("main", *args), str(finished), "config.json is missing")
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "more"),
+    [
+        ("main", ()), ("evaluate", ()), ("predict", ("--input=INPUT", "--output=OUTPUT")), ("judge", ()),
+        ("sample", ("--output=OUTPUT", "--count=1")), ("main", ("--config.init.generator=WORKDIR", "--workdir=OUTPUT")),
+    ],
+)  # fmt: skip
+def test_a_config_that_was_edited_is_not_believed(tiny, finished, tmp_path, module, more):
+    """It is not the one that the checkpoints were saved with, also where the command line agrees with it."""
+    config = json.loads((finished / "config.json").read_text())
+    config["augment"]["flip_vertical"] = True
+    (finished / "config.json").write_text(json.dumps(config))
+    (tmp_path / "images").mkdir()
+    places = {"INPUT": str(tmp_path / "images"), "OUTPUT": str(tmp_path / "output"), "WORKDIR": str(finished)}
+    args = [functools.reduce(lambda text, name: text.replace(name, places[name]), places, arg) for arg in more]
+    if module == "main":
+        args = [*tiny.args, *args] if more else [*tiny.args, "--config.augment.flip_vertical=True"]
+    if not any("--workdir" in arg for arg in args):
+        args.append(f"--workdir={finished}")
+    outcome = tiny_runs.command(module, *args)
+    assert_refused(outcome, "config.json has been changed: config.augment.flip_vertical is True", "with False")
+
+
+@pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
+def test_a_workdir_elsewhere_is_refused(tiny, tmp_path, workdir):
+    args = tiny_runs.supervised_args(tiny.data)
+    with contextlib.chdir(tmp_path):
+        commands = [
+            ("main", *args, f"--workdir={workdir}"), ("main", *args, f"--config.init.segmenter={workdir}"),
+            ("evaluate", f"--workdir={workdir}"), ("predict", f"--workdir={workdir}", "--input=x", "--output=y"),
+            ("sample", f"--workdir={workdir}", "--output=y", "--count=1"), ("judge", f"--workdir={workdir}"),
+        ]  # fmt: skip
+        for command in commands:
+            scheme = workdir.partition("://")[0]
+            assert_refused(tiny_runs.command(*command), f"address of {scheme}://", "folder of this machine")
+        assert set(contents(tmp_path)) <= {f"runs/{path.name}/.lock-0" for path in (tmp_path / "runs").glob("*")}
 
 
 def test_a_workdir_that_cannot_be_used(tiny, tmp_path):

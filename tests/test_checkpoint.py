@@ -1,8 +1,11 @@
 """Checkpoints: bit-exact, verified, the right ones kept; damage is noticed and an earlier one used."""
 
+import contextlib
 import functools
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import jax
@@ -12,19 +15,18 @@ import optax
 import pytest
 
 from configs import cgan_seg
+from gan_seg_jax import integrity
 from gan_seg_jax.checkpoint import (
     Checkpoints,
-    array_digest,
     fill,
-    flatten,
     load_checkpoint,
     network_variables,
     read_config,
     restore_networks,
-    state_digest,
 )
 from gan_seg_jax.config import to_json
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.integrity import array_digest, flatten, state_digest
 from gan_seg_jax.state import create_state
 from tests.tiny_methods import Net
 
@@ -251,22 +253,144 @@ def test_damage_is_noticed_and_an_earlier_one_used(run, damage):
 
 
 def test_all_damaged(run):
+    """The folder is refused until somebody has looked at it: at the next start, too, nothing begins anew in it."""
     folder, _ = run
     for step in (10, 20, 30):
         flip(folder, step)
-    checkpoints = Checkpoints(folder)
-    with pytest.raises(InputError, match=r"No checkpoint in .* can be used"):
-        checkpoints.load_latest()
-    checkpoints.close()
+    for found in ("30 .*damaged|30 cannot be read", "damaged-10"):
+        checkpoints = Checkpoints(folder)
+        with pytest.raises(InputError, match=rf"No checkpoint in .* can be used.*({found}).*Remove {folder} to start"):
+            checkpoints.load_latest()
+        checkpoints.close()
 
 
-def test_reading_moves_nothing(run):
+def test_reading_moves_nothing_and_says_which_is_used(run, capsys):
     folder, _ = run
     flip(folder, 30)
     before = sorted(path.name for path in (folder / "checkpoints").iterdir())
     _, meta = load_checkpoint(folder, "latest")
     assert meta["step"] == 20
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == before
+    said = capsys.readouterr().err
+    assert str(folder / "checkpoints" / "30") in said and "The one of step 20 takes its place" in said
+    with pytest.raises(InputError, match="30 .*Another one can be named: --checkpoint=latest"):
+        load_checkpoint(folder, "30")
+
+
+def change_meta(folder, step, change):
+    path = folder / "checkpoints" / str(step) / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    change(meta)
+    path.write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: meta.update(step=10**9), lambda meta: meta.update(best_step=20), lambda meta: meta.pop("seconds"),
+        lambda meta: meta["best_scores"].update(miou=0.9), lambda meta: meta.update(more=1),
+        lambda meta: meta.update(integrity.seal({**meta, "step": 31})), lambda meta: meta.update(sha256=None),
+    ],
+)  # fmt: skip
+def test_a_meta_is_what_was_saved(run, change):
+    folder, _ = run
+    change_meta(folder, 30, change)
+    with pytest.raises(integrity.Damaged, match="30 is damaged: (its meta differs|it was saved at step 31)"):
+        load_checkpoint(folder, "30")
+    assert load_checkpoint(folder, "latest")[1]["step"] == 20
+
+
+def test_no_flipped_bit_of_a_meta_is_accepted(run):
+    folder, _ = run
+    path = folder / "checkpoints" / "30" / "meta" / "metadata"
+    content = path.read_bytes()
+    meaning = json.loads(content)
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            assert integrity.open_meta(path.parents[1]) == meaning, place
+
+
+def test_a_checkpoint_of_an_earlier_version_stays_where_it_is(run):
+    folder, _ = run
+    change_meta(folder, 30, lambda meta: meta.pop("sha256"))
+    checkpoints = Checkpoints(folder)
+    with pytest.raises(InputError, match="30 has no digest of its meta: an earlier version"):
+        checkpoints.load_latest()
+    assert checkpoints.steps() == [10, 20, 30]
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_checkpoint_holds_regular_files_only(run, kind):
+    folder, _ = run
+    path = next(iter(data_files(folder, 30)))
+    content = path.read_bytes()
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        (folder / "outside").write_bytes(content)
+        path.symlink_to(folder / "outside")
+    with pytest.raises(integrity.Damaged, match="30 is damaged: .* is no regular file"):
+        load_checkpoint(folder, "30")
+
+
+def test_a_small_file_cannot_ask_for_much_memory(tmp_path):
+    """Zeros compress to nothing, and so does what is allocated for them before anything is compared."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"networks/generator/params/k": np.zeros((30_000, 1500), np.float32)}, meta_of(1))
+    checkpoints.close()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 10**6
+    limit = integrity.room({"k": jax.ShapeDtypeStruct((300, 15), jnp.float32)})
+    with pytest.raises(InputError, match="its arrays take 180 MB, and the networks .* explain at most 67 MB"):
+        load_checkpoint(tmp_path, "latest", limit=limit)
+    with pytest.raises(InputError, match="another architecture"):
+        restore_networks(tmp_path, ("generator",), "latest", limit=limit)
+
+
+def test_arrays_of_optimizers_are_read_for_training_alone(saved):
+    arrays, _ = load_checkpoint(saved[0], "30", training=False)
+    everything, _ = load_checkpoint(saved[0], "30")
+    assert {path for path in everything if "/opt_state/" not in path} == set(arrays) < set(everything)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_restore_prints_no_tracebacks(tmp_path, capfd):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {f"a{number}": np.arange(1200.0) for number in range(40)}, meta_of(1))
+    checkpoints.close()
+    flip(tmp_path, 1)
+    with pytest.raises(InputError):
+        load_checkpoint(tmp_path, "1")
+    time.sleep(0.2)  # futures of other threads
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_goes_while_a_run_writes_is_said(tmp_path):
+    for gone in ("checkpoints", "checkpoints/1", "."):
+        folder = tmp_path / gone.replace("/", "-") / "run"
+        checkpoints = Checkpoints(folder)
+        checkpoints.save(1, make_state(1), meta_of(1))
+        checkpoints.wait()
+        shutil.rmtree(folder / gone)
+        with pytest.raises(InputError, match=r"checkpoints/1 is gone"):
+            checkpoints.save(2, make_state(2), meta_of(2))
+        with contextlib.suppress(InputError):
+            checkpoints.close()
+
+
+def test_a_folder_that_goes_before_the_first_save_is_said(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "run")
+
+    def fail(*args, **options):
+        raise FileNotFoundError(2, "No such file or directory", "x")
+
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    with pytest.raises(InputError, match="A checkpoint cannot be written to .*run/checkpoints: FileNotFoundError"):
+        checkpoints.save(1, make_state(1), meta_of(1))
 
 
 @pytest.mark.parametrize(("which", "step"), [("best", 10), ("latest", 30), ("20", 20)])
