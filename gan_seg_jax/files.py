@@ -117,8 +117,13 @@ def local(path: str | os.PathLike) -> Path:
 
 def shown(path: str | os.PathLike) -> str:
     """Return a path for a message, control characters and undecodable bytes escaped."""
-    text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(_escaped(letter) for letter in os.fsdecode(path))
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # a byte that is no UTF-8
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def _expect_regular(path: str | os.PathLike, handle: int) -> None:

@@ -93,4 +93,5 @@ def test_files_that_stay_are_no_links(tmp_path):
 
 
 def test_paths_in_messages_have_no_control_characters(tmp_path):
-    assert files.shown("a\x1b[31m\nb\udcff") == r"a\x1b[31m\nb\udcff"
+    assert files.shown("a\x1b[31m\nb\udcff") == r"a\x1b[31m\nb\xff"
+    assert files.shown("größe/круг 正方形\u202e\ud800") == r"größe/круг 正方形\u202e\ud800"
