@@ -38,6 +38,7 @@ class DatasetInfo:
         class_colors: An RGB colour, 0..255, for each class id, for pictures only.
         protocol: One sentence on the published protocol: splits, size, void, metric, which class is the foreground.
         size: (height, width) at which published scores are taken; None where the images differ in size.
+        image_bits: How many bits its images of 16 bits a sample use; 16 where it has none.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DatasetInfo:
     class_colors: tuple[tuple[int, int, int], ...]
     protocol: str = ""
     size: tuple[int, int] | None = None
+    image_bits: int = 16
 
     def __post_init__(self):
         if not 1 <= len(self.class_names) <= MAX_CLASSES:

@@ -6,23 +6,19 @@ change: the next start reads no pixels. Files that are not sound are looked at a
 """
 
 import concurrent.futures
-import contextlib
-import hashlib
-import json
+import dataclasses
 import os
-import pathlib
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import tqdm
 
-from gan_seg_jax.data import images
+from gan_seg_jax import files
+from gan_seg_jax.data import images, remembered
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
 from gan_seg_jax.errors import InputError
 
-_SCHEMA = 1  # raise it when the facts or the meaning of the reading of files change
 _NAMED = 5  # files named in a message
 _WORKERS = 8
 _SECONDS_BEFORE_PROGRESS = 3.0
@@ -46,43 +42,49 @@ class Problem(NamedTuple):
 
 
 def inspect(
-    root: str, image_files: Iterable[File], mask_files: Iterable[File]
-) -> tuple[dict[str, images.MaskFacts], list[Problem]]:
+    root: str, image_files: Iterable[File], mask_files: Iterable[File], *, max_pixels: int = images.MAX_PIXELS
+) -> tuple[dict[str, images.Facts], list[Problem]]:
     """Decode every file that is new or has changed since the last time.
 
     Args:
         root: Absolute path of the set.
         image_files: Its images.
         mask_files: Its masks.
+        max_pixels: How many pixels a file may have.
 
     Returns:
         Facts of each sound file by path (images have no values), and the problems of the others.
     """
-    jobs = [(file, _image_facts) for file in image_files] + [(file, images.inspect_mask) for file in mask_files]
-    known = _load_cache(root)
-    entries = {file.path: known[file.path] for file, _ in jobs if _is_known(file, known)}
+    jobs = [(file, images.inspect_image) for file in image_files] + [(file, images.inspect_mask) for file in mask_files]
+    known = _known_facts(remembered.load(root))
+    entries = {file.path: known[file.path] for file, _ in jobs if _is_known(file, known, max_pixels)}
     todo = [job for job in jobs if job[0].path not in entries]
     problems = []
-    for (file, _), result in zip(todo, _run_all(root, todo), strict=True):
+    for (file, _), result in zip(todo, _run_all(root, todo, max_pixels), strict=True):
         if isinstance(result, images.ImageError):
             problems.append(Problem(file.path, result.reason))
         else:
-            entries[file.path] = [file.size, file.changed, *result]
+            entries[file.path] = [file.size, file.changed, *dataclasses.astuple(result)]
     if len(entries) != len(known) or any(known.get(path) is not entry for path, entry in entries.items()):
-        _save_cache(root, entries)
+        remembered.save(root, entries)
     return {path: _facts(entry) for path, entry in entries.items()}, problems
 
 
 def compare_sizes(
-    pairs: Iterable[tuple[str, str]], facts: Mapping[str, images.MaskFacts], *, partner: str = "mask"
+    pairs: Iterable[tuple[str, str]], facts: Mapping[str, images.Facts], *, partner: str = "mask"
 ) -> list[Problem]:
     """Return a problem for each (image, mask) pair, or other `partner`, of sound files that differ in size."""
     problems = []
     for image, mask in pairs:
         if image not in facts or mask not in facts:
             continue
-        (height, width), (rows, columns) = facts[image][:2], facts[mask][:2]
+        height, width, turned = facts[image].height, facts[image].width, facts[image].orientation
+        rows, columns, mask_turned = facts[mask].height, facts[mask].width, facts[mask].orientation
         if (height, width) == (rows, columns):
+            tells = (turned in images.QUARTER_TURNS) != (mask_turned in images.QUARTER_TURNS) and height != width
+            if turned != mask_turned and not tells:
+                reason = _turned_both_ways(partner)
+                problems.append(Problem(image, reason, f"EXIF orientation {turned}, {partner} {mask_turned}"))
             continue
         reason = f"{partner} of another size than its image (height x width); save it at the size of the image."
         if (height, width) == (columns, rows):
@@ -94,9 +96,18 @@ def compare_sizes(
     return problems
 
 
+def _turned_both_ways(partner: str) -> str:
+    return (
+        f"EXIF rotation that the {partner} does not have, and the {partner} fits the turned and the stored picture, so "
+        f"that nothing says which is meant. If the {partner} was made of the upright picture, turn the pixels of the "
+        f"image and drop the tag (`mogrify -auto-orient FILE`); if of the stored pixels, drop the tag alone "
+        "(`exiftool -Orientation= FILE`)."
+    )
+
+
 def check_values(
     masks: Iterable[str],
-    facts: Mapping[str, images.MaskFacts],
+    facts: Mapping[str, images.Facts],
     info: DatasetInfo,
     *,
     ignore_is_meant: bool,
@@ -136,6 +147,33 @@ def check_values(
     return problems
 
 
+def expect_labels(root: str, masks: Mapping[str, list[str]], facts: Mapping[str, images.Facts]) -> None:
+    """Refuse a val without any labelled pixel, by which no step can be chosen; of a test, say that it has no scores.
+
+    Args:
+        root: The set, for errors.
+        masks: Split -> paths of its masks.
+        facts: What `inspect` found.
+    """
+    for split in ("val", "test"):
+        if split in masks and not any(set(facts[path].values) - {IGNORE} for path in masks[split]):
+            without_labels(root, split)
+
+
+def without_labels(where: str, split: str) -> None:
+    """Refuse a val without labels, warn of a test."""
+    if split == "val":
+        raise InputError(
+            f"{files.shown(where)}: no pixel of val is labelled (its masks hold nothing but 255, which means ignore), "
+            "so the best step cannot be chosen; write class ids into them, or make a val of labelled images (where "
+            "there is none, a tenth of train is taken)."
+        )
+    print(
+        f"warning: {files.shown(where)}: no pixel of {split} is labelled (all is 255, ignore); it will have no scores.",
+        file=sys.stderr,
+    )
+
+
 def raise_problems(root: str, problems: list[Problem], num_files: int):
     """Raise one InputError that counts all problems and names the first of each kind; return if there are none."""
     if not problems:
@@ -145,11 +183,11 @@ def raise_problems(root: str, problems: list[Problem], num_files: int):
         groups.setdefault(problem.reason, []).append(problem)
     sentences = []
     for reason, group in groups.items():
-        names = [images.printable(path) + (f" ({detail})" if detail else "") for path, _, detail in group[:_NAMED]]
+        names = [files.shown(path) + (f" ({detail})" if detail else "") for path, _, detail in group[:_NAMED]]
         more = f" and {len(group) - _NAMED} more" if len(group) > _NAMED else ""
         sentences.append(f"{', '.join(names)}{more}: {reason}")
     counted = f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} in {num_files} files"
-    raise InputError(f"{images.printable(root)}: {counted}.\n" + "\n".join(sentences))
+    raise InputError(f"{files.shown(root)}: {counted}.\n" + "\n".join(sentences))
 
 
 def _usual_cause(found: set[int], info: DatasetInfo) -> str:
@@ -173,7 +211,7 @@ def _usual_cause(found: set[int], info: DatasetInfo) -> str:
     )
 
 
-def _colors_disagree(facts: images.MaskFacts, info: DatasetInfo) -> bool:
+def _colors_disagree(facts: images.Facts, info: DatasetInfo) -> bool:
     """Tell whether all palette colours in use are colours of classes, but of others than the indices say."""
     pairs = [(value, tuple(color)) for value, color in zip(facts.values, facts.colors, strict=False) if value != IGNORE]
     ids = {color: value for value, color in enumerate(info.class_colors)}
@@ -187,18 +225,13 @@ def _listed(values: set[int]) -> str:
     return f"{'values' if len(values) > 1 else 'value'} {', '.join(map(str, shown))}{dots}"
 
 
-def _image_facts(path: str) -> images.MaskFacts:
-    height, width, _ = images.read_image(path).shape
-    return images.MaskFacts(height, width, (), ())
-
-
-def _run_all(root: str, jobs: list[tuple[File, Callable]]) -> list[images.MaskFacts | images.ImageError]:
+def _run_all(root: str, jobs: list[tuple[File, Callable]], max_pixels: int) -> list[images.Facts | images.ImageError]:
     """Run the jobs on a few threads (Pillow decodes without the interpreter's lock), with a bar if it takes long."""
 
     def run(job):
         file, inspect_file = job
         try:
-            return inspect_file(os.path.join(root, file.path))
+            return inspect_file(os.path.join(root, file.path), max_pixels=max_pixels)
         except images.ImageError as error:
             return error
 
@@ -218,44 +251,21 @@ def _run_all(root: str, jobs: list[tuple[File, Callable]]) -> list[images.MaskFa
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
 
 
-def _is_known(file: File, known: dict[str, list]) -> bool:
-    return file.path in known and known[file.path][:2] == [file.size, file.changed]
-
-
-def _facts(entry: list) -> images.MaskFacts:
-    _, _, height, width, values, colors = entry
-    return images.MaskFacts(height, width, tuple(values), tuple(map(tuple, colors)))
-
-
-def _cache_file(root: str) -> pathlib.Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = pathlib.Path(base) if os.path.isabs(base) else pathlib.Path.home() / ".cache"
-    return folder / "gan_seg_jax" / "checks" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.json"
-
-
-def _load_cache(root: str) -> dict[str, list]:
-    """Return what is remembered of `root`, {path: [size, changed, *facts]}; nothing where there is no usable cache."""
+def _known_facts(entries: dict[str, list]) -> dict[str, list]:
+    """Return what is remembered, nothing if it is damaged."""
     try:
-        content = json.loads(_cache_file(root).read_text())
-        if content["schema"] != _SCHEMA or content["root"] != root:
-            return {}
-        for entry in content["files"].values():
+        for entry in entries.values():
             _facts(entry)
-        return content["files"]
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError):
+        return entries
+    except (ValueError, TypeError):
         return {}
 
 
-def _save_cache(root: str, entries: dict[str, list]):
-    """Remember `entries`; a cache that cannot be written is no reason to stop."""
-    with contextlib.suppress(OSError, RuntimeError):
-        path = _cache_file(root)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump({"schema": _SCHEMA, "root": root, "files": entries}, file)
-            os.replace(temporary, path)  # whole or not at all, also with two processes at once
-        except OSError:
-            os.unlink(temporary)
-            raise
+def _is_known(file: File, known: dict[str, list], max_pixels: int) -> bool:
+    entry = known.get(file.path)
+    return entry is not None and entry[:2] == [file.size, file.changed] and entry[2] * entry[3] <= max_pixels
+
+
+def _facts(entry: list) -> images.Facts:
+    _, _, height, width, orientation, digest, top, values, colors = entry
+    return images.Facts(height, width, orientation, digest, top, tuple(values), tuple(map(tuple, colors)))

@@ -2,12 +2,13 @@
 
 import os
 
-from gan_seg_jax.data import images
+from gan_seg_jax import files
 from gan_seg_jax.data.catalog import IGNORE, MAX_CLASSES, DatasetInfo
 from gan_seg_jax.errors import InputError
 
 _FORM = "a line `id name R G B` for each class, with ids from 0 on, such as `0 background 0 0 0`"
 _MAX_BYTES = 1 << 20
+_LONGEST_NAME = 100
 
 
 def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[DatasetInfo, bool]:
@@ -29,11 +30,13 @@ def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[Data
         if not words:
             continue
         numbers = [int(word) if word.isascii() and word.isdigit() else -1 for word in (words[0], *words[-3:])]
-        where = f"{images.printable(path)}, line {number} ({line.strip()!r})"
+        where = f"{files.shown(path)}, line {number} ({_shortened(line.strip())!r})"
         if len(words) < 5 or not all(0 <= value <= 255 for value in numbers):
             raise InputError(f"{where}: expected `id name R G B` with whole numbers from 0 to 255.")
         class_id, red, green, blue = numbers
-        class_name = " ".join(words[1:-3])
+        class_name = files.shown(" ".join(words[1:-3]))  # tables and messages show it, so no control characters
+        if len(class_name) > _LONGEST_NAME:
+            raise InputError(f"{where}: the name has more than {_LONGEST_NAME} letters; shorten it.")
         if class_id in rows or class_name in [other for other, _ in rows.values()]:
             raise InputError(f"{where}: the id or the name is there twice; every class has its own.")
         rows[class_id] = (class_name, (red, green, blue))
@@ -42,7 +45,7 @@ def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[Data
     if missing or len(rows) < 2 or len(rows) > MAX_CLASSES:
         found = f"found ids {', '.join(map(str, sorted(rows)))}" if rows else "found no class"
         raise InputError(
-            f"{images.printable(path)}: {found}; expected ids 0, 1, 2, ... without gaps, at least two classes "
+            f"{files.shown(path)}: {found}; expected ids 0, 1, 2, ... without gaps, at least two classes "
             f"(background counts as one): {_FORM}."
         )
     ordered = [rows[class_id] for class_id in sorted(rows)]
@@ -51,11 +54,15 @@ def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[Data
 
 def _read_lines(path) -> list[str]:
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read(_MAX_BYTES).splitlines()
+        text = files.read_bytes(path, limit=_MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{images.printable(path)} does not exist; write it: {_FORM}.") from None
+        raise InputError(f"{files.shown(path)} does not exist; write it: {_FORM}.") from None
     except UnicodeDecodeError:
-        raise InputError(f"{images.printable(path)} is not UTF-8 text; expected {_FORM}.") from None
+        raise InputError(f"{files.shown(path)} is not UTF-8 text; expected {_FORM}.") from None
     except OSError as error:
-        raise InputError(f"{images.printable(path)} cannot be read ({error.strerror}); expected {_FORM}.") from None
+        raise InputError(f"{files.shown(path)} cannot be read ({error.strerror}); expected {_FORM}.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LONGEST_NAME else f"{line[:_LONGEST_NAME]}..."

@@ -1,32 +1,36 @@
 """Read a data set from a folder of images and masks.
 
-    classes.txt                       id name R G B
-    train/images/ID.{png,jpg,jpeg}    train/masks/ID.png
-    val/...                           optional: else a tenth of train, chosen by a hash of the ids
-    test/...                          optional
-    unlabeled/images/...              optional: images without masks, for semi-supervised methods
+    classes.txt              id name R G B
+    train/images/ID.*        train/masks/ID.*      image and mask have the same name
+    val/...                  optional: else a tenth of train, chosen by a hash of the ids
+    test/...                 optional
+    unlabeled/images/...     optional: images without masks, for semi-supervised methods
 
-Of the target of an adaptation, whose labels come from elsewhere, train needs no masks, or need not be there where
-unlabeled is; then val must be, with masks: the best step is chosen by it.
+Images are PNG, JPEG, TIFF, BMP or WebP (`images.ENDINGS`), masks PNG, TIFF or BMP. Of the target of an adaptation,
+whose labels come from elsewhere, train needs no masks, or need not be there where unlabeled is; then val must be, with
+masks: the best step is chosen by it.
 
-Hidden files, folders inside `images` and `masks`, files with other endings and masks without image are not looked at.
+Hidden files are not looked at. Whatever else is not read (other endings, folders inside `images` and `masks`, masks
+without image, files beside the folders) is counted and named on stderr.
 """
 
 import dataclasses
-import hashlib
 import operator
 import os
 
 import numpy as np
 
-from gan_seg_jax.data import checks, classes, images
+from gan_seg_jax.data import checks, classes, images, listing
 from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example
+from gan_seg_jax.data.listing import Files, Listing
+from gan_seg_jax.data.splits import Members, Rules, carve, check
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.files import shown
 
 FOLDERS = {"train": "train", "val": "val", "test": "test", "unlabelled": "unlabeled"}
 """Split -> its folder."""
-_LAYOUT = "expected classes.txt, train/images/ID.{png,jpg,jpeg} and train/masks/ID.png (val, test, unlabeled as well)"
-_VAL_FRACTION = 10  # one in ten
+NOT_DATA = {"classes.txt", "provenance.json"}
+_LAYOUT = "expected classes.txt, train/images/ID.png (or .jpg, ...) and train/masks/ID.png (val, test, unlabeled too)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +45,7 @@ class FolderSplit:
         image_files: Paths of the images below `root`.
         mask_files: Paths of the masks; empty for a split without labels.
         label_sizes: (height, width) of each label, int32 [n, 2].
+        max_pixels: How many pixels an image may have.
     """
 
     info: DatasetInfo
@@ -50,6 +55,7 @@ class FolderSplit:
     image_files: tuple[str, ...]
     mask_files: tuple[str, ...]
     label_sizes: np.ndarray
+    max_pixels: int
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -68,11 +74,13 @@ class FolderSplit:
             InputError: A file has gone, has been damaged or no longer fits since the folder was checked.
         """
         index = operator.index(index)
-        image = images.read_image(os.path.join(self.root, self.image_files[index]))
+        image = images.read_image(
+            os.path.join(self.root, self.image_files[index]), bits=self.info.image_bits, max_pixels=self.max_pixels
+        )
         if not self.mask_files:
             return {"image": image, "label": np.full(image.shape[:2], IGNORE, np.uint8), "id": self.ids[index]}
         path = os.path.join(self.root, self.mask_files[index])
-        label = images.read_mask(path)
+        label = images.read_mask(path, max_pixels=self.max_pixels)
         if label.shape != image.shape[:2] or np.any((label >= self.info.num_classes) & (label != IGNORE)):
             raise images.ImageError(path, "has changed since the folder was checked and no longer fits; start again.")
         return {"image": image, "label": label, "id": self.ids[index]}
@@ -82,16 +90,13 @@ class FolderSplit:
         return self.label_sizes
 
 
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """The images of one split by id, and their partners: masks, or the target images of pairs."""
-
-    images: dict[str, checks.File]
-    partners: dict[str, checks.File]
-
-
 def open_folder(
-    data_dir: str | os.PathLike, *, info: DatasetInfo | None = None, name: str = "folder", target: bool = False
+    data_dir: str | os.PathLike,
+    *,
+    info: DatasetInfo | None = None,
+    name: str = "folder",
+    target: bool = False,
+    rules: Rules | None = None,
 ) -> Dataset:
     """Open a folder of images and masks after looking at every file in it.
 
@@ -104,6 +109,7 @@ def open_folder(
             reads them from classes.txt.
         name: Name of the set where `info` is None.
         target: Whether labels for training come from another set: see the head of this file.
+        rules: How it is read and checked; None for the defaults.
 
     Returns:
         The data set, with "train" (of a target perhaps without labels, or none) and "val", and "test" and "unlabelled"
@@ -114,27 +120,64 @@ def open_folder(
     """
     if not os.fspath(data_dir):
         raise InputError(f"data_dir is empty; {name} needs the folder of the set: --config.data_dir=FOLDER.")
-    root = os.path.abspath(os.path.expanduser(data_dir))
-    require_layout(root, splits=("train", "unlabeled") if target else ("train",))
+    root, rules = os.path.abspath(os.path.expanduser(data_dir)), rules or Rules()
+    listing.require_layout(root, _LAYOUT, splits=("train", "unlabeled") if target else ("train",))
     info, ignore_is_named = _resolve_info(root, info, name)
-    problems: list[checks.Problem] = []
+    found = Listing(root)
     train_has_masks = not target or os.path.lexists(os.path.join(root, "train", "masks"))
+    without = {"unlabelled"} if train_has_masks else {"unlabelled", "train"}
     splits = {
-        split: scan(root, folder, problems, targets=None if train_has_masks or split != "train" else False)
+        split: found.scan(folder, None if split in without else "masks")
         for split, folder in FOLDERS.items()
         if os.path.lexists(os.path.join(root, folder))
     }
+    found.report({*FOLDERS.values(), *NOT_DATA})
     if "val" not in splits and not train_has_masks:
         raise InputError(
-            f"{_show(root)} has no val, and no train/masks of which a part could be set aside; the best step is chosen "
-            "by labelled images of the target: add val/images/ID.{png,jpg,jpeg} and val/masks/ID.png."
+            f"{shown(root)} has no val, and no train/masks of which a part could be set aside; the best step is "
+            "chosen by labelled images of the target: add val/images/ID.png and val/masks/ID.png."
         )
-    facts = _check(root, splits, info, problems, ignore_is_named)
-    if "val" not in splits:
-        splits["train"], splits["val"] = carve(root, splits["train"])
+    facts = _check(found, splits, info, ignore_is_named, rules)
+    splits = settle(root, splits, facts, rules)
+    checks.expect_labels(root, {name: [file.path for file in splits[name].partners.values()] for name in splits}, facts)
+    info = with_bits(info, splits, facts, rules)
     return Dataset(
-        info, {split: _make_split(root, split, splits[split], facts, info) for split in FOLDERS if split in splits}
+        info,
+        {split: _make_split(root, split, splits[split], facts, info, rules) for split in FOLDERS if split in splits},
     )
+
+
+def settle(root: str, splits: dict[str, Files], facts: dict[str, images.Facts], rules: Rules) -> dict[str, Files]:
+    """Check what must hold between splits, and split train into train and val where there is no val.
+
+    Raises:
+        InputError: An image or a group is in two splits, or there is one image only.
+    """
+    check(root, {name: members(files, facts) for name, files in splits.items()}, rules)
+    if "val" in splits:
+        return splits
+    train = splits["train"]
+    chosen = carve(root, members(train, facts), rules)
+
+    def take(is_val: bool) -> Files:
+        ids = [image_id for image_id, to_val in zip(train.images, chosen, strict=True) if to_val == is_val]
+        partners = {name: train.partners[name] for name in ids if name in train.partners}
+        return Files({name: train.images[name] for name in ids}, partners)
+
+    return {**splits, "train": take(False), "val": take(True)}
+
+
+def members(files: Files, facts: dict[str, images.Facts]) -> Members:
+    """Return the images of a split as `splits` compares them."""
+    paths = [file.path for file in files.images.values()]
+    return Members(tuple(files.images), paths, [facts[path].digest for path in paths])
+
+
+def with_bits(info: DatasetInfo, splits: dict[str, Files], facts: dict[str, images.Facts], rules: Rules) -> DatasetInfo:
+    """Return the facts of the set with the number of bits that its images of 16 bits use."""
+    top = max(facts[file.path].top for files in splits.values() for file in files.images.values())
+    bits = rules.image_bits or images.bits_in_use(top)
+    return info if bits == info.image_bits else dataclasses.replace(info, image_bits=bits)
 
 
 def _resolve_info(root: str, info: DatasetInfo | None, name: str) -> tuple[DatasetInfo, bool]:
@@ -145,147 +188,33 @@ def _resolve_info(root: str, info: DatasetInfo | None, name: str) -> tuple[Datas
     listed, ignore_is_named = classes.read_classes(path, name=name)
     if info is not None and listed.class_names != info.class_names:
         raise InputError(
-            f"{_show(path)} names {', '.join(listed.class_names)}, but {info.name} has the classes "
+            f"{shown(path)} names {', '.join(listed.class_names)}, but {info.name} has the classes "
             f"{', '.join(info.class_names)}; point data_dir at {info.name}, or use --config.dataset=folder."
         )
     return info or listed, ignore_is_named
 
 
-def require_layout(root: str, layout: str = _LAYOUT, *, splits: tuple[str, ...] = ("train",)):
-    """Refuse a folder that is missing, no folder, empty, or without the images of any of `splits`.
-
-    `layout` says what it should hold.
-    """
-    if not os.path.lexists(root):
-        raise InputError(f"The data folder {_show(root)} does not exist; {layout} in it. Check --config.data_dir.")
-    if not os.path.isdir(root):
-        raise InputError(f"{_show(root)} is not a folder; give the folder of the set: {layout} in it.")
-    try:
-        names = sorted(name for name in os.listdir(root) if not name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{_show(root)} cannot be listed ({error.strerror}); change its permissions.") from None
-    if not names:
-        raise InputError(f"The data folder {_show(root)} is empty; {layout} in it.")
-    if not any(os.path.isdir(os.path.join(root, split, "images")) for split in splits):
-        found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        missing = " or ".join(f"{split}/images" for split in splits)
-        raise InputError(f"{_show(root)} has no folder {missing} (it has {_show(found)}); {layout}.")
-
-
-def scan(root: str, folder: str, problems: list[checks.Problem], *, targets: bool | None = None) -> Files:
-    """List the files of a split and note images without partners.
-
-    Args:
-        root: Absolute path of the set.
-        folder: Of the split, below `root`.
-        problems: To which images without partners are added.
-        targets: None pairs images with masks; True with targets; False with nothing.
-
-    Raises:
-        InputError: The folders cannot be listed, hold no image, or two files of one id.
-    """
-    found = _list_files(root, f"{folder}/images", images.ENDINGS)
-    if not found:
-        raise InputError(
-            f"{_show(root)}/{folder}/images holds no image (.png, .jpg, .jpeg); put images there"
-            + ("." if folder == "train" else f" or remove the folder {folder}.")
-        )
-    if folder == "unlabeled" or targets is False:
-        return Files(found, {})
-    if targets:
-        partners = _list_files(root, f"{folder}/targets", images.ENDINGS)
-        reason = "image without a target; add targets/ID.png (or .jpg) of the same name, or remove the image."
-    else:
-        partners = _list_files(root, f"{folder}/masks", (".png",))
-        reason = (
-            "image without a mask; add masks/ID.png of the same name, or move images without labels to "
-            "unlabeled/images."
-        )
-    problems += [checks.Problem(file.path, reason) for image_id, file in found.items() if image_id not in partners]
-    return Files(found, {image_id: partners[image_id] for image_id in found if image_id in partners})
-
-
-def _list_files(root: str, folder: str, endings: tuple[str, ...]) -> dict[str, checks.File]:
-    """Return the files in a folder that have one of the endings, by id, sorted; two for one id are refused."""
-    files: dict[str, checks.File] = {}
-    try:
-        with os.scandir(os.path.join(root, folder)) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(
-            f"{_show(root)}/{folder} cannot be listed ({error.strerror}); expected this folder in every split."
-        ) from None
-    clashes = []
-    for entry in listed:
-        image_id, ending = os.path.splitext(entry.name)
-        if entry.name.startswith(".") or ending.lower() not in endings:
-            continue
-        try:
-            if entry.is_dir():
-                continue
-            state = entry.stat()
-            file = checks.File(f"{folder}/{entry.name}", state.st_size, state.st_mtime_ns)
-        except OSError:  # a link to nothing or to itself: reading it will say so
-            file = checks.File(f"{folder}/{entry.name}", -1, -1)
-        if image_id in files:
-            clashes.append(f"{os.path.basename(files[image_id].path)} and {entry.name}")
-        files.setdefault(image_id, file)
-    if clashes:
-        more = f" (and {len(clashes) - 1} more pairs)" if len(clashes) > 1 else ""
-        raise InputError(
-            f"{_show(root)}/{folder} holds {_show(clashes[0])}{more}, which have the same id; expected one file for "
-            "each id: rename or remove one."
-        )
-    return dict(sorted(files.items()))
-
-
 def _check(
-    root: str, splits: dict[str, Files], info: DatasetInfo, problems: list[checks.Problem], ignore_is_named: bool
-) -> dict[str, images.MaskFacts]:
+    found: Listing, splits: dict[str, Files], info: DatasetInfo, ignore_is_named: bool, rules: Rules
+) -> dict[str, images.Facts]:
     """Look at all files; return their facts or raise with everything that was found."""
     image_files = [file for files in splits.values() for file in files.images.values()]
     mask_files = [file for files in splits.values() for file in files.partners.values()]
-    facts, damaged = checks.inspect(root, image_files, mask_files)
-    problems += damaged
+    facts, damaged = checks.inspect(found.root, image_files, mask_files, max_pixels=rules.max_pixels)
+    problems = found.problems + damaged
     for split, files in splits.items():
         pairs = [(files.images[image_id].path, mask.path) for image_id, mask in files.partners.items()]
         problems += checks.compare_sizes(pairs, facts)
         meant = ignore_is_named and split != "train"  # nothing can be learnt from a train split of 0 and ignore
         problems += checks.check_values([mask for _, mask in pairs], facts, info, ignore_is_meant=meant)
-    checks.raise_problems(root, problems, len(image_files) + len(mask_files))
+    checks.raise_problems(found.root, problems, len(image_files) + len(mask_files))
     return facts
 
 
-def carve(root: str, train: Files) -> tuple[Files, Files]:
-    """Split train into train and val by a hash of the ids.
-
-    Raises:
-        InputError: There is one image only.
-    """
-    if len(train.images) < 2:
-        raise InputError(
-            f"{_show(root)} has no val and a single image in train/images; expected at least two, one to learn from "
-            "and one to validate with: add images or a folder val."
-        )
-    by_hash = sorted(train.images, key=lambda image_id: hashlib.sha256(os.fsencode(image_id)).digest())
-    chosen = set(by_hash[: max(1, len(by_hash) // _VAL_FRACTION)])
-
-    def take(is_val: bool) -> Files:
-        ids = [image_id for image_id in train.images if (image_id in chosen) == is_val]
-        partners = {name: train.partners[name] for name in ids if name in train.partners}
-        return Files({name: train.images[name] for name in ids}, partners)
-
-    return take(False), take(True)
-
-
 def _make_split(
-    root: str, name: str, files: Files, facts: dict[str, images.MaskFacts], info: DatasetInfo
+    root: str, name: str, files: Files, facts: dict[str, images.Facts], info: DatasetInfo, rules: Rules
 ) -> FolderSplit:
     image_files = tuple(file.path for file in files.images.values())
     mask_files = tuple(files.partners[image_id].path for image_id in files.images) if files.partners else ()
-    sizes = np.array([facts[path][:2] for path in image_files], np.int32)
-    return FolderSplit(info, name, root, tuple(files.images), image_files, mask_files, sizes)
-
-
-def _show(path) -> str:
-    return images.printable(path)
+    sizes = np.array([(facts[path].height, facts[path].width) for path in image_files], np.int32)
+    return FolderSplit(info, name, root, tuple(files.images), image_files, mask_files, sizes, rules.max_pixels)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_seg_jax import files
 from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example, Split
 from gan_seg_jax.errors import InputError
 
@@ -143,7 +144,7 @@ def _drawn(ids: Sequence[str], fraction: float, seed: int) -> np.ndarray:
 def _listed(index_file: str, ids: Sequence[str], name: str) -> np.ndarray:
     """Return the sorted positions of the ids in a file."""
     try:
-        lines = Path(index_file).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = files.read_bytes(Path(index_file).expanduser()).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise InputError(f"config.labelled.index_file {index_file} cannot be read: {reason}.") from error

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax.data.catalog import DatasetInfo, Example, Split
 from gan_seg_jax.data.folder import open_folder
+from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.errors import InputError
 
 _STREAM = 7  # keeps the order of made pairs apart from other draws by the same seed
@@ -80,7 +81,7 @@ def open_made_pairs(config: ConfigDict, info: DatasetInfo) -> MadePairs | None:
             f"config.synthetic.folder is {folder!r} and config.synthetic.share is {share}, {rows} of a batch of "
             f"{config.batch_size}; give a share that is at least one image."
         )
-    made = open_folder(folder, name="made pairs")
+    made = open_folder(folder, name="made pairs", rules=Rules(allow_duplicates=True))
     if made.info.class_names != info.class_names:
         raise InputError(
             f"The made pairs in {folder} have the classes {', '.join(made.info.class_names)}, {info.name} has "

@@ -5,13 +5,16 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 import time
+import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax.data import catalog, checks, classes, folder, images
+from gan_seg_jax.data import catalog, classes, folder, images, remembered
+from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.errors import InputError
 
 REAL_DATA = pathlib.Path(os.environ.get("GAN_SEG_DATA", pathlib.Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -37,8 +40,9 @@ def make_mask(seed: int, num_classes: int = 3, shape=(6, 8)) -> np.ndarray:
 
 
 def make_split(root: pathlib.Path, split: str, names):
+    other = {"val": 100, "test": 200}.get(split, 0)  # no image is in two splits
     for seed, name in enumerate(names):
-        save(root / split / "images" / f"{name}.png", np.full((6, 8, 3), seed))
+        save(root / split / "images" / f"{name}.png", np.full((6, 8, 3), seed + other))
         save(root / split / "masks" / f"{name}.png", make_mask(seed))
 
 
@@ -99,8 +103,10 @@ def test_images_without_labels_are_all_ignore(root):
     np.testing.assert_array_equal(split.sizes(), [[5, 7]])
 
 
-def test_other_files_are_not_looked_at(root):
+def test_other_files_are_left_out_counted_and_named(root, capsys):
     (root / "notes.md").write_text("x")
+    (root / "unlabelled").mkdir()
+    (root / "train" / "photo.jpg").write_text("x")
     (root / "train" / "instances").mkdir()
     (root / "train" / "images" / ".hidden.png").write_text("x")
     (root / "train" / "images" / "._a.png").write_text("x")
@@ -108,13 +114,157 @@ def test_other_files_are_not_looked_at(root):
     (root / "train" / "images" / "folder.png").mkdir()
     (root / "train" / "images" / "around").symlink_to(root)
     save(root / "train" / "masks" / "left over.png", np.full((2, 2), 99))
-    assert folder.open_folder(root).splits["train"].ids == ("a", "b", "c")
+    save(root / "val" / "images" / "d.gif", np.zeros((6, 8)))
+    for _ in range(2):  # checked, then from the cache
+        assert folder.open_folder(root).splits["train"].ids == ("a", "b", "c")
+        said = capsys.readouterr().err
+        assert said.startswith(f"left out in {root}: ")
+        for words in (
+            "2 folders inside of a folder of files (train/images/around, train/images/folder.png)",
+            "(train/images/Thumbs.db, val/images/d.gif)",
+            "2 files that do not end in .png .jpg",
+            "3 beside the folders that are read (train/instances, train/photo.jpg, unlabelled)",
+            "1 masks without an image (train/masks/left over.png)",
+        ):
+            assert words in said
+        assert "notes" not in said and "hidden" not in said
 
 
-@pytest.mark.parametrize("ending", ["jpg", "JPG", "jpeg", "PNG"])
+def test_nothing_is_said_of_a_set_that_is_read_whole(root, capsys):
+    folder.open_folder(root)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPG", "jpeg", "PNG", "jpe", "jfif", "TIFF", "tif", "bmp", "webp"])
 def test_endings_of_images(root, ending):
     (root / "train" / "images" / "a.png").rename(root / "train" / "images" / f"a.{ending}")
     assert folder.open_folder(root).splits["train"][0]["id"] == "a"
+
+
+@pytest.mark.parametrize("ending", ["tif", "TIFF", "bmp"])
+def test_endings_of_masks(root, ending):
+    (root / "val" / "masks" / "b.png").unlink()
+    save(root / "val" / "masks" / f"b.{ending}", make_mask(1))
+    np.testing.assert_array_equal(folder.open_folder(root).splits["val"][1]["label"], make_mask(1))
+
+
+def test_names_that_look_alike_are_pairs_whatever_the_form_of_unicode(root):
+    for kind, form in (("images", "NFC"), ("masks", "NFD")):
+        path = root / "train" / kind / "a.png"
+        path.rename(path.with_name(unicodedata.normalize(form, "zürich_é.png")))
+    train = folder.open_folder(root).splits["train"]
+    assert train.ids == ("b", "c", unicodedata.normalize("NFC", "zürich_é"))
+    np.testing.assert_array_equal(train[2]["label"], make_mask(0))
+
+
+def test_names_that_differ_in_letter_case_are_named(root):
+    (root / "train" / "images" / "a.png").rename(root / "train" / "images" / "A.PNG")
+    assert "train/images/A.PNG (train/masks/a.png): image and mask differ in letter case" in message(root)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_rotation_that_a_mask_may_or_may_not_have_is_refused(root, orientation):
+    """Where both are square, or a mirrored or upside-down picture has the size of the stored one."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    size = (6, 6) if orientation > 4 else (6, 8)
+    save(root / "train" / "images" / "d.jpg", np.zeros((*size, 3)), exif=exif)
+    save(root / "train" / "masks" / "d.png", np.zeros(size))
+    assert f"train/images/d.jpg (EXIF orientation {orientation}, mask 1): EXIF rotation that the mask" in message(root)
+    save(root / "train" / "masks" / "d.png", np.zeros(size), exif=exif)
+    assert len(folder.open_folder(root).splits["train"]) == 4, "both have it"
+
+
+def test_one_number_of_bits_for_a_whole_set(root):
+    """A dark image of a camera with 12 bits stays dark beside the others, and none is black."""
+    for name, top in (("a", 4095), ("b", 1000)):
+        Image.fromarray(np.full((6, 8), top, np.uint16)).save(root / "train" / "images" / f"{name}.png")
+    dataset = folder.open_folder(root)
+    assert dataset.info.image_bits == 12
+    assert [dataset.splits["train"][index]["image"][0, 0, 0] for index in (0, 1)] == [255, 1000 >> 4]
+    Image.fromarray(np.full((6, 8), 65535, np.uint16)).save(root / "test" / "images" / "a.png")
+    assert folder.open_folder(root).splits["train"][0]["image"][0, 0, 0] == 4095 >> 8
+    assert folder.open_folder(root, rules=Rules(image_bits=16)).info.image_bits == 16
+
+
+def test_a_limit_of_pixels_holds_for_what_is_remembered(root):
+    folder.open_folder(root)
+    text = message(root, rules=Rules(max_pixels=47))
+    assert "18 problems in 18 files" in text and "train/images/a.png" in text and "has 6 x 8 pixels" in text
+
+
+@pytest.mark.parametrize("place", ["train/images/a.png", "val/masks/b.png", "classes.txt"])
+def test_pipes_in_the_place_of_files_are_not_waited_for(root, place):
+    (root / place).unlink()
+    os.mkfifo(root / place)
+    assert f"{place.rpartition('/')[2]}" in message(root) and "named pipe" in message(root)
+
+
+# Between splits.
+
+
+def test_the_same_image_in_two_splits_is_refused_unless_it_is_allowed(root, monkeypatch):
+    (root / "test" / "images" / "b.png").write_bytes((root / "train" / "images" / "a.png").read_bytes())
+    save(root / "val" / "images" / "c.bmp", np.full((6, 8, 3), 2))  # the pixels of train's c in another container
+    (root / "val" / "images" / "c.png").unlink()
+    for _ in range(2):  # checked, then from the cache
+        text = message(root)
+        assert "2 images are in two splits (1 of train and val, 1 of train and test)" in text
+        assert "such as train/images/c.png and val/images/c.bmp, which are equal" in text
+        assert "--config.allow_duplicates" in text
+    reads = count_reads(monkeypatch)
+    assert len(folder.open_folder(root, rules=Rules(allow_duplicates=True)).splits["test"]) == 3
+    assert not reads
+
+
+def test_an_unlabelled_image_of_another_split_is_a_duplicate(root):
+    (root / "unlabeled" / "images").mkdir(parents=True)
+    (root / "unlabeled" / "images" / "z.png").write_bytes((root / "test" / "images" / "a.png").read_bytes())
+    assert "1 image is in two splits (1 of test and unlabelled)" in message(root)
+
+
+def test_equal_images_inside_of_a_split_are_no_matter(root):
+    save(root / "train" / "images" / "b.png", np.full((6, 8, 3), 0))
+    assert len(folder.open_folder(root).splits["train"]) == 3
+
+
+def test_equal_images_of_train_are_not_torn_apart(tmp_path):
+    names = [f"{number:03}" for number in range(30)]
+    make_split(tmp_path / "set", "train", names)
+    (tmp_path / "set" / "classes.txt").write_text(CLASSES)
+    for name in ("000", "001", "002"):  # 000 would be one of val
+        save(tmp_path / "set" / "train" / "images" / f"{name}.png", np.full((6, 8, 3), 99))
+    val = folder.open_folder(tmp_path / "set").splits["val"].ids
+    assert len(val) == 3 and len({"000", "001", "002"} & set(val)) in (0, 3)
+
+
+def test_a_group_is_in_one_split(root, tmp_path):
+    rules = Rules(group_pattern=r"^(p\d)_")
+    for split, patients in (("train", "12"), ("val", "3"), ("test", "3")):
+        for number, patient in zip("abc", patients * 3, strict=False):
+            for kind in ("images", "masks"):
+                path = root / split / kind / f"{number}.png"
+                path.rename(path.with_name(f"p{patient}_{number}.png"))
+    text = message(root, rules=rules)
+    assert "1 groups (config.group_pattern) are in two splits, such as 'p3' of val/images/p3_a.png and test/" in text
+    shutil.rmtree(root / "val")
+    splits = folder.open_folder(root, rules=rules).splits
+    assert {image_id[:2] for image_id in splits["train"].ids} == {"p1"} and splits["val"].ids == ("p2_b",)
+
+
+@pytest.mark.parametrize("carved", [False, True])
+def test_a_val_without_a_labelled_pixel_is_refused_and_a_test_is_told(root, carved, capsys):
+    (root / "classes.txt").write_text(CLASSES + "255 void 0 0 0\n")
+    for path in (root / "test" / "masks").glob("*.png"):
+        save(path, np.full((6, 8), 255))
+    folder.open_folder(root)
+    assert "no pixel of test is labelled" in capsys.readouterr().err
+    if carved:
+        shutil.rmtree(root / "val")
+        save(root / "train" / "masks" / f"{folder.open_folder(root).splits['val'].ids[0]}.png", np.full((6, 8), 255))
+    for path in (root / "val" / "masks").glob("*.png"):
+        save(path, np.full((6, 8), 255))
+    assert "no pixel of val is labelled" in message(root)
 
 
 def test_links_to_files_and_folders_are_followed(root, tmp_path):
@@ -176,7 +326,7 @@ def test_the_choice_of_val_depends_on_the_ids_alone(tmp_path):
 def test_a_single_image_cannot_be_split(tmp_path):
     make_split(tmp_path / "set", "train", "a")
     (tmp_path / "set" / "classes.txt").write_text(CLASSES)
-    assert "single image in train/images" in message(tmp_path / "set")
+    assert "its train is a single image" in message(tmp_path / "set")
 
 
 # The target of an adaptation: labels come from elsewhere.
@@ -238,6 +388,8 @@ def test_masks_of_a_target_are_all_there_or_none(root):
         ("0 a 0 0 0\n0 b 0 0 0\n", "line 2.*twice"),
         ("0 a 0 0 0\n1 a 0 0 0\n", "line 2.*twice"),
         ("0,a,0,0,0\n", "line 1"),
+        (f"0 {'a' * 101} 0 0 0\n1 b 0 0 0\n", "line 1.*more than 100 letters"),
+        ("0 a 0 0 0\n1 b 0 0 0\n" + "# comment\n" * 110_000, "more than 1048576 bytes"),
     ],
 )
 def test_bad_classes_are_named_with_their_line(root, text, words):
@@ -251,6 +403,12 @@ def test_classes_may_come_from_other_systems_and_in_any_order(tmp_path):
     path.write_bytes(b"\xef\xbb\xbf255 void 0 0 0\r\n1\tb  3 2 1\r\n\r\n0 a 0 0 0 # x\r\n")
     info, ignore_is_named = classes.read_classes(path)
     assert (info.class_names, info.class_colors, ignore_is_named) == (("a", "b"), ((0, 0, 0), (3, 2, 1)), True)
+
+
+def test_names_of_classes_hold_nothing_that_a_terminal_obeys(tmp_path):
+    (tmp_path / "classes.txt").write_text("0 a\x1b[31m\x07b 0 0 0\n1 \u202e円 0 0 0\n2 x\x85y 0 0 0\n")
+    info, _ = classes.read_classes(tmp_path / "classes.txt")
+    assert info.class_names == (r"a\x1b[31m\x07b", r"\u202e円", "x y")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe0\0", None], ids=["not text", "folder"])
@@ -362,9 +520,9 @@ def write_png(pixels) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (write_png(np.zeros((6, 8, 3), np.uint8)), "colour image (RGB); a mask must be"),
+        (write_png(np.full((6, 8, 3), COLORS[0], np.uint8)), "colour image (RGB); a mask must"),
         (write_png(np.zeros((6, 8, 4), np.uint8)), "alpha"),
-        (write_png(np.zeros((6, 8), np.uint16)), "16 bits"),
+        (write_png(np.full((6, 8), 256, np.uint16)), "numbers from 256 to 256 (16 bits)"),
         (write_png(np.zeros((6, 8), np.uint8))[:-20], "cut short"),
         (b"x", "expected a PNG"),
     ],
@@ -437,9 +595,11 @@ def test_palettes_count_by_index_unless_their_colours_say_otherwise(root):
 
 def count_reads(monkeypatch) -> list[str]:
     reads = []
-    read_image, inspect_mask = images.read_image, images.inspect_mask
-    monkeypatch.setattr(images, "read_image", lambda path: (reads.append(path), read_image(path))[1])
-    monkeypatch.setattr(images, "inspect_mask", lambda path: (reads.append(path), inspect_mask(path))[1])
+    for name in ("inspect_image", "inspect_mask"):
+        inspect = getattr(images, name)
+        monkeypatch.setattr(
+            images, name, lambda path, inspect=inspect, **options: (reads.append(path), inspect(path, **options))[1]
+        )
     return reads
 
 
@@ -480,7 +640,7 @@ def test_a_damaged_cache_is_not_used(root, cache, damage):
     content["files"]["train/images/a.png"] = content["files"]["train/images/a.png"][: 2 if damage == "entry" else None]
     path.write_text({"text": "{", "list": "[1]"}.get(damage, json.dumps(content)))
     assert len(folder.open_folder(root).splits["train"]) == 3
-    assert json.loads(path.read_text())["schema"] == checks._SCHEMA
+    assert json.loads(path.read_text())["schema"] == remembered.SCHEMA
 
 
 def test_without_a_place_for_the_cache_it_works(root, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from configs import common
 from gan_seg_jax.data import pairs, pipeline
+from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.errors import InputError
 
 
@@ -97,6 +98,19 @@ def test_folders_that_are_missing(root, tmp_path):
         path.unlink()
     (root / "val" / "targets").rmdir()
     assert "val/targets cannot be listed" in message(root)
+
+
+def test_the_same_image_in_two_splits_is_refused_unless_it_is_allowed(root):
+    (root / "test" / "images" / "a.png").write_bytes((root / "train" / "images" / "b.png").read_bytes())
+    assert "1 image is in two splits (1 of train and test), such as train/images/b.png" in message(root)
+    assert len(pairs.open_pairs(root, rules=Rules(allow_duplicates=True)).splits["test"]) == 3
+
+
+def test_a_rotation_that_a_target_may_or_may_not_have_is_refused(root):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(picture(0)).save(root / "train" / "images" / "a.png", exif=exif)
+    assert "train/images/a.png (EXIF orientation 3, target 1): EXIF rotation that the target" in message(root)
 
 
 def test_a_target_that_changes_later_is_named(root):
