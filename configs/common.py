@@ -52,6 +52,15 @@ def get_config() -> ConfigDict:
     # Made pairs among the training pairs: their share of each batch, and the folder they are read from (of the command
     # `sample`; "" makes them on the device, where the method can).
     config.synthetic = ConfigDict({"share": 0.0, "folder": ""})
+    # The same image in two splits ends a start, since scores would be of images that are trained on; True allows it.
+    config.allow_duplicates = False
+    # A regular expression with one group, searched in each id: what is equal in the ids of one patient or video, such
+    # as "^(p\\d+)_". No group may be in two splits, and none is torn apart where val is taken from train; "" is none.
+    config.group_pattern = ""
+    config.max_pixels = 89_478_485  # of an image: larger ones are refused before they take memory (3 bytes a pixel)
+    # Bits that images of 16 bits a sample use (12 for most cameras of microscopes): 0: 8, 10, 12, 14 or 16, whichever
+    # holds the largest value of the whole set.
+    config.image_bits = 0
     config.num_classes = 0  # 0: from the data set
     config.class_names = ()  # (): from the data set
     config.class_colors = ()  # (): from the data set; RGB, for pictures

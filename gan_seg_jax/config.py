@@ -14,7 +14,7 @@ from gan_seg_jax.errors import InputError
 
 POSITIVE = (
     "steps", "batch_size", "rounds", "keep_checkpoints", "log_every", "eval_every", "checkpoint_every",
-    "max_bad_steps", "prefetch",
+    "max_bad_steps", "prefetch", "max_pixels",
 )  # fmt: skip
 NOT_NEGATIVE = ("seed", "num_workers", "penalty_every", "samples_every", "num_classes")
 SIZES = ("canvas_size", "crop_size")
@@ -25,7 +25,7 @@ COUNTS = (  # fields of networks that are positive whole numbers, one or several
 MAY_BE_ZERO = {("deeplabv2", "channels")}  # where it has a meaning
 MAY_CHANGE_ON_RESUME = (
     "steps", "log_every", "eval_every", "checkpoint_every", "samples_every", "keep_checkpoints",
-    "num_workers", "prefetch", "data_dir", "tensorboard",
+    "num_workers", "prefetch", "data_dir", "max_pixels", "tensorboard",
 )  # fmt: skip
 LOOKS = ("day", "night", "rain", "camera")  # of the embedded scenes
 DTYPES = ("float32", "bfloat16")
@@ -91,6 +91,8 @@ def check(config: ConfigDict) -> None:
 
 def _check_data(config: ConfigDict) -> None:
     """Check which images are labelled, come from elsewhere or are made."""
+    bits = config.image_bits
+    _expect(bits == 0 or 8 <= bits <= 16, "image_bits", bits, "8 to 16, or 0 (the data set says)")
     fraction, share = config.labelled.fraction, config.synthetic.share
     _expect(0 < fraction <= 1, "labelled.fraction", fraction, "more than 0 and at most 1")
     _expect(0 <= share < 1, "synthetic.share", share, "at least 0 and less than 1")

@@ -12,6 +12,7 @@ of class ids.
 
 import collections
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from gan_seg_jax import commands, panels, parallel, translation_scores
+from gan_seg_jax import commands, files, panels, parallel, translation_scores
 from gan_seg_jax.data import canvas, images
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import CRF_PIXELS, Run, images_at_once, load_run, make_predictor
@@ -31,12 +32,16 @@ from gan_seg_jax.postprocess import morphology
 FOLDERS = ("masks", "colors", "overlays", "confidence")
 TRANSLATIONS = "images"  # the folder of what a run of translation makes
 SMALLEST_BUCKET = 64
+_SHOWN = 5  # names in a message
 
 
-def find_images(path: Path, output: Path, folders: Sequence[str] = FOLDERS) -> list[tuple[Path, Path]]:
+def find_images(
+    path: Path, output: Path, folders: Sequence[str] = FOLDERS, endings: Sequence[str] = images.ENDINGS
+) -> list[tuple[Path, Path]]:
     """Return (file, relative name of its outputs) of every image below `path`, the `folders` of `output` left out.
 
     The ending becomes `.png`; where that makes two names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`).
+    Linked folders are followed. What is left out is counted and named on stderr, but for hidden files.
 
     Raises:
         InputError: nothing there is an image.
@@ -45,10 +50,13 @@ def find_images(path: Path, output: Path, folders: Sequence[str] = FOLDERS) -> l
         return [(path, Path(path.stem + ".png"))]
     if not path.is_dir():
         raise InputError(f"--input is {path}, which does not exist; expected an image or a folder of images.")
-    written = [(output / folder).resolve() for folder in folders]
-    names = sorted(name.relative_to(path) for name in path.rglob("*") if _is_image(name, path, written))
+    written = {os.path.realpath(output / folder) for folder in folders}
+    names, others = _walk(path, written, tuple(endings))
+    if others:
+        shown = ", ".join(map(files.shown, others[:_SHOWN])) + (", ..." if len(others) > _SHOWN else "")
+        print(f"left out: {len(others)} that are no images by their ending ({shown})", file=sys.stderr)
     if not names:
-        raise InputError(f"--input {path} holds no images ({', '.join(images.ENDINGS)}).")
+        raise InputError(f"--input {path} holds no images ({', '.join(endings)}).")
     whole: set[Path] = set()  # names that keep their ending
     while True:
         targets = [name.with_name(name.name + ".png") if name in whole else name.with_suffix(".png") for name in names]
@@ -59,11 +67,25 @@ def find_images(path: Path, output: Path, folders: Sequence[str] = FOLDERS) -> l
         whole |= clashing
 
 
-def _is_image(name: Path, root: Path, written: list[Path]) -> bool:
-    """Return whether a path below `root` is an image to label: not hidden, and not one of our own pictures."""
-    hidden = any(part.startswith(".") for part in name.relative_to(root).parts)
-    ours = any(folder in name.resolve().parents for folder in written)
-    return name.suffix.lower() in images.ENDINGS and not hidden and not ours and name.is_file()
+def _walk(root: Path, written: set[str], endings: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+    """Return what is not hidden below `root`, relative to it, sorted: files with one of the endings, and others.
+
+    A folder is entered once, whatever links lead to it, so that loops end; those of `written` are our own pictures.
+    """
+    names, others, entered = [], [], set(written)
+    complain = lambda error: print(f"skipped: {error.filename} cannot be listed: {error.strerror}", file=sys.stderr)
+    for folder, inner, found in os.walk(root, onerror=complain, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in entered:
+            inner.clear()
+            continue
+        entered.add(place)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in found:
+            if not name.startswith("."):
+                is_image = name.lower().endswith(endings)
+                (names if is_image else others).append((Path(folder) / name).relative_to(root))
+    return sorted(names), sorted(others)
 
 
 def bucket(length: int) -> int:
@@ -90,7 +112,7 @@ def predict_images(
     batch_size = lambda out_size: images_at_once(run.config, options, out_size, mesh)
     shown = _shrunk if options.crf is not None else lambda image: image
 
-    for out_size, group in _groups(files, images.read_image, shown, batch_size):
+    for out_size, group in _groups(files, _reader(run), shown, batch_size):
         if out_size not in compiled:
             step = functools.partial(predict, out_size=out_size)
             compiled[out_size] = jax.jit(step, in_shardings=(whole, sharded), out_shardings=sharded)
@@ -114,7 +136,7 @@ def translate_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
     step = jax.jit(lambda *args: translate(*args)[1], in_shardings=(whole, sharded), out_shardings=sharded)
     state = parallel.place(run.state, whole)
-    read = images.read_mask if config.input == "labels" else images.read_image
+    read = _reader(run)
     batch_size = lambda out_size: images_at_once(config, PLAIN, out_size, mesh)
 
     for out_size, group in _groups(files, read, lambda image: image, batch_size):
@@ -123,6 +145,14 @@ def translate_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple
         for row, (name, image, _) in enumerate(group):
             height, width = stream["content"][row]
             yield name, _resized(made[row, :height, :width], image.shape[:2], Image.Resampling.BICUBIC)
+
+
+def _reader(run: Run) -> Callable[[Path], np.ndarray]:
+    """Return what reads a file as the run's training did."""
+    limit = {"max_pixels": run.config.max_pixels}
+    if run.method.TASK == "translation" and run.config.input == "labels":
+        return functools.partial(images.read_mask, **limit)
+    return functools.partial(images.read_image, bits=run.config.image_bits, **limit)
 
 
 def _groups(
@@ -246,7 +276,8 @@ def _translate(run: Run, source: Path, output: Path, options: Options) -> None:
     folder = (output / TRANSLATIONS).resolve()
     if folder == source.resolve() or folder in source.resolve().parents:
         raise InputError(f"--output {output} would be written over --input {source}; give another folder.")
-    files = find_images(source, output, (TRANSLATIONS,))
+    endings = images.MASK_ENDINGS if run.config.input == "labels" else images.ENDINGS
+    files = find_images(source, output, (TRANSLATIONS,), endings)
     written = 0
     for name, image in translate_images(run, files):
         _save(output / TRANSLATIONS / name, image)

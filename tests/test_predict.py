@@ -119,6 +119,21 @@ def test_bad_arguments(tiny, source, tmp_path, args, words):
     assert not (tmp_path / "out").exists()
 
 
+def test_linked_folders_are_followed_and_what_is_left_out_is_counted(source, tmp_path, capsys):
+    for name in ("a.png", "b.tif", "c.BMP", "d.webp", "e.jfif", ".hidden.png"):
+        (source / name).touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f.jpe").touch()
+    (source / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(source)
+    (source / "loop").symlink_to("loop")
+    (source / "g.gif").touch()
+    found = predict.find_images(source, tmp_path / "out")
+    names = ["a.png", "b.tif", "c.BMP", "d.webp", "e.jfif", "link/f.jpe"]
+    assert [str(path.relative_to(source)) for path, _ in found] == names
+    assert "left out: 2 that are no images by their ending (g.gif, loop)" in capsys.readouterr().err
+
+
 def test_a_folder_without_images_and_an_output_that_is_a_file(tiny, source, tmp_path):
     outcome = run(tiny, source, tmp_path / "out")
     assert outcome.code == 2 and "holds no images" in outcome.err

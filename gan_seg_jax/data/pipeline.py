@@ -18,6 +18,7 @@ from gan_seg_jax.data.domains import from_source
 from gan_seg_jax.data.folder import open_folder
 from gan_seg_jax.data.pairs import open_pairs
 from gan_seg_jax.data.scenes import open_scenes
+from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.data.subset import keep_labels
 from gan_seg_jax.data.synthetic import MadePairs, open_made_pairs
 from gan_seg_jax.data.tfds_reader import open_tfds
@@ -40,10 +41,17 @@ def open_dataset(config: ConfigDict) -> Dataset:
     scenes = config.scenes
     source = _open_source(config) if config.source.dataset else None
     target = source is not None
-    dataset = _open_whole(config.dataset, config.data_dir, scenes, seed=scenes.seed, look=scenes.look, target=target)
+    dataset = _open_whole(
+        config.dataset, config.data_dir, scenes, rules(config), seed=scenes.seed, look=scenes.look, target=target
+    )
     if source is not None:
         dataset = from_source(source, dataset)
     return keep_labels(dataset, **config.labelled)
+
+
+def rules(config: ConfigDict) -> Rules:
+    """Return how the config wants a set to be read and checked."""
+    return Rules(**{field.name: config[field.name] for field in dataclasses.fields(Rules)})
 
 
 def _open_source(config: ConfigDict) -> Dataset:
@@ -62,17 +70,27 @@ def _open_source(config: ConfigDict) -> Dataset:
             )
     elif (name, folder) == (config.dataset, config.data_dir):
         raise InputError("config.source is the data set itself; name another data_dir, or leave config.source.dataset.")
-    return _open_whole(name, folder, config.scenes, seed=seed, look=config.source.look, field="source.data_dir")
+    # Its images may use other bits than the data set's, for which config.image_bits stands.
+    how = dataclasses.replace(rules(config), image_bits=0)
+    return _open_whole(name, folder, config.scenes, how, seed=seed, look=config.source.look, field="source.data_dir")
 
 
 def _open_whole(
-    name: str, folder: str, scenes: ConfigDict, *, seed: int, look: str, field: str = "data_dir", target: bool = False
+    name: str,
+    folder: str,
+    scenes: ConfigDict,
+    how: Rules,
+    *,
+    seed: int,
+    look: str,
+    field: str = "data_dir",
+    target: bool = False,
 ) -> Dataset:
     """Open a data set with all its labels; `field` is where the config has its folder, `target` as of `open_folder`."""
     if name == "scenes":
         return open_scenes(folder, size=tuple(scenes.size), counts=tuple(scenes.counts), seed=seed, look=look)
     if name.startswith("tfds:"):
-        return open_tfds(name.removeprefix("tfds:"), folder)
+        return open_tfds(name.removeprefix("tfds:"), folder, rules=how)
     if name not in ("folder", "pairs", *CATALOG):
         raise unknown("data set", name, ["scenes", "folder", "pairs", "tfds:NAME", *CATALOG])
     if not folder:
@@ -81,12 +99,12 @@ def _open_whole(
             f"--config.{field}=FOLDER."
         )
     if name == "pairs":
-        return open_pairs(folder)
-    return open_folder(folder, info=CATALOG.get(name), name=name, target=target)
+        return open_pairs(folder, rules=how)
+    return open_folder(folder, info=CATALOG.get(name), name=name, target=target, rules=how)
 
 
 def resolve_classes(config: ConfigDict, dataset: Dataset) -> None:
-    """Fill `num_classes`, `class_names` and `class_colors` from the data set.
+    """Fill `num_classes`, `class_names`, `class_colors` and `image_bits` from the data set.
 
     Raises:
         InputError: the config names other classes than the data set has.
@@ -97,6 +115,7 @@ def resolve_classes(config: ConfigDict, dataset: Dataset) -> None:
         if field != "class_colors" and config[field] not in (0, (), found):
             raise InputError(f"config.{field} is {config[field]!r}, but {info.name} has {found!r}; leave it out.")
         config[field] = found
+    config.image_bits = info.image_bits
 
 
 def _stack(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

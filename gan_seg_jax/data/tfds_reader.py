@@ -1,24 +1,24 @@
 """Read prepared TensorFlow Datasets without TensorFlow.
 
-Sets in array_record format allow random access; TFDS finds and splits the records, Pillow decodes the pictures. Nothing
-is downloaded.
+Sets in array_record format allow random access; TFDS finds and splits the records, and the pictures in them are decoded
+as those of a folder are. Nothing is downloaded.
 """
 
 import contextlib
-import hashlib
-import io
 import os
+import struct
 import threading
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from PIL import Image
-from tensorflow_datasets.core.read_only_builder import builder_from_files
-from tqdm import tqdm
+from tensorflow_datasets.core.read_only_builder import _find_builder_dir, builder_from_files
 
+from gan_seg_jax import files
+from gan_seg_jax.data import checks, images, tfds_facts, tfds_metadata
 from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example
+from gan_seg_jax.data.splits import Members, Rules, carve, check
 from gan_seg_jax.errors import InputError
 
 _SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
@@ -45,12 +45,28 @@ class TfdsSplit:
         directory: Folder of the prepared version, with dataset_info.json in it.
         source: Name of the split there, such as "validation".
         indices: Positions in it that belong to this split; None for all.
+        facts: What is known of these examples, where the records have been looked at.
+        stored_ids: For each class, the number that masks hold; None where they hold the class ids.
+        max_pixels: How many pixels a picture may have.
     """
 
-    def __init__(self, info: DatasetInfo, name: str, directory: str, source: str, indices: np.ndarray | None = None):
+    def __init__(
+        self,
+        info: DatasetInfo,
+        name: str,
+        directory: str,
+        source: str,
+        indices: np.ndarray | None = None,
+        *,
+        facts: tfds_facts.RecordFacts | None = None,
+        stored_ids: tuple[int, ...] | None = None,
+        max_pixels: int = images.MAX_PIXELS,
+    ):
         self.info, self.name = info, name
         self._directory, self._source, self._indices = directory, source, indices
-        self._lock, self._records, self._sizes, self._naming = threading.Lock(), None, None, None
+        self._max_pixels, self._class_ids = max_pixels, None if stored_ids is None else _lookup(stored_ids)
+        self._ids, self._sizes = (None, None) if facts is None else (facts.ids, facts.sizes)
+        self._lock, self._records, self._naming = threading.Lock(), None, None
 
     def __len__(self) -> int:
         return len(self._open()) if self._indices is None else len(self._indices)
@@ -62,9 +78,12 @@ class TfdsSplit:
             IndexError: The index is outside.
             InputError: A picture cannot be decoded, sizes differ, or a class id is outside.
         """
-        record = self._record(index)
-        where = f"{self.info.name}, split {self._source}, example {record['id']}"
-        image, label = decode_image(record["image"], where), decode_label(record["segmentation_mask"], where)
+        record = self.record(index)
+        where = self.where(record)
+        options = {"max_pixels": self._max_pixels}
+        image = images.decode_image(f"{where}: the image", record["image"], bits=self.info.image_bits, **options)
+        label = images.decode_mask(f"{where}: the mask", record["segmentation_mask"], **options)
+        label = label if self._class_ids is None else self._class_ids[label]
         if image.shape[:2] != label.shape:
             raise InputError(
                 f"{where}: the image has {image.shape[:2]} pixels, its mask {label.shape}; expected equal sizes."
@@ -81,34 +100,27 @@ class TfdsSplit:
     @property
     def ids(self) -> tuple[str, ...]:
         """The id of each example, as in `catalog.Example`."""
-        return tuple(self._record(index)["id"] for index in range(len(self)))
+        if self._ids is None:
+            self._ids = tuple(self.record(index)["id"] for index in range(len(self)))
+        return self._ids
 
     def sizes(self) -> np.ndarray:
-        """Return (height, width) of each label, int32 [n, 2], read from the headers of the masks once."""
+        """Return (height, width) of each label, int32 [n, 2]."""
         if self._sizes is None:
-            shapes = [Image.open(io.BytesIO(self._record(i)["segmentation_mask"])).size[::-1] for i in range(len(self))]
-            self._sizes = np.array(shapes, np.int32).reshape(-1, 2)
+            headers = (self.record(index)["segmentation_mask"][16:24] for index in range(len(self)))  # of PNG
+            self._sizes = np.array([struct.unpack(">II", header)[::-1] for header in headers], np.int32).reshape(-1, 2)
         return self._sizes
 
-    def largest_id(self) -> int:
-        """Return the largest class id of all masks but 255; reads them all, with a progress bar."""
-        largest = 0
-        for i in tqdm(
-            range(len(self)),
-            desc=f"{self.info.name}: class ids of {self._source}",
-            unit=" masks",
-            disable=None,
-            leave=False,
-        ):
-            record = self._record(i)
-            label = decode_label(
-                record["segmentation_mask"], f"{self.info.name}, split {self._source}, example {record['id']}"
-            )
-            largest = max(largest, int(np.max(label, where=label != IGNORE, initial=0)))
-        return largest
+    def where(self, record: dict) -> str:
+        """Return what an example is called in an error."""
+        return f"{self.info.name}, split {self._source}, example {record['id']}"
 
-    def _record(self, index: int) -> dict:
-        """Return the encoded pictures and the id of an example."""
+    def record(self, index: int) -> dict:
+        """Return the encoded pictures and the id of an example.
+
+        Raises:
+            IndexError: The index is outside.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.info.name}, split {self.name}: index {index} is outside 0 to {len(self) - 1}")
         records = self._open()
@@ -126,6 +138,7 @@ class TfdsSplit:
         return self._records
 
     def _open_records(self):
+        tfds_metadata.check(self._directory)
         try:
             builder = tfds.builder_from_directory(self._directory)
             skip = {name: tfds.decode.SkipDecoding() for name in ("image", "segmentation_mask")}
@@ -149,108 +162,100 @@ class TfdsSplit:
         self.__dict__.update(state, _lock=threading.Lock(), _records=None)
 
 
-def decode_image(content: bytes, where: str) -> np.ndarray:
-    """Decode an image, uint8 [h, w, 3] RGB.
-
-    A rotation in its EXIF data is not applied: TFDS does not either, and masks lie over the stored pixels.
-
-    Args:
-        content: A PNG or JPEG file.
-        where: What it is called in an error.
-
-    Raises:
-        InputError: It cannot be decoded.
-    """
-    try:
-        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-        if image.mode.startswith("I"):
-            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
-    except Exception as error:  # Pillow's parsers raise a dozen kinds
-        raise InputError(f"{where}: the image cannot be decoded ({error}); prepare the set anew.") from error
-
-
-def decode_label(content: bytes, where: str) -> np.ndarray:
-    """Decode a mask of class ids, uint8 [h, w].
-
-    Args:
-        content: A PNG file with one channel of up to 8 bits, grey or palette.
-        where: What it is called in an error.
-
-    Raises:
-        InputError: It cannot be decoded or is no such file.
-    """
-    try:
-        image = Image.open(io.BytesIO(content), formats=("PNG",))
-        label = np.array(image).astype(np.uint8)
-    except Exception as error:  # Pillow's parsers raise a dozen kinds
-        raise InputError(
-            f"{where}: the mask cannot be decoded as PNG ({error}); expected a PNG with class ids."
-        ) from error
-    if image.mode not in ("1", "L", "P"):
-        raise InputError(f"{where}: the mask has mode {image.mode}; expected one 8-bit channel of class ids.")
-    bits = content[24]
-    return (
-        label // (255 // (2**bits - 1)) if image.mode == "L" and bits < 8 else label
-    )  # Pillow stretches few bits to 0..255
-
-
-def open_tfds(name: str, data_dir: str | os.PathLike) -> Dataset:
+def open_tfds(name: str, data_dir: str | os.PathLike, *, rules: Rules | None = None) -> Dataset:
     """Open a set that TFDS has prepared in array_record format; nothing is downloaded.
 
-    Class names come from the feature `segmentation_mask` where it is a `LabeledImage`; otherwise all masks are read
-    once, and the largest id other than 255 gives the number of classes. Ids are used as they are stored
-    (oxford_iiit_pet counts from 1: its class 0 never occurs). "validation" becomes "val";
-    without one, the tenth of train with the smallest hashes of their positions, at least one.
+    Class names come from the feature `segmentation_mask` where it is a `LabeledImage`, and ids are then used as they
+    are stored. Otherwise the classes are the ids other than 255 that occur in the masks, in their order:
+    oxford_iiit_pet counts from 1, and a class 0 that no pixel has would only lower the scores. "validation" becomes
+    "val"; without one, the tenth of train with the smallest hashes of their positions, at least one. All records are
+    read at the first start; what was found is remembered.
 
     Args:
         name: As for `tfds.load`, such as "oxford_iiit_pet:3.*.*" or "name/config".
         data_dir: Where TFDS keeps its sets; "" for its own default, ~/tensorflow_datasets.
+        rules: How it is read and checked; None for the defaults.
 
     Returns:
         The set with splits "train", "val" and, where there is one, "test".
 
     Raises:
-        InputError: The set is not prepared there, not in array_record format, lacks a feature or a train split, or a
-            mask is no mask.
+        InputError: The set is not prepared there, not in array_record format, lacks a feature or a train split, a mask
+            is no mask, or what must hold between splits does not.
     """
+    rules = rules or Rules()
     directory, splits, classes = _find(name, data_dir)
     if not splits.get("train", 0):
         raise InputError(
             f"tfds:{name}: no split train with examples in {directory}, found {', '.join(sorted(splits)) or 'none'}."
         )
     sources = {ours: theirs for theirs, ours in _SPLITS.items() if splits.get(theirs, 0)}
-    if classes is None:
-        unknown = DatasetInfo(name, ("unknown",), ((0, 0, 0),))
-        largest = max(TfdsSplit(unknown, ours, directory, theirs).largest_id() for ours, theirs in sources.items())
-        classes = tuple(f"class_{i}" for i in range(largest + 1))
-        protocol = f"No class names in the set: {largest + 1} classes, by the largest id in its masks (255 is ignore)."
-    else:
-        protocol = "Class names from the set."
-    info = DatasetInfo(name, classes, tuple(_color(i) for i in range(len(classes))), protocol=protocol)
-    indices = {ours: None for ours in sources}
+    unknown = DatasetInfo(name, ("unknown",), ((0, 0, 0),))
+    plain = {ours: TfdsSplit(unknown, ours, directory, theirs) for ours, theirs in sources.items()}
+    facts = tfds_facts.look(directory, plain, max_pixels=rules.max_pixels)
+    indices = dict.fromkeys(sources)
+    members = {ours: Members(found.ids, found.ids, found.digests) for ours, found in facts.items()}
+    check(f"tfds:{name}", members, rules)
     if "val" not in sources:
-        if splits["train"] < 2:
-            raise InputError(
-                f"tfds:{name}: one example in train and no validation split; expected at least two examples."
-            )
-        sources["val"] = "train"
-        order = sorted(range(splits["train"]), key=lambda i: hashlib.sha256(str(i).encode()).digest())
-        count = max(1, len(order) // 10)
-        indices["val"], indices["train"] = np.sort(order[:count]), np.sort(order[count:])
+        to_val = carve(f"tfds:{name}", members["train"], rules, [str(index) for index in range(splits["train"])])
+        sources["val"], indices["val"], indices["train"] = "train", np.flatnonzero(to_val), np.flatnonzero(~to_val)
+        facts |= {ours: facts["train"].take(indices[ours]) for ours in ("val", "train")}
+    for ours, found in facts.items():
+        if not {value for values in found.values for value in values} - {IGNORE}:
+            checks.without_labels(f"tfds:{name}", ours)
+    info, stored_ids = _describe(name, classes, facts, rules)
+    options = {"stored_ids": stored_ids, "max_pixels": rules.max_pixels}
     return Dataset(
         info,
-        {s: TfdsSplit(info, s, directory, sources[s], indices[s]) for s in ("train", "val", "test") if s in sources},
+        {
+            ours: TfdsSplit(info, ours, directory, sources[ours], indices[ours], facts=facts[ours], **options)
+            for ours in ("train", "val", "test")
+            if ours in sources
+        },
     )
+
+
+def _describe(
+    name: str, classes: tuple[str, ...] | None, facts: dict[str, tfds_facts.RecordFacts], rules: Rules
+) -> tuple[DatasetInfo, tuple[int, ...] | None]:
+    """Return the facts of a set, and for each class the number that masks hold, where they are not the class ids."""
+    protocol, stored_ids = "Class names from the set.", None
+    if classes is None:
+        found = {value for split in facts.values() for values in split.values for value in values}
+        stored_ids = tuple(sorted(found - {IGNORE}))
+        classes = tuple(f"class_{value}" for value in stored_ids)
+        protocol = (
+            f"No class names in the set: {len(classes)} classes, the ids that occur in its masks (255 is ignore), "
+            "counted from 0 in their order."
+        )
+    top = max(split.top for split in facts.values())
+    colors = tuple(_color(value) for value in stored_ids or range(len(classes)))
+    bits = rules.image_bits or images.bits_in_use(top)
+    return DatasetInfo(name, classes, colors, protocol=protocol, image_bits=bits), stored_ids
+
+
+def _lookup(stored_ids: tuple[int, ...]) -> np.ndarray:
+    """Return the class of each number that a mask may hold, uint8 [256]; those that did not occur are no class."""
+    classes = np.full(256, IGNORE - 1, np.uint8)
+    classes[list(stored_ids)] = np.arange(len(stored_ids))
+    classes[IGNORE] = IGNORE
+    return classes
 
 
 def _find(name: str, data_dir: str | os.PathLike) -> tuple[str, dict[str, int], tuple[str, ...] | None]:
     """Return (folder, examples per split, class names or None) of a prepared set, checked for format and features."""
     place = os.path.expanduser(os.fspath(data_dir)) if data_dir else None
     shown = place or "~/tensorflow_datasets"
+    if "://" in shown:
+        raise InputError(f"config.data_dir is {shown!r}; prepared sets are read from a folder of this machine.")
     try:
         with quiet_logs():
+            found = _find_builder_dir(name, data_dir=place)  # what the next call opens, and imports the classes of
+            if found is not None:
+                tfds_metadata.check(os.fspath(found))
             builder = builder_from_files(name, data_dir=place)
+    except InputError:
+        raise
     except Exception as error:  # not found, damaged, a name TFDS does not understand: it raises many kinds
         raise InputError(
             f"tfds:{name}: not found as a prepared set in {shown} ({_first_line(error)}); prepare it "
@@ -272,7 +277,8 @@ def _find(name: str, data_dir: str | os.PathLike) -> tuple[str, dict[str, int], 
         )
     mask = features["segmentation_mask"]
     named = isinstance(mask, tfds.features.LabeledImage) and mask.num_classes
-    return directory, {s: i.num_examples for s, i in info.splits.items()}, tuple(mask.names) if named else None
+    names = tuple(map(files.shown, mask.names)) if named else None
+    return directory, {s: i.num_examples for s, i in info.splits.items()}, names
 
 
 def _first_line(error: Exception) -> str:

@@ -252,3 +252,26 @@ def test_classes_come_from_the_data_set_or_must_be_its(dataset):
 def test_data_sets_that_cannot_be_opened(name, words):
     with pytest.raises(InputError, match=words):
         pipeline.open_dataset(make_config(dataset=name))
+
+
+def test_the_config_says_how_a_set_is_read(tmp_path):
+    for split in ("train", "val"):
+        for kind, value in (("images", 4095), ("masks", 1)):
+            (tmp_path / split / kind).mkdir(parents=True)
+            Image.fromarray(np.full((6, 8), value, np.uint16)).save(tmp_path / split / kind / "p1_a.png")
+    (tmp_path / "classes.txt").write_text("0 a 0 0 0\n1 b 1 1 1\n")
+    config = make_config(dataset="folder", data_dir=str(tmp_path))
+    with pytest.raises(InputError, match="allow_duplicates"):
+        pipeline.open_dataset(config)
+    config.allow_duplicates = True
+    pipeline.resolve_classes(config, pipeline.open_dataset(config))
+    assert config.image_bits == 12  # kept with the run, so that predict reads alike
+    config.image_bits = 10
+    with pytest.raises(InputError, match="beyond the 10 bits"):
+        pipeline.open_dataset(config).splits["train"][0]
+    config.group_pattern = "^(p1)_"
+    with pytest.raises(InputError, match="group_pattern"):
+        pipeline.open_dataset(config)
+    config.max_pixels = 47
+    with pytest.raises(InputError, match="max_pixels"):
+        pipeline.open_dataset(config)

@@ -2,14 +2,21 @@
 
 import contextlib
 import io
+import json
+import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from gan_seg_jax.data.tfds_reader import TfdsSplit, decode_image, decode_label, open_tfds
+from gan_seg_jax.data import tfds_metadata
+from gan_seg_jax.data.catalog import DatasetInfo
+from gan_seg_jax.data.images import decode_image, decode_mask
+from gan_seg_jax.data.splits import Rules
+from gan_seg_jax.data.tfds_reader import TfdsSplit, open_tfds
 from gan_seg_jax.errors import InputError
 
 
@@ -82,11 +89,12 @@ def test_examples_names_and_sizes_are_those_of_the_set(tmp_path, monkeypatch):
     assert dataset.splits["train"].sizes().dtype == np.int32
 
 
-def test_without_names_the_largest_id_counts_the_classes(tmp_path, monkeypatch):
-    splits = {"train": [example(i, 2) for i in range(5)], "test": [example(4, 4)]}
+def test_without_names_the_ids_that_occur_are_the_classes(tmp_path, monkeypatch):
+    splits = {"train": [example(i, 2) for i in range(5)], "test": [example(9, 4)]}
     dataset = open_tfds("tiny_masks:3.*.*", prepare(tmp_path, monkeypatch, splits))
-    assert dataset.info.class_names == ("class_0", "class_1", "class_2", "class_3", "class_4")
-    assert "largest id" in dataset.info.protocol
+    assert dataset.info.class_names == ("class_0", "class_1", "class_2", "class_4")
+    assert "ids that occur" in dataset.info.protocol
+    np.testing.assert_array_equal(dataset.splits["test"][0]["label"], [[255] * 8] + [[3] * 8] * 5)
 
 
 def test_without_validation_a_tenth_of_train_is_the_same_every_time(tmp_path, monkeypatch):
@@ -127,7 +135,7 @@ def test_an_index_outside_is_refused(tmp_path, monkeypatch):
 
 
 def test_ids_beyond_the_names_are_bad_input(tmp_path, monkeypatch):
-    splits = {"train": [example(i, 9) for i in range(9)], "validation": [example(0)]}
+    splits = {"train": [example(i, 9) for i in range(9)], "validation": [example(20)]}
     split = open_tfds("tiny_masks", prepare(tmp_path, monkeypatch, splits, mask="named")).splits["train"]
     with pytest.raises(InputError, match=r"train-000004: the mask holds class id 4, but the 4 classes have ids 0 to 3"):
         split[4]
@@ -135,7 +143,7 @@ def test_ids_beyond_the_names_are_bad_input(tmp_path, monkeypatch):
 
 def test_sizes_that_differ_are_bad_input(tmp_path, monkeypatch):
     wrong = {"image": example(0)["image"], "segmentation_mask": example(1)["segmentation_mask"]}
-    splits = {"train": [wrong], "validation": [example(0)]}
+    splits = {"train": [wrong], "validation": [example(20)]}
     split = open_tfds("tiny_masks", prepare(tmp_path, monkeypatch, splits, mask="named")).splits["train"]
     with pytest.raises(InputError, match="expected equal sizes"):
         split[0]
@@ -167,6 +175,135 @@ def test_a_set_without_train_is_bad_input(tmp_path, monkeypatch):
         open_tfds("tiny_masks", tmp_path)
 
 
+class Bomb:
+    """Says when the module of a feature class is imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        assert name != "evil_module", "imported"
+
+
+NESTED = {"pythonClassName": "evil_module.Feature", "tensor": {}}
+TEXT = "tensorflow_datasets.core.features.text_feature.Text"
+SEQUENCE = "tensorflow_datasets.core.features.sequence_feature.Sequence"
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        NESTED,
+        {"python_class_name": "evil_module.Feature", "tensor": {}},
+        {"pythonClassName": SEQUENCE, "sequence": {"feature": NESTED, "length": "-1"}},
+        {"type": "evil_module.Feature", "content": {}},
+        {"pythonClassName": TEXT, "jsonFeature": {"json": '{"type": "evil_module.Feature", "content": {}}'}},
+    ],
+    ids=["plain", "snake case", "nested", "legacy", "in a string"],
+)
+@pytest.mark.parametrize("where", ["features.json", "dataset_info.json"])
+def test_other_feature_classes_than_those_of_tfds_are_never_imported(tmp_path, monkeypatch, feature, where):
+    """Whoever evaluates somebody's run must not thereby run that somebody's code."""
+    prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)]}, mask="named")
+    monkeypatch.setattr("sys.meta_path", [Bomb(), *sys.meta_path])
+    directory = next(tmp_path.glob("*/*/features.json")).parent
+    sound = TfdsSplit(DatasetInfo("x", ("a",), ((0, 0, 0),)), "train", str(directory), "train")
+    features = json.loads((directory / "features.json").read_text())
+    features["featuresDict"]["features"]["extra"] = feature
+    content = features if where == "features.json" else json.loads((directory / where).read_text())
+    if where == "dataset_info.json":
+        content["features"] = features
+    (directory / where).write_text(json.dumps(content))
+    for opened in (lambda: open_tfds("tiny_masks", tmp_path), lambda: len(sound)):
+        with pytest.raises(InputError, match=f"{where} names the feature class evil_module.Feature, which would be"):
+            opened()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("filepathTemplate", "gs://bucket/{SPLIT}"), ("filepathTemplate", "../{SPLIT}"),
+     ("filepathTemplate", "/etc/passwd"), ("name", "../../other"), ("name", "..")],
+)  # fmt: skip
+def test_records_outside_of_the_folder_are_not_opened(tmp_path, monkeypatch, field, value):
+    prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)]}, mask="named")
+    path = next(tmp_path.glob("*/*/dataset_info.json"))
+    facts = json.loads(path.read_text())
+    facts["splits"][0][field] = value
+    path.write_text(json.dumps(facts))
+    with pytest.raises(InputError, match="dataset_info.json says that records lie at"):
+        open_tfds("tiny_masks", tmp_path)
+
+
+def test_pipes_and_other_machines_are_not_read(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="a folder of this machine"):
+        open_tfds("tiny_masks", "gs://bucket/sets")
+    prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)]}, mask="named")
+    path = next(tmp_path.glob("*/*/features.json"))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="features.json is no regular file"):
+        tfds_metadata.check(str(path.parent))
+
+
+def test_a_second_start_reads_no_record(tmp_path, monkeypatch):
+    splits = {"train": [example(i) for i in range(12)], "test": [example(20)]}
+    prepare(tmp_path, monkeypatch, splits)
+    first = open_tfds("tiny_masks", tmp_path)
+    monkeypatch.setattr(TfdsSplit, "record", None)
+    again = open_tfds("tiny_masks", tmp_path)
+    for name, split in first.splits.items():
+        assert again.splits[name].ids == split.ids
+        np.testing.assert_array_equal(again.splits[name].sizes(), split.sizes())
+    assert again.info == first.info
+
+
+def test_the_same_image_in_two_splits_is_refused_unless_it_is_allowed(tmp_path, monkeypatch):
+    splits = {"train": [example(i) for i in range(4)], "test": [example(9), example(2)]}
+    prepare(tmp_path, monkeypatch, splits, mask="named")
+    with pytest.raises(InputError, match=r"1 image is in two splits \(1 of train and test\), such as train-000002 and"):
+        open_tfds("tiny_masks", tmp_path)
+    assert len(open_tfds("tiny_masks", tmp_path, rules=Rules(allow_duplicates=True)).splits["test"]) == 2
+
+
+def test_a_group_of_ids_is_in_one_split(tmp_path, monkeypatch):
+    examples = [{**example(i), "file_name": f"p{i % 5}_{i}.jpg"} for i in range(20)]
+    prepare(tmp_path, monkeypatch, {"train": examples}, mask="named", extra={"file_name": tfds.features.Text()})
+    splits = open_tfds("tiny_masks", tmp_path, rules=Rules(group_pattern="^(p.)_")).splits
+    assert {name[:2] for name in splits["val"].ids} & {name[:2] for name in splits["train"].ids} == set()
+    assert len(splits["val"]) == 4
+
+
+def test_ids_that_never_occur_are_no_classes(tmp_path, monkeypatch):
+    """Masks that count from 1, as those of oxford_iiit_pet."""
+    examples = [example(i, 2) for i in range(10)]
+    for one in examples:
+        label = np.asarray(Image.open(io.BytesIO(one["segmentation_mask"])))
+        one["segmentation_mask"] = png(np.where(label == 255, label, label + 1).astype(np.uint8))
+    dataset = open_tfds("tiny_masks", prepare(tmp_path, monkeypatch, {"train": examples}))
+    assert dataset.info.class_names == ("class_1", "class_2", "class_3")
+    labels = [dataset.splits["train"][index]["label"] for index in range(9)]
+    assert set(np.unique(np.concatenate([label.ravel() for label in labels]))) == {0, 1, 2, 255}
+
+
+def test_a_val_without_a_labelled_pixel_is_refused(tmp_path, monkeypatch):
+    void = {**example(20), "segmentation_mask": png(np.full((8, 8), 255, np.uint8))}
+    splits = {"train": [example(i) for i in range(4)], "validation": [void]}
+    prepare(tmp_path, monkeypatch, splits, mask="named")
+    with pytest.raises(InputError, match="tfds:tiny_masks: no pixel of val is labelled"):
+        open_tfds("tiny_masks", tmp_path)
+
+
+def flipped(content, position):
+    return content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :]
+
+
+@pytest.mark.parametrize("feature", ["image", "segmentation_mask"])
+def test_damage_inside_of_a_record_is_found(tmp_path, monkeypatch, feature):
+    sound = png(np.random.default_rng(0).integers(0, 4, (8, 8), np.uint8))
+    wrong = {**example(1), feature: flipped(sound, len(sound) // 2)}
+    splits = {"train": [wrong, example(2)], "validation": [example(20)]}
+    prepare(tmp_path, monkeypatch, splits, mask="named")
+    with pytest.raises(InputError, match=r"train-000000: the (image|mask): is damaged or cut short \(wrong checksum"):
+        open_tfds("tiny_masks", tmp_path).splits["train"][0]
+
+
 def test_a_lost_file_is_bad_input(tmp_path, monkeypatch):
     prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)]}, mask="named")
     dataset = open_tfds("tiny_masks", tmp_path)
@@ -182,7 +319,7 @@ def test_images_of_every_mode_become_rgb(mode):
     file = io.BytesIO()
     grey.convert(mode).save(file, "PNG")
     expected = np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)
-    np.testing.assert_array_equal(decode_image(file.getvalue(), "x"), expected)
+    np.testing.assert_array_equal(decode_image("x", file.getvalue()), expected)
 
 
 def test_masks_keep_their_stored_numbers():
@@ -191,26 +328,8 @@ def test_masks_keep_their_stored_numbers():
     for bits in (2, 8):
         file = io.BytesIO()
         palette.save(file, "PNG", bits=bits)
-        np.testing.assert_array_equal(decode_label(file.getvalue(), "x"), [[0, 1], [2, 3]])
-    np.testing.assert_array_equal(decode_label(png(np.array([[0, 7]], np.uint8)), "x"), [[0, 7]])
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"no picture", "cannot be decoded"),
-        (png(np.zeros((2, 2, 3), np.uint8)), "has mode RGB"),
-        (png(np.zeros((9, 9), np.uint8))[:44], "cannot be decoded"),
-    ],
-)
-def test_what_is_no_mask_is_bad_input(content, said):
-    with pytest.raises(InputError, match=rf"some set, example 3: the mask {said}"):
-        decode_label(content, "some set, example 3")
-
-
-def test_a_damaged_image_is_bad_input():
-    with pytest.raises(InputError, match="the image cannot be decoded"):
-        decode_image(b"\xff\xd8\xff broken", "x")
+        np.testing.assert_array_equal(decode_mask("x", file.getvalue()), [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(decode_mask("x", png(np.array([[0, 7]], np.uint8))), [[0, 7]])
 
 
 def test_a_folder_that_is_no_set_is_bad_input(tmp_path):
