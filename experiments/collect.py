@@ -1,68 +1,79 @@
-"""Make the Markdown table of a folder of records, from the records alone.
+"""Make the Markdown table of a folder of records, and the result tables of the main README, from the records alone.
 
-python experiments/collect.py experiments/results/first_table
+    python experiments/collect.py experiments/results/first_table
+    python experiments/collect.py --readme
+
+In README.md the tables stand between `<!-- results: NAME -->` and `<!-- end of results -->`.
 """
 
 import argparse
 import json
-import math
-import shlex
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from scipy import stats
+import tables
+from intervals import RESAMPLES, stopped_rising
+from tables import Record
 
-SCORES = {
-    "miou": "mIoU", "pixel_accuracy": "pixel accuracy", "mean_accuracy": "mean accuracy", "boundary_f1": "boundary F1",
-}  # fmt: skip
-GENERATION_SCORES = {  # of tables whose runs make images
-    "frechet": "Frechet distance", "frechet_real": "of real images", "kernel": "kernel distance",
-    "precision": "precision", "recall": "recall", "diversity": "diversity",
-    "judge_miou": "judge's mIoU", "judge_miou_real": "on real pairs",
-}  # fmt: skip
-CONFIDENCE = 0.95
-Record = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "experiments" / "results"
+BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
 
 
 class RecordsError(Exception):
     """The folder holds no table; a sentence for people."""
 
 
-def mean_interval(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return the mean and half the 95% t-interval of the values that are defined.
+class Table:
+    """A table as its script lists it, with the records that there are.
 
-    m +- t(0.975, n - 1) s / sqrt(n), with s the standard deviation of the sample (n - 1 below).
-
-    Args:
-        values: one per seed; None is undefined.
-
-    Returns:
-        (mean, None if no value is defined; half width, None for fewer than two).
+    Attributes:
+        listed: contents of `table.json`.
+        arms: arm -> its finished records, by seed.
+        notes: a sentence for everything that is missing from them.
+        finished: the records of all arms.
+        rows: arm or baseline -> seed -> the scores that count.
+        references: arm -> the arm it is compared with, where it has one.
     """
-    known = [value for value in values if value is not None]
-    if not known:
-        return None, None
-    mean = math.fsum(known) / len(known)
-    if len(known) < 2:
-        return mean, None
-    variance = math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1)
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(known) - 1))
-    return mean, quantile * math.sqrt(variance / len(known))
 
+    def __init__(self, folder: Path):
+        """Read a folder.
 
-def paired_differences(
-    first: Mapping[int, float | None], other: Mapping[int, float | None]
-) -> tuple[int, float | None, float | None]:
-    """Return (pairs, mean, half the t-interval) of `other - first` over the seeds that both have.
+        Raises:
+            RecordsError: it holds no table, or runs of several data sets.
+        """
+        try:
+            self.listed: Record = json.loads((folder / "table.json").read_text())
+        except OSError as error:
+            raise RecordsError(f"{folder} holds no table.json; expected a folder that a table script wrote.") from error
+        self.arms, self.notes = _read(folder, self.listed)
+        self.finished = [record for records in self.arms.values() for record in records]
+        self.sets = sorted({record["config"]["dataset"] for record in self.finished})
+        if len(self.sets) > 1:
+            raise RecordsError(
+                f"{folder} holds runs on {', '.join(self.sets)}; a table is about one data set: make one for each."
+            )
+        self.rows = {name: {r["seed"]: _reported(r) for r in records} for name, records in self.arms.items()}
+        self.rows |= _baselines(self.finished)
+        self.references = {arm["name"]: arm["reference"] for arm in self.listed["arms"] if arm["reference"]}
 
-    Args:
-        first: seed -> value.
-        other: seed -> value.
-    """
-    seeds = [seed for seed in other if other[seed] is not None and first.get(seed) is not None]
-    return len(seeds), *mean_interval([other[seed] - first[seed] for seed in seeds])
+    @property
+    def adapts(self) -> bool:
+        """Whether labels come from elsewhere than the data set itself, in any of its runs."""
+        return any(record["config"].get("source", {}).get("dataset") for record in self.finished)
+
+    @property
+    def single(self) -> bool:
+        """Whether no arm has more than one seed, so that there is no interval over seeds."""
+        return all(len(records) < 2 for records in self.arms.values())
+
+    @property
+    def shows_last(self) -> bool:
+        """Whether the last step is reported: where the target's labels chose another, or a run's is not it."""
+        known = any(record["scores"].get("last") for record in self.finished)
+        return known and (self.adapts or any(stopped_rising(record) for record in self.finished))
 
 
 def collect(folder: Path) -> str:
@@ -71,43 +82,32 @@ def collect(folder: Path) -> str:
     Raises:
         RecordsError: the folder holds no table, or its runs are of several data sets.
     """
-    try:
-        table = json.loads((folder / "table.json").read_text())
-    except OSError as error:
-        raise RecordsError(f"{folder} holds no table.json; expected a folder that a table script wrote.") from error
-    arms, notes = _read(folder, table)
-    finished = [record for records in arms.values() for record in records]
-    sets = sorted({record["config"]["dataset"] for record in finished})
-    if len(sets) > 1:
-        raise RecordsError(
-            f"{folder} holds runs on {', '.join(sets)}; a table is about one data set: make one for each."
-        )
-    rows = {name: {record["seed"]: _reported(record) for record in records} for name, records in arms.items()}
-    rows |= _baselines(finished)
+    table = Table(folder)
     parts = [
-        f"# {table['title']}",
-        f"Made from the records in this folder by `python experiments/{table['script']}`; not edited by hand.",
-        "\n".join(f"- {line}" for line in _header(finished, sets, rows)),
-        "## Scores\n\n" + _scores_table(rows, arms),
+        f"# {table.listed['title']}",
+        f"Made from the records in this folder by `python experiments/{table.listed['script']}`; not edited by hand.",
+        "\n".join(f"- {line}" for line in _header(table)),
     ]
-    if len(arms) > 1:
-        parts.append(
-            f"## Differences to `{next(iter(arms))}`, paired by seed\n\n" + _differences_table(rows, list(arms))
-        )
-    if any(record.get("evaluations") for record in finished):
+    if table.notes:
+        parts.append("**Not in the table:**\n\n" + "\n".join(f"- {note}" for note in table.notes))
+    parts.append("## Scores\n\n" + tables.scores_table(table.rows, table.arms))
+    if table.references:
+        parts.append(f"## Differences to the reference\n\n{_differences(table)}")
+    if table.shows_last:
+        parts.append("## Scores of the last step\n\n" + tables.last_table(table.rows, table.arms, table.references))
+    if any(record.get("evaluations") for record in table.finished):
         parts.append(
             "## The same runs with other inference\n\nDifferences to the plain scores of the same split, paired by "
             "seed; minutes of reading, labelling and scoring.\n\n"
-            f"{_evaluations_table(arms)}\n\n{_then_lines(finished)}"
+            f"{tables.evaluations_table(table.arms)}\n\n{tables.then_lines(table.finished)}"
         )
-    if any("iou_per_class" in one for seeds in rows.values() for one in seeds.values()):
-        parts.append("## IoU per class\n\n" + _class_table(rows))
+    if any("iou_per_class" in one for seeds in table.rows.values() for one in seeds.values()):
+        parts.append("## IoU per class\n\n" + tables.class_table(table.rows))
     parts += [
-        "## Flags of `python -m gan_seg_jax.main`\n\n" + "\n".join(_run_lines(table)),
+        "## What differs between an arm and its reference\n\n" + tables.differing_lines(table.listed),
+        "## Flags of `python -m gan_seg_jax.main`\n\n" + tables.run_lines(table.listed),
     ]
-    if notes:
-        parts.insert(3, "**Not in the table:**\n\n" + "\n".join(f"- {note}" for note in notes))
-    pictures = [f"{name}:\n\n![{name}]({name}.png)" for name in _pictures(folder, table)]
+    pictures = [f"{name}:\n\n![{name}]({name}.png)" for name in _pictures(folder, table.listed)]
     if pictures:
         parts.append("## Pictures\n\n" + "\n\n".join(pictures))
     text = "\n\n".join(parts) + "\n"
@@ -155,64 +155,115 @@ def _baselines(finished: Sequence[Record]) -> dict[str, dict[int, Record]]:
     return found
 
 
-def _columns(rows: Mapping[str, Mapping[int, Record]]) -> dict[str, str]:
-    """Return the scores that the runs have, and their headers."""
-    generated = any("frechet" in one for seeds in rows.values() for one in seeds.values())
-    return GENERATION_SCORES if generated else SCORES
-
-
-def _header(finished: Sequence[Record], sets: Sequence[str], rows: Mapping[str, Mapping[int, Record]]) -> list[str]:
+def _header(table: Table) -> list[str]:
     """Return what holds for the whole table, each line naming every value that occurs."""
+    finished = table.finished
     if not finished:
         return ["No run is finished."]
-    configs = [record["config"] for record in finished]
     trained = [record for record in finished if record["steps"]]  # canvas and batch are nothing to a classical method
-    splits = _distinct("test" if record["scores"]["test"] else "val (no test split)" for record in finished)
-    drawn = [config["scenes"] for config in configs if "scenes" in config]
-    made = _distinct(f"; {_size(s['size'])}, {'/'.join(map(str, s['counts']))} images, seed {s['seed']}" for s in drawn)
-    interval = all(len({record["seed"] for record in finished if record["arm"] == arm}) < 2 for arm in _arms(finished))
     machines = _distinct(_machine(record["hardware"]) for record in finished)
     commits = _distinct(
         f"{(at['commit'] or 'unknown')[:12]}{' with uncommitted changes' if at['dirty'] else ''}"
         for record in finished
         for at in (record, *record["resumed"])
     )
+    lines = [
+        *_scoring_lines(table),
+        f"Training: canvas {_distinct(_size(r['config']['canvas_size']) for r in trained)}, crop "
+        f"{_distinct(_size(r['config']['crop_size']) for r in trained)} "
+        f"(resize {_distinct(r['config']['resize'] for r in trained)}), "
+        f"batch {_distinct(r['config']['batch_size'] for r in trained)}, "
+        f"{_distinct(r['steps'] for r in trained)} steps.",
+        *_certainty_lines(table),
+        f"Hardware: {machines}. Minutes are wall time, compilation and scoring included.{_load_words(table)}",
+        f"Versions: {_distinct(', '.join(f'{n} {v}' for n, v in r['versions'].items()) for r in finished)}.",
+        f"Commit: {commits}; run {_distinct(record['date'][:10] for record in finished)}.",
+    ]
+    return lines
+
+
+def _scoring_lines(table: Table) -> list[str]:
+    """Return what is scored, by which score the step was chosen, and what the scores mean."""
+    configs = [record["config"] for record in table.finished]
+    splits = _distinct("test" if record["scores"]["test"] else "val (no test split)" for record in table.finished)
+    drawn = [config["scenes"] for config in configs if "scenes" in config]
+    made = _distinct(f"; {_size(s['size'])}, {'/'.join(map(str, s['counts']))} images, seed {s['seed']}" for s in drawn)
+    few = _distinct(
+        f"; {config['labelled']['fraction']:g} of the labels, drawn by seed {config['labelled']['seed']}"
+        for config in configs
+        if config.get("labelled", {}).get("fraction", 1) < 1
+    )
     chosen, meaning = (
         "mIoU",
         "Scores are fractions 0..1 from one confusion matrix over the split, at the labels' own size. Void: pixels "
         "labelled 255 are dropped; a class absent from truth and prediction is left out of the mean (-).",
     )
-    if _columns(rows) is GENERATION_SCORES:
+    if tables.columns(table.rows) is tables.GENERATION_SCORES:
         chosen, meaning = (
             "Frechet distance",
             "As many images are made as the split has; distances are in the features of the judge, a segmenter trained "
             "on real pairs, and mean nothing beside those of another judge. Judge's mIoU: how well it finds the mask "
             "in the made image.",
         )
-    return [
-        f"Data: `{sets[0]}`{made}; scores of the {splits} split, with the checkpoint that is best on val by {chosen}.",
+    lines = [
+        f"Data: `{table.sets[0]}`{made}{few}; scores of the {splits} split, with the checkpoint that is best on val by "
+        f"{chosen}.",
         meaning,
-        f"Training: canvas {_distinct(_size(r['config']['canvas_size']) for r in trained)}, crop "
-        f"{_distinct(_size(r['config']['crop_size']) for r in trained)} "
-        f"(resize {_distinct(r['config']['resize'] for r in trained)}), "
-        f"batch {_distinct(r['config']['batch_size'] for r in trained)}, "
-        f"{_distinct(r['steps'] for r in trained)} steps.",
-        "Means over seeds; one seed: no interval."
-        if interval
-        else "Means over n seeds ± half of the 95% t-interval; one seed: no interval.",
-        f"Hardware: {machines}. Minutes are wall time, compilation and scoring included.",
-        f"Versions: {_distinct(', '.join(f'{n} {v}' for n, v in r['versions'].items()) for r in finished)}.",
-        f"Commit: {commits}; run {_distinct(record['date'][:10] for record in finished)}.",
     ]
+    if table.adapts:
+        lines.append(
+            "**The step was chosen by labels of the target's val split, which adaptation is to do without**; where the "
+            "last step, which needs none, was scored, it has a table below."
+        )
+    return lines
+
+
+def _certainty_lines(table: Table) -> list[str]:
+    """Return what the intervals mean, what is held fixed in them, and whether the runs had come to their end."""
+    lines = [
+        "Means over seeds; one seed: no interval."
+        if table.single
+        else "Means over n seeds ± half of the 95% t-interval; one seed: no interval."
+    ]
+    if table.listed["fixed"]:
+        lines.append(f"The same for all seeds, so no interval is over other draws: {_words(table.listed['fixed'])}.")
+    ended = [stopped for record in table.finished if (stopped := stopped_rising(record)) is not None]
+    if ended:
+        lines.append(
+            f"In {ended.count(False)} of {len(ended)} cells validation had not stopped rising: the best step was the "
+            "last, and more steps might have changed the order."
+        )
+    return lines
+
+
+def _words(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _load_words(table: Table) -> str:
+    """Return what the marks behind speeds mean, where there are any."""
+    found = {tables.load_mark(records) for records in table.arms.values()}
+    words = {
+        "*": " \\*: measured beside other work, which took more than a tenth of the CPU time.",
+        "?": " ?: other work beside it was not noted.",
+    }
+    return "".join(sentence for mark, sentence in words.items() if mark in found)
+
+
+def _differences(table: Table) -> str:
+    """Return the table of differences and what its intervals mean."""
+    meaning = "Paired by seed." if table.single else "Paired by seed; ± half of the 95% t-interval over seeds."
+    if "miou" in tables.columns(table.rows):
+        meaning += (
+            f" Over images: the 95% interval of the paired bootstrap over test images ({RESAMPLES} resamples) of the "
+            "mean over the seeds; it is about other test images, not about other trainings."
+        )
+    return f"{meaning}\n\n{tables.differences_table(table.rows, table.arms, table.references)}"
 
 
 def _machine(hardware: Record) -> str:
     devices = ", ".join(hardware["devices"] or ["-"])
-    return f"{hardware['cpu']}, {hardware['cores']} cores, {_text(hardware['memory_gib'], '.1f')} GiB ({devices})"
-
-
-def _arms(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(record["arm"] for record in records))
+    return f"{hardware['cpu']}, {hardware['cores']} cores, {tables.text(hardware['memory_gib'], '.1f')} GiB ({devices})"
 
 
 def _distinct(values) -> str:
@@ -224,101 +275,69 @@ def _size(size: Sequence[int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _text(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)
-
-
-def _mean_text(values: Sequence[float | None], spec: str) -> str:
-    """Return "mean ± half width"; says on how many seeds it rests if some are undefined."""
-    mean, half = mean_interval(values)
-    known = sum(value is not None for value in values)
-    partly = f" (n={known})" if 0 < known < len(values) else ""
-    return _text(mean, spec) + ("" if half is None else f" ± {format(half, spec.lstrip('+'))}") + partly
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, the first column left and the others right; the first row is its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join(["---"] + ["---:"] * (len(rows[0]) - 1)) + "|", *lines[1:]])
-
-
-def _scores_table(rows: Mapping[str, Mapping[int, Record]], arms: Mapping[str, Sequence[Record]]) -> str:
-    edges = any(one.get("edge_f1") is not None for seeds in rows.values() for one in seeds.values())
-    shown = _columns(rows) | ({"edge_f1": "edge F1"} if edges else {})
-    lines = [["", "n", *shown.values(), "images/s", "minutes"]]
-    for name, seeds in rows.items():
-        scores = [_mean_text([one.get(score) for one in seeds.values()], ".4f") for score in shown]
-        speeds = [record["images_per_second"] for record in arms.get(name, ())]
-        minutes = [None if record["seconds"] is None else record["seconds"] / 60 for record in arms.get(name, ())]
-        lines.append([name, str(len(seeds)), *scores, _mean_text(speeds, ".1f"), _mean_text(minutes, ".1f")])
-    return _markdown(lines)
-
-
-def _differences_table(rows: Mapping[str, Mapping[int, Record]], arms: Sequence[str]) -> str:
-    shown = _columns(rows)
-    lines = [["", "pairs", *shown.values()]]
-    for name in arms[1:]:
-        line, pairs = [], []
-        for score in shown:
-            first, other = ({seed: one.get(score) for seed, one in rows[arm].items()} for arm in (arms[0], name))
-            count, mean, half = paired_differences(first, other)
-            pairs.append(count)
-            line.append(_text(mean, "+.4f") + ("" if half is None else f" ± {half:.4f}"))
-        lines.append([name, str(max(pairs)), *line])
-    return _markdown(lines)
-
-
-def _evaluations_table(arms: Mapping[str, Sequence[Record]]) -> str:
-    """Return a row for each arm and each `evaluation-NAME.json` that its runs left."""
-    lines = [["", "n", "mIoU", "difference", "boundary F1", "difference", "minutes"]]
-    for arm, found in arms.items():
-        for name in dict.fromkeys(name for record in found for name in record.get("evaluations", {})):
-            line = []
-            evaluated = {r["seed"]: r["evaluations"][name] for r in found if name in r["evaluations"]}
-            for score in ("miou", "boundary_f1"):
-                plain = {
-                    r["seed"]: (r["scores"][evaluated[r["seed"]]["split"]] or {}).get(score)
-                    for r in found
-                    if r["seed"] in evaluated
-                }
-                other = {seed: values.get(score) for seed, values in evaluated.items()}
-                _, mean, half = paired_differences(plain, other)
-                line += [_mean_text(list(other.values()), ".4f")]
-                line += [_text(mean, "+.4f") + ("" if half is None else f" ± {half:.4f}")]
-            seconds = [values.get("seconds") for values in evaluated.values()]
-            minutes = [None if s is None else s / 60 for s in seconds]
-            lines.append([f"{arm}, {name}", str(len(evaluated)), *line, _mean_text(minutes, ".1f")])
-    return _markdown(lines)
-
-
-def _then_lines(finished: Sequence[Record]) -> str:
-    """Return the commands that made these scores, with their wall time."""
-    return "\n".join(
-        f"- {record['arm']}, seed {record['seed']}: "
-        + ", ".join(f"`{entry['command']}` ({entry['seconds'] / 60:.1f} minutes)" for entry in record["then"])
-        for record in finished
-        if record.get("then")
-    )
-
-
-def _class_table(rows: Mapping[str, Mapping[int, Record]]) -> str:
-    """Return the IoU with a row for each class and a column for each arm and baseline."""
-    classes = [name for seeds in rows.values() for one in seeds.values() for name in one.get("iou_per_class", {})]
-    lines = [["class", *rows]]
-    for name in dict.fromkeys(classes):
-        values = ([one.get("iou_per_class", {}).get(name) for one in seeds.values()] for seeds in rows.values())
-        lines.append([name, *(_mean_text(list(column), ".4f") for column in values)])
-    return _markdown(lines)
-
-
-def _run_lines(table: Record) -> list[str]:
-    """Return the flags of each arm's first seed."""
-    return [f"- `{arm['name']}`: `{shlex.join(arm['cells'][0]['arguments'])}`" for arm in table["arms"] if arm["cells"]]
-
-
 def _pictures(folder: Path, table: Record) -> list[str]:
     names = [f"{arm['name']}-seed{cell['seed']}" for arm in table["arms"] for cell in arm["cells"]]
     return [name for name in names if (folder / f"{name}.png").exists()]
+
+
+# The tables of the main README
+
+
+def summary(folder: Path) -> str:
+    """Return the short form of a table: the first score of each arm, and its difference to the reference.
+
+    Raises:
+        RecordsError: as of `collect`.
+    """
+    table = Table(folder)
+    command = f"`python experiments/{table.listed['script']}`"
+    if not table.finished:
+        return f"{table.listed['title']}: not run yet ({command})."
+    score, header = next(iter(tables.columns(table.rows).items()))
+    ended = [stopped for record in table.finished if (stopped := stopped_rising(record)) is not None]
+    last = f"in {ended.count(False)} of {len(ended)} runs the best step was the last"
+    lines = [["", "seeds", header]]
+    if table.references:
+        lines[0] += ["against", "difference", "over test images"]
+    if table.adapts:
+        lines[0].append("last step")
+    for name, seeds in table.rows.items():
+        if not seeds:
+            continue
+        line = [name, str(len(seeds)), tables.mean_text([one.get(score) for one in seeds.values()], ".3f")]
+        if table.references:
+            line += _against(table, name, score)
+        if table.adapts:
+            last = tables.last_scores(table.arms.get(name, ()))
+            line.append(tables.mean_text([one.get(score) for one in last.values()], ".3f"))
+        lines.append(line)
+    missing = [name for name, seeds in table.rows.items() if not seeds]
+    parts = [f"{table.listed['title']} ({command}; {last}):", tables.markdown(lines)]
+    if missing:
+        parts.append(f"Not run yet: {_words(missing)}.")
+    if any(record.get("evaluations") for record in table.finished):
+        parts.append(tables.inference_table(table.rows, table.arms))
+    return "\n\n".join(parts)
+
+
+def _against(table: Table, name: str, score: str) -> list[str]:
+    """Return the reference of an arm, its difference and the interval over images."""
+    reference = table.references.get(name)
+    if reference is None:
+        return ["", "", ""]
+    pair = ({seed: one.get(score) for seed, one in table.rows[arm].items()} for arm in (reference, name))
+    difference = tables.difference_text(*pair)[1]
+    images = tables.image_interval(table.arms[name], table.arms[reference]) if score == "miou" else "-"
+    return [reference, difference, images]
+
+
+def with_results(text: str, results: Path = RESULTS) -> str:
+    """Return a text with every table between its markers made anew from the records.
+
+    Raises:
+        RecordsError: a marker names no table.
+    """
+    return BLOCK.sub(lambda found: f"{found[1]}\n{summary(results / found[2])}\n{found[3]}", text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -327,11 +346,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Markdown table of a folder of records; also written there as README.md."
     )
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="FOLDER", help="such as experiments/results/first_table"
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="such as experiments/results/first_table"
     )
+    parser.add_argument("--readme", action="store_true", help="also write the result tables of README.md anew")
+    options = parser.parse_args(argv)
     try:
-        for folder in parser.parse_args(argv).folders:
+        for folder in options.folders:
             print(collect(folder))
+        if options.readme:
+            path = ROOT / "README.md"
+            path.write_text(with_results(path.read_text()))
     except RecordsError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2

@@ -4,6 +4,7 @@ A record is a function of the run's folder alone, so a skipped cell writes the s
 appear in it as `{workdir}`, `{data_dir}` and `.`.
 """
 
+import base64
 import datetime
 import hashlib
 import io
@@ -11,14 +12,19 @@ import json
 import os
 import platform
 import subprocess
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 START_FILE = "cell.json"
 PICTURE_BYTES = 200_000
-CONFIG_FIELDS = ("method", "dataset", "canvas_size", "crop_size", "resize", "batch_size", "rounds", "dtype")
+CONFIG_FIELDS = (
+    "method", "dataset", "canvas_size", "crop_size", "resize", "batch_size", "rounds", "dtype", "labelled", "source",
+)  # fmt: skip
 MEASURES = ("seconds", "compile_seconds", "images_per_second", "steps", "best_step", "parameters", "skipped_steps")
 
 
@@ -55,7 +61,7 @@ def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str])
     if start is None:
         start = {
             "arm": arm, "seed": seed, "arguments": list(arguments), **now, "resumed": [], "hardware": hardware(),
-            "python": platform.python_version(), "exit_code": None, "message": "", "then": [],
+            "python": platform.python_version(), "exit_code": None, "message": "", "then": [], "load": [],
         }  # fmt: skip
     else:
         start = {**start, "resumed": [*start["resumed"], now], "exit_code": None, "message": ""}
@@ -65,6 +71,12 @@ def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str])
 def write_outcome(workdir: Path, exit_code: int, message: str) -> None:
     """Note how the cell ended."""
     write_json(workdir / START_FILE, {**read_start(workdir), "exit_code": exit_code, "message": message})
+
+
+def write_load(workdir: Path, stretch: Mapping[str, Any]) -> None:
+    """Note what the machine did in one stretch of the cell (`load.between`)."""
+    start = read_start(workdir)
+    write_json(workdir / START_FILE, {**start, "load": [*start.get("load", []), stretch]})
 
 
 def finished_command(command: str, seconds: float) -> dict[str, Any]:
@@ -84,6 +96,49 @@ def _evaluations(workdir: Path) -> dict[str, Any]:
     return {name: values for name, values in found.items() if values is not None}
 
 
+def _validations(workdir: Path, score: str | None) -> list[list[Any]]:
+    """Return [step, score] of every validation of the run, in their order."""
+    try:
+        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+        found = {line["step"]: line.get(score) for line in map(json.loads, lines) if line["split"] == "val"}
+    except (OSError, ValueError, KeyError):
+        return []
+    return [[step, value] for step, value in sorted(found.items())] if score else []
+
+
+def pack_counts(counts: np.ndarray) -> dict[str, Any]:
+    """Return the counts of single images as a few kilobytes of JSON.
+
+    Args:
+        counts: int [n, k, 3]: of each image, true positives, false positives and false negatives of each class.
+
+    Returns:
+        {"shape": [n, k, 3], "data": base64 of zlib of the bytes of the counts as little-endian int32, the lowest bytes
+        of all counts first, which packs better}.
+    """
+    planes = np.frombuffer(counts.astype("<i4").tobytes(), np.uint8).reshape(-1, 4).T
+    data = base64.b64encode(zlib.compress(planes.tobytes(), 9)).decode()
+    return {"shape": list(counts.shape), "data": data}
+
+
+def unpack_counts(packed: Mapping[str, Any]) -> np.ndarray:
+    """Return what `pack_counts` was given, int64 [n, k, 3]."""
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8).reshape(4, -1)
+    return np.frombuffer(planes.T.tobytes(), "<i4").astype(np.int64).reshape(packed["shape"])
+
+
+def _image_counts(workdir: Path) -> dict[str, Any] | None:
+    """Return the packed counts of the run's test images, None where it left none."""
+    values = _read_json(workdir / "image_counts-test.json")
+    if values is None:
+        return None
+    counts = np.zeros((len(values["images"]), values["num_classes"], 3), np.int64)
+    for image, classes in zip(counts, values["images"], strict=True):
+        for number, of_class in classes.items():
+            image[int(number)] = of_class
+    return pack_counts(counts)
+
+
 def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
     """Return the record of a cell that is over: finished, or failed with its exit code and message.
 
@@ -93,7 +148,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
     """
     start, summary = read_start(workdir), read_summary(workdir)
     config_file = workdir / "config.json"
-    text = _without_places(config_file.read_text(), places) if config_file.exists() else "null"
+    text = without_places(config_file.read_text(), places) if config_file.exists() else "null"
     config = json.loads(text)
     result = summary or {}
     devices = result.get("devices")
@@ -102,7 +157,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "seed": start["seed"],
         "status": "failed" if summary is None else "finished",
         "exit_code": start["exit_code"],
-        "message": _without_places(start["message"], places),
+        "message": without_places(start["message"], places),
         "arguments": start["arguments"],
         **{name: start[name] for name in ("date", "commit", "dirty", "resumed")},
         "config_sha256": config and hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
@@ -110,9 +165,13 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "versions": {"python": start["python"], **result.get("versions", {})},
         "hardware": {**start["hardware"], "devices": devices},
         **{name: result.get(name) for name in MEASURES},
-        "scores": {name: result.get(name) for name in ("val", "test", "baselines")},
+        "load": start.get("load"),
+        "selected_by": result.get("selected_by"),
+        "validations": _validations(workdir, result.get("selected_by")),
+        "scores": {name: result.get(name) for name in ("val", "test", "last", "baselines")},
         "then": start.get("then") or [],
         "evaluations": _evaluations(workdir),
+        "image_counts": _image_counts(workdir),
     }
 
 
@@ -122,7 +181,7 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[name] for name in names}
 
 
-def _without_places(text: str, places: Mapping[str, Path]) -> str:
+def without_places(text: str, places: Mapping[str, Path]) -> str:
     """Put placeholders where a text names folders of this machine, the longest folder first."""
     folders = [(str(folder), mark) for mark, folder in places.items()] + [(str(ROOT), ".")]
     for folder, mark in sorted(folders, key=lambda pair: -len(pair[0])):

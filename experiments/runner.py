@@ -1,33 +1,34 @@
 """Run the cells of a table through the command line and keep a record of each.
 
-A table script lists its arms and calls `main`; a cell is one arm with one seed. The same command again skips what is
-finished and resumes what was killed. Exit codes: 0 all cells finished, 1 some failed (the table shows them), 2 the
-script or its flags are wrong, 75 interrupted; the same command continues.
+A table script lists its arms and calls `main`; a cell is one arm with one seed. Before the first cell every arm is
+compared with its reference (`comparison.py`). The same command again skips what is finished and resumes what was
+killed. Exit codes: 0 all cells finished, 1 some failed (the table shows them), 2 the script or its flags are wrong or
+its arms differ in more than it says, 75 interrupted; the same command continues.
 """
 
 import argparse
-import collections
+import contextlib
 import dataclasses
 import difflib
+import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import collect
+import comparison
+import load
 import records
+from interrupts import Interrupts
 
 COMMAND = (sys.executable, "-m")
 PACKAGE = "gan_seg_jax"
 DIVERGED, PREEMPTED = 3, 75  # exit codes of the command, see ARCHITECTURE.md
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-MESSAGE_LINES = 20  # of a cell's last words that are searched for its error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Arm:
         seeds: one cell is run for each.
         then: commands on the finished run, each a module and its flags without `--workdir`, in their order: such as
             `("evaluate", "--flip")`. The `evaluation-*.json` they leave become rows of a second table.
+        reference: name of the arm that it is compared with, seed by seed; "" is a control, compared with none.
+        acts: role of the network that labels the images, or makes them.
+        varies: fields in which it, besides what the whole table varies, may differ from its reference.
     """
 
     name: str
@@ -48,6 +52,9 @@ class Arm:
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     then: tuple[tuple[str, ...], ...] = ()
+    reference: str = dataclasses.field(kw_only=True)
+    acts: str = dataclasses.field(default="segmenter", kw_only=True)
+    varies: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,84 +89,38 @@ class Cell:
 
     def filled(self) -> list[str]:
         """Return the arguments as the command gets them."""
-        filled = list(self.arguments)
-        for mark, folder in self.places.items():
-            filled = [argument.replace(mark, str(folder)) for argument in filled]
-        return [*filled, f"--workdir={self.workdir}"]
+        return [*_filled(self.arguments, self.places), f"--workdir={self.workdir}"]
+
+
+def _filled(arguments: Sequence[str], places: Mapping[str, Path]) -> list[str]:
+    for mark, folder in places.items():
+        arguments = [argument.replace(mark, str(folder)) for argument in arguments]
+    return list(arguments)
 
 
 class TableError(Exception):
     """The script or its flags cannot be used as they are; a sentence for people."""
 
 
-class Interrupts:
-    """Context that passes SIGINT and SIGTERM on to the running cell and remembers them.
-
-    The cell runs in a process group of its own, so that Ctrl-C reaches it once, through here: its first signal makes
-    it save, a second one ends it.
-    """
-
-    def __init__(self):
-        """Start without a signal."""
-        self.noted = False
-        self._child: subprocess.Popen | None = None
-        self._pending: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "Interrupts":
-        self._previous = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
-        return self
-
-    def __exit__(self, *error) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _pass_on(self, number, frame) -> None:
-        del frame
-        self.noted = True
-        if self._child is None:
-            self._pending = number
-        else:
-            self._child.send_signal(number)
-
-    def run(self, command: Sequence[str]) -> tuple[int, str]:
-        """Run a command from the root of the repository; return its exit code and the error it printed."""
-        process = subprocess.Popen(
-            command, cwd=records.ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-            process_group=0,
-        )  # fmt: skip
-        self._child = process
-        pending, self._pending = self._pending, None
-        if pending is not None:  # it came while the process was being started
-            process.send_signal(pending)
-        tail: collections.deque[str] = collections.deque(maxlen=MESSAGE_LINES)
-        reader = threading.Thread(target=_forward, args=(process.stderr, tail), daemon=True)
-        reader.start()
-        code = process.wait()
-        self._child = None
-        reader.join(timeout=5.0)  # processes that the cell left behind may still hold the pipe
-        errors = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
-        return code, (errors or list(tail) or [""])[-1]
-
-
-def _forward(stream, tail: collections.deque[str]) -> None:
-    """Copy a cell's stderr to ours and keep its last lines."""
-    for line in stream:
-        sys.stderr.write(line)
-        sys.stderr.flush()
-        if line.strip():
-            tail.append(line.strip())
-
-
 def main(
-    script: str, title: str, arms: Sequence[Arm], argv: Sequence[str] | None = None, command: Sequence[str] = COMMAND
+    script: str,
+    title: str,
+    arms: Sequence[Arm],
+    argv: Sequence[str] | None = None,
+    command: Sequence[str] = COMMAND,
+    *,
+    varies: Sequence[str] = (),
+    fixed: Sequence[str] = (),
 ) -> int:
     """Run a table: every cell that is not finished, then the records and the Markdown table.
 
     Args:
         script: `__file__` of the table script; its stem names the table.
         title: heading of the table.
-        arms: the rows in their order; differences are taken against the first.
+        arms: the rows in their order.
+        varies: fields in which arms may differ from their references, with `*` for any letters: what the table is
+            about (`comparison.GAME` are those of a game). The acting role is called ACTING.
+        fixed: seeds of data (such as scenes.seed) that are the same in all cells; the table says so.
         argv: flags, those of the process by default.
         command: what runs a module of ours (replaced in tests).
 
@@ -171,23 +132,30 @@ def main(
     try:
         cells = _cells(arms, options)
         chosen = [cell for cell in cells if not options.only or cell.arm in options.only]
+        chosen = [] if options.check else chosen
         for cell in chosen:
             _check_folder(cell)
-        options.workdir.mkdir(parents=True, exist_ok=True)
+        configs = {arm.name: _show_config(arm, options, command) for arm in arms}
+        differing = comparison.compare(arms, configs, varies, fixed)
+        if chosen:
+            options.workdir.mkdir(parents=True, exist_ok=True)
         folder = (
             options.results
             or (options.workdir if options.override else records.ROOT / "experiments") / "results" / table
         )
-        _write_table(folder, Path(script).name, title, arms, cells)
-    except (TableError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        _write_table(folder, Path(script).name, title, arms, cells, differing, fixed)
+    except (TableError, comparison.ComparisonError, OSError) as error:
+        _say(f"error: {error}", sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        _say("Interrupted before the first cell.", sys.stderr)
+        return PREEMPTED
     failed = []
     with Interrupts() as interrupts:
         for number, cell in enumerate(chosen, start=1):
             code = _run_cell(cell, command, interrupts, f"[{number}/{len(chosen)}] {cell.name}")
             if code == PREEMPTED:
-                print("Interrupted; the same command continues.", file=sys.stderr, flush=True)
+                _say("Interrupted; the same command continues.", sys.stderr)
                 return PREEMPTED
             records.write_json(folder / f"{cell.name}.json", records.make_record(cell.workdir, cell.places))
             if code != 0:
@@ -195,13 +163,19 @@ def main(
             elif options.keep_pictures and cell.picture:
                 records.keep_picture(cell.workdir, folder / f"{cell.name}.png")
     try:
-        print("\n" + collect.collect(folder), flush=True)
+        _say("\n" + collect.collect(folder))
     except collect.RecordsError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        _say(f"error: {error}", sys.stderr)
         return 2
     if failed:
-        print(f"error: failed: {', '.join(failed)}.", file=sys.stderr, flush=True)
+        _say(f"error: failed: {', '.join(failed)}.", sys.stderr)
     return 1 if failed else 0
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    """Print, unless nobody listens any more: that must not end a table."""
+    with contextlib.suppress(OSError):
+        print(text, file=stream or sys.stdout, flush=True)
 
 
 def _parse(table: str, title: str, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -219,6 +193,9 @@ def _parse(table: str, title: str, argv: Sequence[str] | None) -> argparse.Names
         "--override", action="append", default=[], metavar="FLAG",
         help="a flag for every cell, such as --override=--config.steps=10; records then go to WORKDIR/results",
     )  # fmt: skip
+    parser.add_argument(
+        "--check", action="store_true", help="compare the arms, make the table of the records there are, run nothing"
+    )
     parser.add_argument("--results", type=Path, help=f"folder of the records; default experiments/results/{table}")
     parser.add_argument(
         "--keep_pictures", action="store_true", help="keep a sample panel of each arm beside the records"
@@ -234,7 +211,7 @@ def _cells(arms: Sequence[Arm], options: argparse.Namespace) -> list[Cell]:
     """Return every cell of the table, seeds within arms.
 
     Raises:
-        TableError: names are not usable as file names or not unique, or --only names no arm.
+        TableError: names are not usable as file names or not unique, or --only or a reference names no arm.
     """
     names = [arm.name for arm in arms]
     for name in names:
@@ -244,14 +221,41 @@ def _cells(arms: Sequence[Arm], options: argparse.Namespace) -> list[Cell]:
         if name not in names:
             near = "".join(f" Did you mean {other!r}?" for other in difflib.get_close_matches(name, names, n=1))
             raise TableError(f"--only={name}: no such arm.{near} Known: {', '.join(names)}.")
-    places = {"{workdir}": options.workdir, "{data_dir}": options.data_dir}
+    for arm in arms:
+        if arm.reference and (arm.reference not in names or arm.reference == arm.name):
+            raise TableError(f"The arm {arm.name!r} has the reference {arm.reference!r}, which is no other arm.")
     cells = []
     for arm in arms:
         for seed in arm.seeds:
-            flags = [flag.replace("{seed}", str(seed)) for flag in (*arm.overrides, *options.override)]
-            arguments = (f"--config={arm.config}", *flags, f"--config.seed={seed}")
-            cells.append(Cell(arm.name, seed, arguments, places, picture=seed == arm.seeds[0], then=arm.then))
+            arguments = _arguments(arm, seed, options)
+            cells.append(Cell(arm.name, seed, arguments, _places(options), picture=seed == arm.seeds[0], then=arm.then))
     return cells
+
+
+def _arguments(arm: Arm, seed: int, options: argparse.Namespace) -> tuple[str, ...]:
+    flags = [flag.replace("{seed}", str(seed)) for flag in (*arm.overrides, *options.override)]
+    return (f"--config={arm.config}", *flags, f"--config.seed={seed}")
+
+
+def _places(options: argparse.Namespace) -> dict[str, Path]:
+    return {"{workdir}": options.workdir, "{data_dir}": options.data_dir}
+
+
+def _show_config(arm: Arm, options: argparse.Namespace, command: Sequence[str]) -> dict[str, Any]:
+    """Return the whole config of an arm, for the seed `comparison.PROBE`.
+
+    Raises:
+        TableError: the command refuses it.
+    """
+    arguments = _filled(_arguments(arm, comparison.PROBE, options), _places(options))
+    done = subprocess.run(
+        [*command, f"{PACKAGE}.main", *arguments, "--show_config"], cwd=records.ROOT, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise TableError(f"The arm {arm.name!r} cannot run: {reason.removeprefix('error: ')}")
+    return json.loads(records.without_places(done.stdout, _places(options)))
 
 
 def _check_folder(cell: Cell) -> None:
@@ -272,16 +276,27 @@ def _check_folder(cell: Cell) -> None:
         )
 
 
-def _write_table(folder: Path, script: str, title: str, arms: Sequence[Arm], cells: Sequence[Cell]) -> None:
+def _write_table(
+    folder: Path,
+    script: str,
+    title: str,
+    arms: Sequence[Arm],
+    cells: Sequence[Cell],
+    differing: Mapping[str, Mapping[str, Any]],
+    fixed: Sequence[str],
+) -> None:
     """Write what the table consists of, so that the records alone tell which cells are missing."""
     listed = [
         {
             "name": arm.name,
+            "reference": arm.reference,
+            "differs": differing[arm.name],
             "cells": [{"seed": c.seed, "arguments": list(c.arguments)} for c in cells if c.arm == arm.name],
         }
         for arm in arms
     ]
-    records.write_json(folder / "table.json", {"title": title, "script": script, "arms": listed})
+    values = {"title": title, "script": script, "fixed": list(fixed), "arms": listed}
+    records.write_json(folder / "table.json", values)
 
 
 def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label: str) -> int:
@@ -297,7 +312,7 @@ def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label:
             continue
         if interrupts.noted:
             return PREEMPTED
-        print(f"{label}: {name}", flush=True)
+        _say(f"{label}: {name}")
         began = time.monotonic()
         code, message = interrupts.run([*command, f"{PACKAGE}.{module}", *flags, f"--workdir={cell.workdir}"])
         if code != 0:
@@ -312,16 +327,18 @@ def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label:
 def _train(cell: Cell, command: Sequence[str], interrupts: Interrupts, label: str) -> int:
     start = records.read_start(cell.workdir)
     if start is not None and records.read_summary(cell.workdir) is not None:
-        print(f"{label}: finished already.", flush=True)
+        _say(f"{label}: finished already.")
         return 0
     if start is not None and start["exit_code"] == DIVERGED:  # it would diverge again at the same step
-        print(f"{label}: diverged earlier; remove {cell.workdir} to try again.", flush=True)
+        _say(f"{label}: diverged earlier; remove {cell.workdir} to try again.")
         return DIVERGED
     if interrupts.noted:
         return PREEMPTED
-    print(f"{label}: {'resuming' if start else 'starting'}: {' '.join(cell.arguments)}", flush=True)
+    _say(f"{label}: {'resuming' if start else 'starting'}: {' '.join(cell.arguments)}")
     records.write_start(cell.workdir, arm=cell.arm, seed=cell.seed, arguments=cell.arguments)
+    before = load.snapshot()
     code, message = interrupts.run([*command, f"{PACKAGE}.main", *cell.filled()])
+    records.write_load(cell.workdir, load.between(before, load.snapshot()))
     if code == 0 and records.read_summary(cell.workdir) is None:
         code, message = 1, "The command ended with exit code 0 but left no summary.json."
     if code != 0 and (interrupts.noted or code == PREEMPTED):

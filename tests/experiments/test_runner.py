@@ -1,6 +1,7 @@
-"""The runner with a stub in place of the command, the collector on made-up records, one real cell."""
+"""The runner with a stub in place of the command, one real cell."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -9,22 +10,25 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))  # as for `python experiments/TABLE.py`
 
-import collect
+import comparison
+import load
 import records
 import runner
-from runner import Arm
 
 EXPERIMENTS = Path(runner.__file__).parent
+Arm = functools.partial(runner.Arm, reference="")
 # A command that behaves as its flag --do says: ok | exit:CODE | once:CODE (the second call is ok) | wait (for a signal)
 # | die (of a signal, the second call is ok) | nothing (ends before it writes its config).
 STUB = """
 import json, os, pathlib, signal, sys, time
 module, *arguments = sys.argv[1:]
-flags = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
+flags = dict((argument.removeprefix("--") + "=").split("=", 1) for argument in arguments)
+flags = {name: value.removesuffix("=") for name, value in flags.items()}
 if module != "gan_seg_jax.main":
     workdir = pathlib.Path(flags["workdir"])
     name = flags["do"].removeprefix("fail:")
@@ -38,6 +42,23 @@ if module != "gan_seg_jax.main":
     values = {"split": "test", "miou": plain + 0.05, "seconds": 30.0}
     (workdir / f"evaluation-test-{name}.json").write_text(json.dumps(values))
     sys.exit()
+config = {"seed": int(flags["config.seed"]), "method": "cgan", "dataset": "camvid", "canvas_size": [8, 16],
+          "crop_size": [8, 16], "resize": "fit", "batch_size": 4, "rounds": 1, "dtype": "float32",
+          "data_dir": flags.get("config.data_dir", ""), "scenes": {"size": [8, 16], "counts": [3, 2, 1], "seed": 0},
+          "labelled": {"fraction": 1.0, "seed": 0, "index_file": ""}, "source": {"dataset": "", "seed": 1},
+          "networks": {}, "optimizers": {}, "init": {}, "pretrained": {}, "phases": [],
+          "losses": {"l1": float(flags.get("l1", 0))}}
+for name in ("labelled.fraction", "labelled.seed", "scenes.seed", "source.seed"):
+    group, field = name.split(".")
+    if f"config.{name}" in flags:
+        config[group][field] = json.loads(flags[f"config.{name}"])
+config["dataset"] = flags.get("config.dataset", config["dataset"])
+if "show_config" in flags:
+    if flags.get("do") == "refused":
+        print("error: config.steps is 0; expected more.", file=sys.stderr)
+        sys.exit(2)
+    print(json.dumps(config))
+    sys.exit()
 workdir, seed, do = pathlib.Path(flags["workdir"]), int(flags["config.seed"]), flags.get("do", "ok")
 calls = workdir / "calls.txt"
 first = not calls.exists()
@@ -45,9 +66,6 @@ with calls.open("a") as file:
     file.write(" ".join(arguments) + "\\n")
 if do == "nothing":
     sys.exit(2)
-config = {"seed": seed, "method": "cgan", "dataset": "scenes", "canvas_size": [8, 16], "crop_size": [8, 16],
-          "resize": "fit", "batch_size": 4, "rounds": 1, "dtype": "float32",
-          "data_dir": flags.get("config.data_dir", ""), "scenes": {"size": [8, 16], "counts": [3, 2, 1], "seed": 0}}
 (workdir / "config.json").write_text(json.dumps(config))
 kind, _, code = do.partition(":")
 if kind in ("wait", "die") and first:
@@ -68,7 +86,13 @@ scores = {"miou": 0.5 + 0.1 * seed, "pixel_accuracy": 0.75, "mean_accuracy": 0.6
 from PIL import Image
 (workdir / "samples").mkdir(exist_ok=True)
 Image.effect_noise((900, 700), 90).convert("RGB").save(workdir / "samples" / "test-0000020.png")
+lines = [{"step": 10, "split": "val", "miou": 0.3}, {"step": 20, "split": "train"},
+         {"step": 20, "split": "val", "miou": 0.5}, {"step": 30, "split": "val", "miou": 0.4}]
+(workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in lines))
+(workdir / "image_counts-test.json").write_text(json.dumps({"num_classes": 2, "images": [{"0": [5, 1, 2]}, {}]}))
+last = {"step": 30, "val": scores, "test": {**scores, "miou": scores["miou"] - 0.05}}
 (workdir / "summary.json").write_text(json.dumps({
+    "last": last, "selected_by": "miou",
     "val": scores, "test": scores, "baselines": {"majority": {**scores, "miou": 0.125}}, "best_step": 20, "steps": 30,
     "seconds": 90.0, "compile_seconds": 3.0, "images_per_second": 7.5, "parameters": {"generator": 10},
     "skipped_steps": 0, "devices": ["cpu:0 cpu"], "versions": {"jax": "0.0"}}))
@@ -80,10 +104,10 @@ def table(tmp_path):
     """Return a function that runs a table with the stub and returns the exit code; its folders are below tmp_path."""
     (tmp_path / "stub.py").write_text(STUB)
 
-    def run(arms, *flags):
+    def run(arms, *flags, **more):
         argv = [f"--workdir={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}", *flags]
         command = (sys.executable, str(tmp_path / "stub.py"))
-        return runner.main("tables/tiny.py", "Tiny", arms, argv, command=command)
+        return runner.main("tables/tiny.py", "Tiny", arms, argv, command=command, **more)
 
     return run
 
@@ -112,6 +136,11 @@ def test_records_what_ran_and_where(table, tmp_path, capfd):
     assert record["hardware"]["cores"] >= 1 and record["hardware"]["devices"] == ["cpu:0 cpu"]
     assert record["versions"].keys() == {"python", "jax"} and len(record["config_sha256"]) == 64
     assert record["commit"] is None or len(record["commit"]) == 40
+    assert record["validations"] == [[10, 0.3], [20, 0.5], [30, 0.4]] and record["scores"]["last"]["step"] == 30
+    assert records.unpack_counts(record["image_counts"]).tolist() == [[[5, 1, 2], [0, 0, 0]], [[0, 0, 0]] * 2]
+    assert record["config"]["labelled"] == {"fraction": 1.0, "seed": 0, "index_file": ""}
+    (stretch,) = record["load"]
+    assert len(stretch["load_start"]) == len(stretch["load_end"]) == 3 and 0 < stretch["cpu_share"] < 1
     text = (tmp_path / "results" / "a-seed1.json").read_text()
     assert str(tmp_path) not in text and str(EXPERIMENTS.parent) not in text
     assert (tmp_path / "results" / "a-seed0.png").stat().st_size <= 200_000  # the panel itself is larger
@@ -168,7 +197,7 @@ def test_a_killed_cell_resumes_with_the_same_command(table, tmp_path):
     first, second = calls(tmp_path, "a-seed0")
     assert first == second
     record = record_of(tmp_path, "a-seed0")
-    assert record["status"] == "finished" and len(record["resumed"]) == 1
+    assert record["status"] == "finished" and len(record["resumed"]) == 1 and len(record["load"]) == 2
 
 
 def test_a_failed_cell_is_recorded_shown_and_tried_again(table, tmp_path, capfd):
@@ -245,7 +274,7 @@ def test_signals_reach_the_cell_once_and_are_waited_for(tmp_path, do, number):
     script = tmp_path / "tiny.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(EXPERIMENTS)!r})\nimport runner\n"
-        f"arms = [runner.Arm('a', 'c.py', ('--do={do}',)), runner.Arm('b', 'c.py')]\n"
+        f"arms = [runner.Arm('a', 'c.py', ('--do={do}',), reference=''), runner.Arm('b', 'c.py', reference='a')]\n"
         f"sys.exit(runner.main(__file__, 'Tiny', arms, command=(sys.executable, {str(tmp_path / 'stub.py')!r})))\n"
     )
     command = [sys.executable, str(script), f"--workdir={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
@@ -275,6 +304,114 @@ def test_a_signal_just_before_the_cell_starts_is_passed_on():
         assert interrupts.noted and code == -signal.SIGTERM and time.monotonic() - began < 20
 
 
+# What may differ between arms
+
+
+def test_an_arm_that_differs_in_more_than_the_table_says_is_refused_before_the_first_cell(table, tmp_path, capfd):
+    arms = [Arm("plain", "a.py"), Arm("other", "a.py", ("--l1=2",), reference="plain")]
+    assert table(arms) == 2
+    error = capfd.readouterr().err
+    assert error == (
+        "error: The arm 'other' differs from its reference 'plain' in config.losses.l1: 2.0 where the reference has "
+        "0.0; make them equal, or name the field in what the table varies.\n"
+    )
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
+    assert table(arms, varies=("losses.*",)) == 0
+    listed = json.loads((tmp_path / "results" / "table.json").read_text())["arms"]
+    assert [arm["reference"] for arm in listed] == ["", "plain"]
+    assert [arm["differs"] for arm in listed] == [{}, {"losses.l1": [0.0, 2.0]}]
+    assert table([arms[0], Arm("third", "a.py", ("--l1=2",), reference="plain", varies=("losses.l1",))]) == 0
+
+
+@pytest.mark.parametrize("reference", ["nobody", "b"])
+def test_a_reference_is_another_arm(table, capfd, reference):
+    assert table([Arm("a", "a.py"), Arm("b", "a.py", reference=reference)]) == 2
+    assert f"The arm 'b' has the reference {reference!r}, which is no other arm." in capfd.readouterr().err
+
+
+def test_every_arm_says_what_it_is_compared_with():
+    with pytest.raises(TypeError, match="reference"):
+        runner.Arm("a", "a.py")
+
+
+def test_a_config_that_the_command_refuses_is_named_before_the_first_cell(table, capfd):
+    assert table([Arm("a", "a.py"), Arm("b", "a.py", ("--do=refused",))]) == 2
+    assert "The arm 'b' cannot run: config.steps is 0; expected more." in capfd.readouterr().err
+
+
+def test_drawn_data_follow_the_seed_or_the_table_says_so(table, tmp_path, capfd):
+    flags = ("--config.labelled.fraction=0.5",)
+    assert table([Arm("a", "a.py", flags)]) == 2
+    assert "In the arm 'a' config.labelled.seed is 0 for every seed" in capfd.readouterr().err
+    assert table([Arm("a", "a.py", (*flags, "--config.labelled.seed=7{seed}"))]) == 0
+    assert table([Arm("b", "a.py", flags)], fixed=("labelled.seed",)) == 0
+    assert json.loads((tmp_path / "results" / "table.json").read_text())["fixed"] == ["labelled.seed"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"labelled": {"fraction": 0.5, "seed": 3, "index_file": ""}}, "labelled.seed"),
+        ({"dataset": "scenes"}, "scenes.seed"),
+        ({"source": {"dataset": "scenes", "seed": 1}}, "source.seed"),
+    ],
+)
+def test_seeds_of_drawn_data_are_found(changed, field):
+    config = {
+        "dataset": "camvid", "labelled": {"fraction": 1.0, "seed": 0, "index_file": ""}, "scenes": {"seed": 0},
+        "source": {"dataset": "", "seed": 1},
+    }  # fmt: skip
+    comparison.check_seeds("a", config, ())
+    config |= changed
+    with pytest.raises(comparison.ComparisonError, match=f"config.{field} is "):
+        comparison.check_seeds("a", config, ())
+    comparison.check_seeds("a", config, (field,))
+    group, name = field.split(".")
+    config[group] = {**config[group], name: int(f"1{comparison.PROBE}")}
+    comparison.check_seeds("a", config, ())
+
+
+def test_acting_networks_are_compared_under_one_name():
+    def config(roles, phases):
+        optimizers = {role: {"beta1": 0.5 if role == "discriminator" else 0.9} for role in roles}
+        return {
+            "networks": {role: {"name": "unet"} for role in roles}, "optimizers": optimizers, "init": {},
+            "pretrained": {}, "phases": phases, "dataset": "camvid", "source": {"dataset": ""}, "scenes": {"seed": 0},
+        }  # fmt: skip
+
+    alone = comparison.flat(config(["segmenter"], [[1, [["segmenter"]]]]), "segmenter")
+    gan = comparison.flat(
+        config(["generator", "discriminator"], [[1, [["discriminator"], ["generator"]]]]), "generator"
+    )
+    found = comparison.differences(alone, gan)
+    assert set(found) == {"phases", "networks.discriminator.name", "optimizers.discriminator.beta1"}
+    assert found["phases"] == ([[1, [["ACTING"]]]], [[1, [["discriminator"], ["ACTING"]]]])
+    assert found["networks.discriminator.name"] == ("(absent)", "unet")
+    assert comparison.differences(alone, {**alone, "optimizers.ACTING.beta1": 0.5}) == {
+        "optimizers.ACTING.beta1": (0.9, 0.5)
+    }
+
+
+def test_load_tells_cells_that_ran_beside_other_work():
+    start, end = load.Snapshot(0.0, (0.0,) * 3, 5.0, 100.0), load.Snapshot(10.0, (2.5, 1.0, 0.5), 15.0, 118.0)
+    cores = os.cpu_count()
+    stretch = load.between(start, end)
+    assert stretch["cpu_share"] == pytest.approx(1 / cores, abs=1e-3)
+    assert stretch["other_cpu_share"] == pytest.approx(0.8 / cores, abs=1e-3) and stretch["load_end"] == [2.5, 1.0, 0.5]
+    alone, beside, silent = ({"other_cpu_share": share} for share in (0.02, 0.3, None))
+    assert load.beside_other_work([alone]) is False and load.beside_other_work([alone, beside], 2) is True
+    assert load.beside_other_work(None) is load.beside_other_work([silent]) is None
+    assert load.beside_other_work([alone], starts=2) is None and load.beside_other_work([beside], starts=2) is True
+
+
+def test_counts_of_images_pack_small_and_come_back():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 40_000, (233, 11, 3)) * (rng.random((233, 11, 1)) < 0.5)
+    packed = json.dumps(records.pack_counts(counts))
+    assert len(packed) < 40_000
+    assert np.array_equal(records.unpack_counts(json.loads(packed)), counts)
+
+
 def test_git_state_counts_changes_but_not_records(tmp_path):
     def git(*arguments):
         identity = ("-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
@@ -291,95 +428,6 @@ def test_git_state_counts_changes_but_not_records(tmp_path):
     (tmp_path / "code.py").write_text("2")
     assert records.git_state(tmp_path) == {**state, "dirty": True}
     assert records.git_state(tmp_path / "missing") == {"commit": None, "dirty": None}
-
-
-# collect
-
-
-def test_mean_interval_known_answers():
-    mean, half = collect.mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert mean == 3.0 and half == pytest.approx(1.9633, abs=1e-4)  # 2.7764 * sqrt(2.5 / 5)
-    mean, half = collect.mean_interval([0.4, None, 0.6])
-    assert mean == pytest.approx(0.5) and half == pytest.approx(12.7062 * 0.1, abs=1e-4)
-    assert collect.mean_interval([0.4]) == (0.4, None)
-    assert collect.mean_interval([]) == collect.mean_interval([None]) == (None, None)
-
-
-def test_paired_differences_known_answers():
-    pairs, mean, half = collect.paired_differences({0: 0.1, 1: 0.5, 2: 0.3}, {0: 0.2, 1: 0.7, 2: None, 3: 0.9})
-    assert pairs == 2 and mean == pytest.approx(0.15) and half == pytest.approx(12.7062 * 0.05, abs=1e-4)
-    assert collect.paired_differences({0: 0.25}, {0: 0.5}) == (1, 0.25, None)
-    assert collect.paired_differences({0: 0.25}, {1: 0.5}) == (0, None, None)
-
-
-def made_up(folder, values, *, dataset="scenes"):
-    """Write records: `values` is arm -> seed -> mIoU, or None for a run without scores."""
-    folder.mkdir(exist_ok=True)
-    arms = [
-        {"name": a, "cells": [{"seed": s, "arguments": [f"--config={a}.py"]} for s in v]} for a, v in values.items()
-    ]
-    (folder / "table.json").write_text(json.dumps({"title": "Made up", "script": "made_up.py", "arms": arms}))
-    for arm, seeds in values.items():
-        for seed, miou in seeds.items():
-            scores = {"miou": miou, "iou_per_class": {"sky": miou, "car": None}}
-            test = None if miou is None else scores
-            config = {"dataset": dataset, "canvas_size": [8, 16], "crop_size": [8, 8], "resize": "fit", "batch_size": 4}
-            record = {
-                "arm": arm, "seed": seed, "status": "finished", "arguments": [f"--config={arm}.py"], "config": config,
-                "date": "2020-01-02T03:04:05Z", "commit": "c" * 40, "dirty": seed == 1, "resumed": [],
-                "hardware": {"cpu": "A CPU", "cores": 2, "memory_gib": 7.7, "devices": ["cpu:0 cpu"]},
-                "versions": {"jax": "0.0"}, "seconds": 90.0, "images_per_second": 7.5, "steps": 30,
-                "scores": {"val": None, "test": test, "baselines": {"majority": {"miou": 0.1}}},
-            }  # fmt: skip
-            (folder / f"{arm}-seed{seed}.json").write_text(json.dumps(record))
-
-
-def test_table_of_several_seeds(tmp_path):
-    made_up(tmp_path, {"a": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {0: 0.2, 1: 0.4, 2: 0.6}})
-    text = collect.collect(tmp_path)
-    # t(0.975, 2) = 4.3027; standard deviations 0.1 and 0.2, of the differences 0.1
-    assert "| a | 3 | 0.2000 ± 0.2484 | - | - | - | 7.5 ± 0.0 | 1.5 ± 0.0 |" in text
-    assert "| b | 3 | 0.4000 ± 0.4968 |" in text
-    assert "| majority | 3 | 0.1000 ± 0.0000 | - | - | - | - | - |" in text
-    assert "Differences to `a`" in text and "| b | 3 | +0.2000 ± 0.2484 | - | - | - |" in text
-    assert "| sky | 0.2000 ± 0.2484 | 0.4000 ± 0.4968 | - |" in text and "| car | - | - | - |" in text
-    for fact in ("`scenes`", "test split", "255", "8 x 16", "8 x 8", "batch 4", "A CPU, 2 cores, 7.7 GiB", "jax 0.0"):
-        assert fact in text
-    assert "cccccccccccc | cccccccccccc with uncommitted changes" in text and "95% t-interval" in text
-    assert (tmp_path / "README.md").read_text() == text
-
-
-def test_table_of_one_seed_says_that_it_has_no_interval(tmp_path):
-    made_up(tmp_path, {"a": {0: 0.25}, "b": {0: None}})
-    text = collect.collect(tmp_path)
-    assert "one seed: no interval" in text and "±" not in text
-    assert "| a | 1 | 0.2500 | - |" in text and "| b | 1 | - | - |" in text
-    assert "| b | 0 | - | - | - | - |" in text  # no pairs
-
-
-def test_stale_and_unknown_records_are_named_not_shown(tmp_path):
-    made_up(tmp_path, {"a": {0: 0.25}, "old": {0: 0.75}})
-    table = json.loads((tmp_path / "table.json").read_text())
-    table["arms"] = [{"name": "a", "cells": [{"seed": 0, "arguments": ["--config=new.py"]}]}]
-    (tmp_path / "table.json").write_text(json.dumps(table))
-    text = collect.collect(tmp_path)
-    assert "`a`, seed 0: its record is of other arguments (--config=a.py)." in text
-    assert "`old-seed0.json`: of no arm." in text
-    assert "0.2500" not in text and "0.7500" not in text and "No run is finished." in text
-
-
-def test_collect_refuses_what_is_no_table(tmp_path, capsys):
-    assert collect.main([str(tmp_path)]) == 2
-    assert "holds no table.json" in capsys.readouterr().err
-    made_up(tmp_path, {"a": {0: 0.25}})
-    made_up(tmp_path, {"b": {0: 0.25}}, dataset="camvid")
-    (tmp_path / "table.json").write_text(
-        json.dumps({"title": "", "script": "", "arms": [
-            {"name": n, "cells": [{"seed": 0, "arguments": [f"--config={n}.py"]}]} for n in "ab"
-        ]})
-    )  # fmt: skip
-    assert collect.main([str(tmp_path)]) == 2
-    assert "runs on camvid, scenes" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,0 +1,209 @@
+"""The Markdown of a table: rows from records, nothing read and nothing written."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import load
+import records
+from comparison import ABSENT
+from intervals import bootstrap_difference, mean_interval, paired_differences
+
+SCORES = {
+    "miou": "mIoU", "pixel_accuracy": "pixel accuracy", "mean_accuracy": "mean accuracy", "boundary_f1": "boundary F1",
+}  # fmt: skip
+GENERATION_SCORES = {  # of tables whose runs make images
+    "frechet": "Frechet distance", "frechet_real": "of real images", "kernel": "kernel distance",
+    "precision": "precision", "recall": "recall", "diversity": "diversity",
+    "judge_miou": "judge's mIoU", "judge_miou_real": "on real pairs",
+}  # fmt: skip
+MARKS = {True: "*", False: "", None: "?"}  # by whether a cell ran beside other work
+Record = dict[str, Any]
+Rows = Mapping[str, Mapping[int, Record]]  # arm or baseline -> seed -> scores
+
+
+def columns(rows: Rows) -> dict[str, str]:
+    """Return the scores that the runs have, and their headers."""
+    generated = any("frechet" in one for seeds in rows.values() for one in seeds.values())
+    return GENERATION_SCORES if generated else SCORES
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, the first column left and the others right; the first row is its head."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "|".join(["---"] + ["---:"] * (len(rows[0]) - 1)) + "|", *lines[1:]])
+
+
+def text(value: float | None, spec: str) -> str:
+    """Return a number as text, "-" for None."""
+    return "-" if value is None else format(value, spec)
+
+
+def mean_text(values: Sequence[float | None], spec: str) -> str:
+    """Return "mean ± half width"; says on how many seeds it rests if some are undefined."""
+    mean, half = mean_interval(values)
+    known = sum(value is not None for value in values)
+    partly = f" (n={known})" if 0 < known < len(values) else ""
+    return text(mean, spec) + ("" if half is None else f" ± {format(half, spec.lstrip('+'))}") + partly
+
+
+def difference_text(first: Mapping[int, float | None], other: Mapping[int, float | None]) -> tuple[int, str]:
+    """Return (pairs, "mean ± half width" of the difference)."""
+    pairs, mean, half = paired_differences(first, other)
+    return pairs, text(mean, "+.4f") + ("" if half is None else f" ± {half:.4f}")
+
+
+def load_mark(found: Sequence[Record]) -> str:
+    """Return "*" if any of the cells ran beside other work, "?" if that of any is not known, else ""."""
+    marks = [
+        MARKS[load.beside_other_work(record.get("load"), 1 + len(record["resumed"]))]
+        for record in found
+        if record["steps"]
+    ]
+    return "*" if "*" in marks else "?" if "?" in marks else ""
+
+
+def scores_table(rows: Rows, arms: Mapping[str, Sequence[Record]]) -> str:
+    """Return the mean scores of every arm and baseline; speeds are marked by `load_mark`."""
+    edges = any(one.get("edge_f1") is not None for seeds in rows.values() for one in seeds.values())
+    shown = columns(rows) | ({"edge_f1": "edge F1"} if edges else {})
+    lines = [["", "n", *shown.values(), "images/s", "minutes"]]
+    for name, seeds in rows.items():
+        scores = [mean_text([one.get(score) for one in seeds.values()], ".4f") for score in shown]
+        found = arms.get(name, ())
+        minutes = [None if record["seconds"] is None else record["seconds"] / 60 for record in found]
+        times = [mean_text([record["images_per_second"] for record in found], ".1f"), mean_text(minutes, ".1f")]
+        marked = (value if value == "-" else value + load_mark(found) for value in times)
+        lines.append([name, str(len(seeds)), *scores, *marked])
+    return markdown(lines)
+
+
+def image_interval(arm: Sequence[Record], reference: Sequence[Record]) -> str:
+    """Return "[low, high]" of the paired bootstrap over test images, "-" where the records hold no counts of them."""
+    counts = [
+        {r["seed"]: records.unpack_counts(r["image_counts"]) for r in found if r.get("image_counts")}
+        for found in (reference, arm)
+    ]
+    found = bootstrap_difference(*counts)
+    return "-" if found is None else f"[{found[0]:+.4f}, {found[1]:+.4f}]"
+
+
+def differences_table(rows: Rows, arms: Mapping[str, Sequence[Record]], references: Mapping[str, str]) -> str:
+    """Return each arm's difference to its reference, paired by seed."""
+    shown = columns(rows)
+    lines = [["", "reference", "pairs", *shown.values()]]
+    images = "miou" in shown
+    if images:
+        lines[0].insert(4, "mIoU over images")
+    for name, reference in references.items():
+        line, pairs = [], []
+        for score in shown:
+            first, other = ({seed: one.get(score) for seed, one in rows[arm].items()} for arm in (reference, name))
+            count, difference = difference_text(first, other)
+            pairs.append(count)
+            line.append(difference)
+        if images:
+            line.insert(1, image_interval(arms[name], arms[reference]))
+        lines.append([name, reference, str(max(pairs)), *line])
+    return markdown(lines)
+
+
+def last_scores(found: Sequence[Record]) -> dict[int, Record]:
+    """Return seed -> scores of the last step, of the records that have them."""
+    return {r["seed"]: of["test"] or of["val"] or {} for r in found if (of := r["scores"].get("last"))}
+
+
+def last_table(rows: Rows, arms: Mapping[str, Sequence[Record]], references: Mapping[str, str]) -> str:
+    """Return the scores of the last step, and how they differ from the reference's."""
+    shown = columns(rows)
+    last = {name: last_scores(found) for name, found in arms.items()}
+    score, header = next(iter(shown.items()))
+    lines = [["", "n", *shown.values(), "reference", f"difference in {header}"]]
+    for name, seeds in last.items():
+        values = [mean_text([one.get(s) for one in seeds.values()], ".4f") for s in shown]
+        reference, difference = references.get(name, ""), "-"
+        if reference:
+            pair = ({seed: one.get(score) for seed, one in last[arm].items()} for arm in (reference, name))
+            _, difference = difference_text(*pair)
+        lines.append([name, str(len(seeds)), *values, reference or "-", difference])
+    return markdown(lines)
+
+
+def evaluations_table(arms: Mapping[str, Sequence[Record]]) -> str:
+    """Return a row for each arm and each `evaluation-NAME.json` that its runs left."""
+    lines = [["", "n", "mIoU", "difference", "boundary F1", "difference", "minutes"]]
+    for arm, found in arms.items():
+        for name in dict.fromkeys(name for record in found for name in record.get("evaluations", {})):
+            line = []
+            evaluated = {r["seed"]: r["evaluations"][name] for r in found if name in r["evaluations"]}
+            for score in ("miou", "boundary_f1"):
+                plain = {
+                    r["seed"]: (r["scores"][evaluated[r["seed"]]["split"]] or {}).get(score)
+                    for r in found
+                    if r["seed"] in evaluated
+                }
+                other = {seed: values.get(score) for seed, values in evaluated.items()}
+                line += [mean_text(list(other.values()), ".4f"), difference_text(plain, other)[1]]
+            seconds = [values.get("seconds") for values in evaluated.values()]
+            minutes = [None if s is None else s / 60 for s in seconds]
+            lines.append([f"{arm}, {name}", str(len(evaluated)), *line, mean_text(minutes, ".1f")])
+    return markdown(lines)
+
+
+def inference_table(rows: Rows, arms: Mapping[str, Sequence[Record]]) -> str:
+    """Return the mIoU on test with a row for each arm and a column for each way of inference."""
+    names = [name for found in arms.values() for record in found for name in record.get("evaluations", {})]
+    names = [name for name in dict.fromkeys(names) if name.startswith("test-")]
+    lines = [["mIoU by inference", "plain", *(name.removeprefix("test-") for name in names)]]
+    for arm, found in arms.items():
+        if any(record.get("evaluations") for record in found):
+            values = [[one.get("miou") for one in rows[arm].values()]]
+            values += [[r["evaluations"].get(name, {}).get("miou") for r in found] for name in names]
+            lines.append([arm, *(mean_text(of, ".3f") for of in values)])
+    return markdown(lines)
+
+
+def class_table(rows: Rows) -> str:
+    """Return the IoU with a row for each class and a column for each arm and baseline."""
+    classes = [name for seeds in rows.values() for one in seeds.values() for name in one.get("iou_per_class", {})]
+    lines = [["class", *rows]]
+    for name in dict.fromkeys(classes):
+        values = ([one.get("iou_per_class", {}).get(name) for one in seeds.values()] for seeds in rows.values())
+        lines.append([name, *(mean_text(list(column), ".4f") for column in values)])
+    return markdown(lines)
+
+
+def then_lines(finished: Sequence[Record]) -> str:
+    """Return the commands that made the further scores, with their wall time."""
+    return "\n".join(
+        f"- {record['arm']}, seed {record['seed']}: "
+        + ", ".join(f"`{entry['command']}` ({entry['seconds'] / 60:.1f} minutes)" for entry in record["then"])
+        for record in finished
+        if record.get("then")
+    )
+
+
+def differing_lines(table: Record) -> str:
+    """Return what each arm's config has other than its reference's; groups that one of them lacks in one word."""
+    lines = []
+    for arm in table["arms"]:
+        if not arm["reference"]:
+            lines.append(f"- `{arm['name']}`: compared with none.")
+            continue
+        shown: dict[str, None] = {}
+        for field, (first, own) in arm["differs"].items():
+            if ABSENT in (first, own):
+                group = ".".join(field.split(".")[:2])
+                shown[f"`{group}` {'added' if first == ABSENT else 'not there'}"] = None
+            else:
+                shown[f"`{field}` {json.dumps(own)} for {json.dumps(first)}"] = None
+        lines.append(f"- `{arm['name']}` from `{arm['reference']}`: {', '.join(shown) or 'nothing'}.")
+    return "\n".join(lines)
+
+
+def run_lines(table: Record) -> str:
+    """Return the flags of each arm's first seed."""
+    return "\n".join(
+        f"- `{arm['name']}`: `{shlex.join(arm['cells'][0]['arguments'])}`" for arm in table["arms"] if arm["cells"]
+    )

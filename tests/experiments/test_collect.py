@@ -1,0 +1,265 @@
+"""The collector on made-up records; the README's result tables."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))  # as for `python experiments/TABLE.py`
+
+import collect
+import intervals
+import records
+
+
+def test_mean_interval_known_answers():
+    mean, half = intervals.mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert mean == 3.0 and half == pytest.approx(1.9633, abs=1e-4)  # 2.7764 * sqrt(2.5 / 5)
+    mean, half = intervals.mean_interval([0.4, None, 0.6])
+    assert mean == pytest.approx(0.5) and half == pytest.approx(12.7062 * 0.1, abs=1e-4)
+    assert intervals.mean_interval([0.4]) == (0.4, None)
+    assert intervals.mean_interval([]) == intervals.mean_interval([None]) == (None, None)
+
+
+def test_paired_differences_known_answers():
+    pairs, mean, half = intervals.paired_differences({0: 0.1, 1: 0.5, 2: 0.3}, {0: 0.2, 1: 0.7, 2: None, 3: 0.9})
+    assert pairs == 2 and mean == pytest.approx(0.15) and half == pytest.approx(12.7062 * 0.05, abs=1e-4)
+    assert intervals.paired_differences({0: 0.25}, {0: 0.5}) == (1, 0.25, None)
+    assert intervals.paired_differences({0: 0.25}, {1: 0.5}) == (0, None, None)
+
+
+def listed(name, seeds, *, reference="", differs=None, arguments=None):
+    """Return an arm as `table.json` lists it."""
+    arguments = arguments or [f"--config={name}.py"]
+    cells = [{"seed": seed, "arguments": arguments} for seed in seeds]
+    return {"name": name, "reference": reference, "differs": differs or {}, "cells": cells}
+
+
+def write_table(folder, arms, **more):
+    values = {"title": "Made up", "script": "made_up.py", "fixed": [], "arms": arms, **more}
+    (folder / "table.json").write_text(json.dumps(values))
+
+
+def made_up(folder, values, *, dataset="scenes", fixed=(), source="", **more):
+    """Write records: `values` is arm -> seed -> mIoU, or None for a run without scores; `more` is in every record.
+
+    All arms are compared with the first.
+    """
+    folder.mkdir(exist_ok=True)
+    first = next(iter(values))
+    arms = [listed(name, seeds, reference="" if name == first else first) for name, seeds in values.items()]
+    write_table(folder, arms, fixed=list(fixed))
+    for arm, seeds in values.items():
+        for seed, miou in seeds.items():
+            scores = {"miou": miou, "iou_per_class": {"sky": miou, "car": None}}
+            test = None if miou is None else scores
+            config = {"dataset": dataset, "canvas_size": [8, 16], "crop_size": [8, 8], "resize": "fit", "batch_size": 4}
+            config |= {"source": {"dataset": source}}
+            record = {
+                "arm": arm, "seed": seed, "status": "finished", "arguments": [f"--config={arm}.py"], "config": config,
+                "date": "2020-01-02T03:04:05Z", "commit": "c" * 40, "dirty": seed == 1, "resumed": [],
+                "hardware": {"cpu": "A CPU", "cores": 2, "memory_gib": 7.7, "devices": ["cpu:0 cpu"]},
+                "versions": {"jax": "0.0"}, "seconds": 90.0, "images_per_second": 7.5, "steps": 30,
+                "best_step": 30,
+                "scores": {"val": None, "test": test, "baselines": {"majority": {"miou": 0.1}}},
+            }  # fmt: skip
+            record |= {name: values[arm][seed] for name, values in more.items()}
+            (folder / f"{arm}-seed{seed}.json").write_text(json.dumps(record))
+
+
+def test_table_of_several_seeds(tmp_path):
+    made_up(tmp_path, {"a": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {0: 0.2, 1: 0.4, 2: 0.6}})
+    text = collect.collect(tmp_path)
+    # t(0.975, 2) = 4.3027; standard deviations 0.1 and 0.2, of the differences 0.1
+    assert "| a | 3 | 0.2000 ± 0.2484 | - | - | - | 7.5 ± 0.0? | 1.5 ± 0.0? |" in text
+    assert "| b | 3 | 0.4000 ± 0.4968 |" in text
+    assert "| majority | 3 | 0.1000 ± 0.0000 | - | - | - | - | - |" in text
+    assert "| b | a | 3 | +0.2000 ± 0.2484 | - | - | - | - |" in text
+    assert "| sky | 0.2000 ± 0.2484 | 0.4000 ± 0.4968 | - |" in text and "| car | - | - | - |" in text
+    for fact in ("`scenes`", "test split", "255", "8 x 16", "8 x 8", "batch 4", "A CPU, 2 cores, 7.7 GiB", "jax 0.0"):
+        assert fact in text
+    assert "cccccccccccc | cccccccccccc with uncommitted changes" in text and "95% t-interval" in text
+    assert (tmp_path / "README.md").read_text() == text
+
+
+def test_table_of_one_seed_says_that_it_has_no_interval(tmp_path):
+    made_up(tmp_path, {"a": {0: 0.25}, "b": {0: None}})
+    text = collect.collect(tmp_path)
+    assert "one seed: no interval" in text and "±" not in text
+    assert "| a | 1 | 0.2500 | - |" in text and "| b | 1 | - | - |" in text
+    assert "| b | a | 0 | - | - | - | - | - |" in text  # no pairs
+
+
+def test_stale_and_unknown_records_are_named_not_shown(tmp_path):
+    made_up(tmp_path, {"a": {0: 0.25}, "old": {0: 0.75}})
+    write_table(tmp_path, [listed("a", (0,), arguments=["--config=new.py"])])
+    text = collect.collect(tmp_path)
+    assert "`a`, seed 0: its record is of other arguments (--config=a.py)." in text
+    assert "`old-seed0.json`: of no arm." in text
+    assert "0.2500" not in text and "0.7500" not in text and "No run is finished." in text
+
+
+def test_collect_refuses_what_is_no_table(tmp_path, capsys):
+    assert collect.main([str(tmp_path)]) == 2
+    assert "holds no table.json" in capsys.readouterr().err
+    made_up(tmp_path, {"a": {0: 0.25}})
+    made_up(tmp_path, {"b": {0: 0.25}}, dataset="camvid")
+    write_table(tmp_path, [listed("a", (0,)), listed("b", (0,))])
+    assert collect.main([str(tmp_path)]) == 2
+    assert "runs on camvid, scenes" in capsys.readouterr().err
+
+
+def test_each_arm_is_compared_with_its_own_reference(tmp_path):
+    made_up(tmp_path, {"all": {0: 0.7}, "few": {0: 0.6, 1: 0.5}, "few-gan": {0: 0.65, 1: 0.55}})
+    differs = {"labelled.fraction": [1.0, 0.05]}
+    write_table(tmp_path, [
+        listed("all", (0,)), listed("few", (0, 1), reference="all", differs=differs),
+        listed("few-gan", (0, 1), reference="few", differs={"networks.discriminator.norm": ["(absent)", "spectral"]}),
+    ])  # fmt: skip
+    text = collect.collect(tmp_path)
+    assert "| few | all | 1 | -0.1000 | - | - | - | - |" in text
+    assert "| few-gan | few | 2 | +0.0500 ± 0.0000 | - | - | - | - |" in text
+    assert "\n| all |" not in text.split("## Differences to the reference")[1].split("##")[0]
+    assert "- `few` from `all`: `labelled.fraction` 0.05 for 1.0." in text
+    assert "- `few-gan` from `few`: `networks.discriminator` added." in text
+
+
+def random_counts(rng, quality, truth):
+    """Return int [n, 2, 3]: of `truth` pixels of each class in each image, about a share `quality` is found."""
+    hits = np.minimum(np.round(truth * np.clip(quality + 0.1 * rng.standard_normal(truth.shape), 0, 1)), truth)
+    misses = truth - hits
+    return np.stack([hits, misses[:, ::-1], misses], axis=-1).astype(np.int64)
+
+
+def test_mean_iou_of_pooled_counts():
+    counts = np.array([[[6, 2, 2], [0, 0, 0], [1, 1, 2]], [[0, 0, 0]] * 3])
+    found = intervals.mean_iou(counts)
+    assert found[0] == pytest.approx((0.6 + 0.25) / 2) and np.isnan(found[1])
+
+
+def test_bootstrap_over_images_agrees_with_the_normal_approximation():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(200, 400, (150, 2))
+    first = {0: random_counts(rng, 0.6, truth), 1: random_counts(rng, 0.6, truth)}
+    other = {0: random_counts(rng, 0.7, truth), 1: random_counts(rng, 0.7, truth), 2: first[0]}
+    low, high = intervals.bootstrap_difference(first, other)
+    pooled = [np.mean([intervals.mean_iou(of[seed].sum(axis=0)) for seed in (0, 1)]) for of in (first, other)]
+    difference = pooled[1] - pooled[0]
+
+    def without(image):  # the jackknife gives the standard error in another way
+        rows = np.arange(150) != image
+        one, two = (
+            np.mean([intervals.mean_iou(of[seed][rows].sum(axis=0)) for seed in (0, 1)]) for of in (first, other)
+        )
+        return two - one
+
+    error = np.std([without(image) for image in range(150)]) * np.sqrt(149)
+    assert low == pytest.approx(difference - 1.96 * error, abs=0.15 * error)
+    assert high == pytest.approx(difference + 1.96 * error, abs=0.15 * error)
+    assert intervals.bootstrap_difference(first, other) == (low, high)  # the same draws every time
+
+
+def test_the_bootstrap_is_paired_and_needs_the_same_images():
+    rng = np.random.default_rng(2)
+    truth = rng.integers(200, 400, (40, 2))
+    counts = random_counts(rng, 0.6, truth)
+    assert intervals.bootstrap_difference({0: counts}, {0: counts}) == (0.0, 0.0)
+    assert intervals.bootstrap_difference({0: counts}, {1: counts}) is None
+    assert intervals.bootstrap_difference({0: counts}, {0: counts[::-1]}) is None
+    other = random_counts(rng, 0.6, rng.integers(200, 400, (50, 2)))  # every seed may have drawn its own images
+    assert intervals.bootstrap_difference({0: counts, 1: other}, {0: counts, 1: other}) == (0.0, 0.0)
+
+
+def test_the_interval_over_images_stands_in_the_table(tmp_path):
+    rng = np.random.default_rng(3)
+    truth = rng.integers(200, 400, (40, 2))
+    counts = {"a": {0: random_counts(rng, 0.6, truth)}, "b": {0: random_counts(rng, 0.8, truth)}}
+    packed = {arm: {seed: records.pack_counts(one) for seed, one in seeds.items()} for arm, seeds in counts.items()}
+    made_up(tmp_path, {"a": {0: 0.4}, "b": {0: 0.6}}, image_counts=packed)
+    low, high = intervals.bootstrap_difference(counts["a"], counts["b"])
+    assert f"| b | a | 1 | +0.2000 | [{low:+.4f}, {high:+.4f}] | - | - | - |" in collect.collect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("best", "validations", "stopped"),
+    [
+        (20, [[10, 0.1], [20, 0.3], [30, 0.2]], True),
+        (30, [[10, 0.1], [30, 0.2]], False),
+        (20, [], True),
+        (30, [], False),
+    ],
+)
+def test_validation_stopped_rising_where_the_best_step_is_not_the_last(best, validations, stopped):
+    record = {"steps": 30, "best_step": best, "validations": validations}
+    assert intervals.stopped_rising(record) is stopped
+
+
+def test_the_header_says_in_how_many_cells_validation_had_not_stopped_rising(tmp_path):
+    made_up(tmp_path, {"a": {0: 0.1, 1: 0.2}, "b": {0: 0.2}}, best_step={"a": {0: 30, 1: 20}, "b": {0: 30}})
+    assert "In 2 of 3 cells validation had not stopped rising" in collect.collect(tmp_path)
+
+
+def test_what_is_held_fixed_and_what_adaptation_chose_by_is_said(tmp_path):
+    scored = {arm: {0: {"val": None, "test": {"miou": miou}, "baselines": {},
+                        "last": {"step": 30, "val": None, "test": {"miou": miou - 0.1}}}}
+              for arm, miou in (("a", 0.5), ("b", 0.7))}  # fmt: skip
+    made_up(tmp_path, {"a": {0: 0.5}, "b": {0: 0.7}}, fixed=["scenes.seed"], source="scenes", scores=scored)
+    text = collect.collect(tmp_path)
+    assert "The same for all seeds, so no interval is over other draws: `scenes.seed`." in text
+    assert "The step was chosen by labels of the target's val split" in text
+    assert "## Scores of the last step" in text and "| b | 1 | 0.6000 | - | - | - | a | +0.2000 |" in text
+    made_up(tmp_path, {"a": {0: 0.5}, "b": {0: 0.7}})
+    text = collect.collect(tmp_path)
+    assert "The same for all seeds" not in text and "labels of the target" not in text and "last step\n" not in text
+
+
+def test_speeds_beside_other_work_are_marked(tmp_path):
+    def load(share):
+        return None if share is None else [{"other_cpu_share": share}]
+
+    made_up(
+        tmp_path, {"alone": {0: 0.1}, "beside": {0: 0.1, 1: 0.1}, "unknown": {0: 0.1}},
+        load={"alone": {0: load(0.01)}, "beside": {0: load(0.4), 1: load(0.0)}, "unknown": {0: load(None)}},
+    )  # fmt: skip
+    text = collect.collect(tmp_path)
+    assert "| alone | 1 | 0.1000 | - | - | - | 7.5 | 1.5 |" in text
+    assert "| 7.5 ± 0.0* | 1.5 ± 0.0* |" in text and "| unknown | 1 | 0.1000 | - | - | - | 7.5? | 1.5? |" in text
+    assert "\\*: measured beside other work" in text and "?: other work beside it was not noted" in text
+
+
+# README.md
+
+
+def test_the_readmes_tables_are_what_the_records_give():
+    text = (collect.ROOT / "README.md").read_text()
+    blocks = collect.BLOCK.findall(text)
+    assert len(blocks) == text.count("<!-- results: ") == text.count("<!-- end of results -->") > 5
+    assert collect.with_results(text) == text, "run `python experiments/collect.py --readme`"
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in collect.RESULTS.glob("*/table.json")))
+def test_the_tables_beside_the_records_are_what_the_records_give(folder):
+    before = (folder / "README.md").read_text()
+    try:
+        assert collect.collect(folder) == before, f"run `python experiments/collect.py {folder}`"
+    finally:
+        (folder / "README.md").write_text(before)
+
+
+def test_no_number_of_a_result_stands_outside_of_the_readmes_tables():
+    text = collect.BLOCK.sub("", (collect.ROOT / "README.md").read_text())
+    section = text.split("## Results")[1].split("\n## ")[0]
+    assert not re.findall(r"\b0\.\d+", section)
+
+
+def test_a_short_table(tmp_path):
+    made_up(tmp_path / "made", {"a": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {0: 0.2, 1: 0.4, 2: 0.6}, "c": {}})
+    text = "before\n<!-- results: made -->\nold\n<!-- end of results -->\nafter\n"
+    new = collect.with_results(text, tmp_path)
+    assert "| b | 3 | 0.400 ± 0.497 | a | +0.2000 ± 0.2484 | - |" in new and "old" not in new
+    assert "in 6 of 6 runs the best step was the last" in new and "Not run yet: `c`." in new
+    assert new.startswith("before\n<!-- results: made -->\n") and new.endswith("<!-- end of results -->\nafter\n")
+    assert collect.with_results(new, tmp_path) == new
