@@ -12,10 +12,8 @@ random_discriminator (it stays as it was drawn).
 What the refiner sees: --config.refiner_inputs="('probabilities', 'features', 'image', 'noise')", or some of them.
 The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the yardstick is
 the same network alone for as many steps: configs/supervised_seg.py:deeplabv3plus.
-Cost and score, CamVid at 144x192, 500 steps over a small U-Net, one seed: 5 minutes on 2 processor cores, test mIoU
-0.347; the U-Net alone, all steps its own, 0.362 (experiments/results/camvid_gans, before the second stage saw the
-averaged segmenter). Over DeepLab v3+, two seeds, 9 minutes on cores that had other work: 0.336, lambda0 0.335, DeepLab
-alone 0.342 (experiments/results/camvid_deeplab).
+Cost, CamVid at 144x192, 500 steps, two CPU cores: 5 minutes over a small U-Net, 9 over DeepLab v3+ on cores that had
+other work. Scores: experiments/results/camvid_gans and camvid_deeplab.
 """
 
 from ml_collections import ConfigDict

@@ -11,9 +11,8 @@ form for a few processor cores and the same optimizer and data, so that a table 
 paper's own form and recipe (configs/networks.py says what differs), for an accelerator and for data of the user's:
 python -m gan_seg_jax.main --config=configs/supervised_seg.py:deeplabv3,paper --config.dataset=folder
 `--config.backbone=NAME` changes the backbone of FCN, PSPNet and DeepLab; names are in gan_seg_jax/models/backbones.py.
-Cost and score, `scenes`, two CPU cores: 2.5 minutes, 67 images/s; test mIoU 0.473 (one seed, spread not measured). On
-CamVid at 144x192, ten minutes each: fcn8s 0.453, unet 0.446, deeplabv3plus 0.417, segnet 0.337, fcdensenet56 0.235
-(one seed; experiments/results/camvid_networks).
+Cost, `scenes`, two CPU cores: 2.5 minutes. Scores: experiments/results/first_table and, of the networks on CamVid at
+144x192, ten minutes each, experiments/results/camvid_networks.
 """
 
 from ml_collections import ConfigDict

@@ -8,20 +8,18 @@ says what of the difference is the refiner's own.
 
 import sys
 
+import comparison
 import runner
-from camvid_gans import SHARED, STEPS, schedule
+from camvid_gans import REFINER, SEEDS, SHARED, STEPS, schedule
 from runner import Arm
 
 TITLE = "CamVid at 144x192: DeepLab v3+ refined by a GAN"
-SEEDS = (0, 1, 2)
-ARMS = tuple(
-    Arm(name, f"configs/{config}", (*SHARED, *schedule(STEPS)), seeds=SEEDS)
-    for name, config in (
-        ("deeplab", "supervised_seg.py:deeplabv3plus"),
-        ("refined", "refine_seg.py"),
-        ("refined-lambda0", "refine_seg.py:lambda0"),
-    )
+FLAGS = (*SHARED, *schedule(STEPS))
+ARMS = (
+    Arm("deeplab", "configs/supervised_seg.py:deeplabv3plus", FLAGS, SEEDS, reference=""),
+    Arm("refined-lambda0", "configs/refine_seg.py:lambda0", FLAGS, SEEDS, reference="deeplab", varies=REFINER),
+    Arm("refined", "configs/refine_seg.py", FLAGS, SEEDS, reference="refined-lambda0"),
 )
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS))
+    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))

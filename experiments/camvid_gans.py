@@ -2,18 +2,20 @@
 
     GAN_SEG_DATA=FOLDER python experiments/camvid_gans.py
 
-FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. All arms share data, augmentation, U-Net and
-number of steps; `supervised-longer` has the compute of a conditional GAN, `lambda0` its path without the game,
-`random-discriminator` a discriminator that was never trained.
+FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. All arms share data, augmentation, U-Net,
+optimizer and number of steps; `supervised-longer` has the compute of a conditional GAN. Every game stands beside its
+own path without it (`lambda0`), which stands beside cross-entropy; `random-discriminator` was never trained.
 """
 
 import sys
 
+import comparison
 import runner
 from runner import Arm
 
 TITLE = "CamVid at 144x192: what the adversarial methods add to cross-entropy"
 STEPS = 500
+SEEDS = (0, 1, 2)
 UNET = {"channels": (32, 64, 128, 256), "encoder_convs": (0, 1, 1, 2), "decoder_convs": (1, 1, 1)}
 DATA = (
     "--config.dataset=camvid",
@@ -31,31 +33,41 @@ SHARED = (
     "--config.losses.class_weighting=root_median_frequency",
     "--config.baselines=()",
 )
+INTERVALS = ("eval_every", "checkpoint_every", "samples_every")
+REFINER = ("networks.refiner.*", "optimizers.refiner.*", "init.refiner", "refiner_*", "noise_channels")
 
 
 def schedule(steps: int) -> tuple[str, ...]:
     """Return the fields of a run of so many steps with three validations."""
-    fields = ("eval_every", "checkpoint_every", "samples_every")
-    return (f"--config.steps={steps}", *(f"--config.{field}={-(-steps // 3)}" for field in fields))
+    return (f"--config.steps={steps}", *(f"--config.{field}={-(-steps // 3)}" for field in INTERVALS))
 
 
-def arm(name: str, config: str, *overrides: str, steps: int = STEPS, role: str = "segmenter") -> Arm:
-    """Return the arm of a method; `role` is the U-Net's."""
+def arm(name: str, config: str, *overrides: str, steps: int = STEPS, role: str = "segmenter", **more) -> Arm:
+    """Return the arm of a method; `role` is the U-Net's, `more` are further fields of the arm."""
     network = tuple(f"--config.networks.{role}.{field}={value}" for field, value in UNET.items())
-    return Arm(name, f"configs/{config}", (*SHARED, *network, *schedule(steps), *overrides))
+    flags = (*SHARED, *network, *schedule(steps), *overrides)
+    return Arm(name, f"configs/{config}", flags, acts=role, **more)
+
+
+def cgan(name: str, words: str, **more) -> Arm:
+    """Return an arm of the conditional GAN, with the optimizer of the others."""
+    return arm(name, f"cgan_seg.py{words}", "--config.optimizers.generator.beta1=0.9", role="generator", **more)
 
 
 ARMS = (
-    arm("supervised", "supervised_seg.py"),
-    arm("supervised-longer", "supervised_seg.py", steps=800),
-    arm("cgan", "cgan_seg.py", role="generator"),
-    arm("cgan-lambda0", "cgan_seg.py:lambda0", role="generator"),
-    arm("cgan-colors", "cgan_seg.py:colors", role="generator"),
-    arm("adversarial", "adversarial_seg.py"),
-    arm("adversarial-random-discriminator", "adversarial_seg.py:random_discriminator"),
-    arm("refinement", "refine_seg.py:unet"),
-    arm("segan", "segan.py", "--config.losses.weights.cross_entropy=1.0"),
-)
+    arm("supervised", "supervised_seg.py", reference="", seeds=SEEDS),
+    arm("supervised-longer", "supervised_seg.py", steps=800, reference="supervised", varies=("steps", *INTERVALS)),
+    cgan("cgan-lambda0", ":lambda0", reference="supervised", varies=("losses.weights.l1",), seeds=SEEDS),
+    cgan("cgan", "", reference="cgan-lambda0", seeds=SEEDS),
+    cgan("cgan-colors", ":colors", reference="cgan", varies=("losses.weights.cross_entropy",)),
+    arm("adversarial-lambda0", "adversarial_seg.py:lambda0", reference="supervised", seeds=SEEDS),
+    arm("adversarial", "adversarial_seg.py", reference="adversarial-lambda0", seeds=SEEDS),
+    arm(
+        "adversarial-random-discriminator", "adversarial_seg.py:random_discriminator", reference="adversarial-lambda0",
+    ),
+    arm("refinement-lambda0", "refine_seg.py:unet,lambda0", reference="supervised", varies=REFINER),
+    arm("refinement", "refine_seg.py:unet", reference="refinement-lambda0"),
+)  # fmt: skip
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS))
+    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))

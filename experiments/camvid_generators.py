@@ -2,7 +2,8 @@
 
     GAN_SEG_DATA=FOLDER python experiments/camvid_generators.py
 
-All are judged by one segmenter, trained in the first arm of `camvid_gans.py`, which must have run.
+All are judged by one segmenter, trained in the first arm of `camvid_gans.py`, which must have run. Those of label maps
+are compared with pix2pix, those of noise, which see smaller images, with the DCGAN of images alone.
 """
 
 import sys
@@ -15,19 +16,23 @@ TITLE = "CamVid at 144x192: generators"
 SMALL = ("--config.crop_size=(64, 64)", "--config.canvas_size=(72, 96)")  # of the images made of noise
 
 
-def arm(name: str, config: str, *overrides: str) -> Arm:
+def arm(name: str, config: str, *overrides: str, reference: str) -> Arm:
     """Return the arm of a method that makes images."""
     judge = "--config.judge={workdir}/../camvid_gans/supervised-seed0"
-    return Arm(name, f"configs/{config}", (*DATA, *schedule(STEPS), judge, *overrides))
+    return Arm(
+        name, f"configs/{config}", (*DATA, *schedule(STEPS), judge, *overrides), reference=reference, acts="generator",
+    )  # fmt: skip
 
 
 ARMS = (
-    arm("pix2pix", "synthesis.py:pix2pix"),
-    arm("spade", "synthesis.py:spade"),
-    arm("oasis", "synthesis.py:oasis"),
-    arm("dcgan", "dcgan.py", *SMALL),
-    arm("dcgan-joint", "dcgan.py:joint", *SMALL),
+    arm("pix2pix", "synthesis.py:pix2pix", reference=""),
+    arm("spade", "synthesis.py:spade", reference="pix2pix"),
+    arm("oasis", "synthesis.py:oasis", reference="pix2pix"),
+    arm("dcgan", "dcgan.py", *SMALL, reference=""),
+    arm("dcgan-joint", "dcgan.py:joint", *SMALL, reference="dcgan"),
 )
+# Each method comes whole: networks, losses, noise, and the optimizers that its game needs.
+VARIES = ("networks.*", "optimizers.*", "losses.*", "noise.*", "ema_decay", "sample_as_trained", "penalty_every")
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS))
+    sys.exit(runner.main(__file__, TITLE, ARMS, varies=VARIES))

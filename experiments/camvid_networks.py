@@ -44,12 +44,13 @@ def network(name: str, steps: int, *overrides: str, validations: int = 6, then=C
     shared = [flag for flag in TRAINING if flag.partition("=")[0] not in own]
     intervals = (f"--config.{field}={every}" for field in ("eval_every", "checkpoint_every", "samples_every"))
     config = f"configs/supervised_seg.py:{name}"
-    return Arm(name, config, (*shared, f"--config.steps={steps}", *intervals, *overrides), then=then)
+    flags = (*shared, f"--config.steps={steps}", *intervals, *overrides)
+    return Arm(name, config, flags, then=then, reference="" if name == "unet" else "unet")
 
 
 def classical(method: str) -> Arm:
     """Return the arm of a classical method."""
-    return Arm(method, f"configs/classical.py:{method}", DATA)
+    return Arm(method, f"configs/classical.py:{method}", DATA, reference="")
 
 
 WIDE = tuple(  # of the U-Net: more width at half the resolution, where poles and signs still are
@@ -68,5 +69,11 @@ ARMS = (
     *map(classical, ("slic", "canny", "sobel", "roberts", "dbscan", "kmeans", "majority")),
 )
 
+# What ten minutes are spent on is the network's own: steps, and the crop of one that is slow.
+VARIES = (
+    "networks.ACTING.*", "pretrained.ACTING", "backbone", "steps", "eval_every", "checkpoint_every", "samples_every",
+    "crop_size",
+)  # fmt: skip
+
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS))
+    sys.exit(runner.main(__file__, TITLE, ARMS, varies=VARIES))

@@ -9,6 +9,7 @@ the adaptation's path without its game, so what it gains comes of the target's o
 
 import sys
 
+import comparison
 import runner
 from runner import Arm
 
@@ -30,13 +31,15 @@ SHARED = (
     "--config.checkpoint_every=100",
     "--config.samples_every=300",
 )
+GAME = (*comparison.GAME, "statistics")
+MULTI = ("networks.ACTING.auxiliary", "losses.auxiliary_weight")
 ARMS = (
-    Arm("source-alone", "configs/supervised_seg.py", SHARED + SOURCE),
-    Arm("adaptation", "configs/adapt_seg.py", SHARED + SOURCE),
-    Arm("adaptation-multi", "configs/adapt_seg.py:multi", SHARED + SOURCE),
-    Arm("adaptation-lambda0", "configs/adapt_seg.py:lambda0", SHARED + SOURCE),
-    Arm("target-labels", "configs/supervised_seg.py", SHARED),
+    Arm("source-alone", "configs/supervised_seg.py", SHARED + SOURCE, reference=""),
+    Arm("adaptation-lambda0", "configs/adapt_seg.py:lambda0", SHARED + SOURCE, reference="source-alone"),
+    Arm("adaptation", "configs/adapt_seg.py", SHARED + SOURCE, reference="adaptation-lambda0"),
+    Arm("adaptation-multi", "configs/adapt_seg.py:multi", SHARED + SOURCE, reference="adaptation", varies=MULTI),
+    Arm("target-labels", "configs/supervised_seg.py", SHARED, reference="source-alone", varies=("source.*",)),
 )
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS))
+    sys.exit(runner.main(__file__, TITLE, ARMS, varies=GAME))
