@@ -179,6 +179,7 @@ class _Run:
         return self
 
     def __exit__(self, *error) -> None:
+        self.batches.close()
         self.checkpoints.close()
         self.writer.close()
 
@@ -224,7 +225,7 @@ class _Run:
             updates = next(updates for end, updates in ends if progress.step < end)
             penalty = config.penalty_every > 0 and progress.step % config.penalty_every == 0
             clock = clock or (time.monotonic(), progress.step)
-            batch = parallel.place(next(self.batches), parallel.batch_sharding(self.mesh, rounds=config.rounds))
+            batch = parallel.place(self._next_batch(), parallel.batch_sharding(self.mesh, rounds=config.rounds))
             if (updates, penalty) not in self.steps:
                 self._pause(clock)
                 self._compile(updates, penalty, batch)
@@ -236,6 +237,14 @@ class _Run:
                 jax.block_until_ready(self.pending[-1 - STEPS_IN_FLIGHT])
             if progress.step % config.log_every == 0:
                 clock = self._pause(clock)
+
+    def _next_batch(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return this process's part of the next batch."""
+        try:
+            return next(self.batches)
+        except Exception:  # a signal to the whole group of processes has ended the workers, too
+            self._poll()
+            raise
 
     def _compile(self, updates, penalty: bool, batch) -> None:
         """Compile the step for one phase."""

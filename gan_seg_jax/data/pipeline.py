@@ -5,6 +5,7 @@ resumed run continues by position, and any number of processes or workers yields
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import grain
 import numpy as np
 from ml_collections import ConfigDict
 
+from gan_seg_jax.data import workers
 from gan_seg_jax.data.canvas import fit_to_canvas, multiples_of_32, pad, scaled_views
 from gan_seg_jax.data.catalog import CATALOG, IGNORE, Dataset, Split
 from gan_seg_jax.data.domains import from_source
@@ -189,10 +191,15 @@ def train_batches(
         `config.rounds` is more than 1.
 
     Raises:
-        InputError: the data set lacks a split that a stream needs, or a file cannot be read any more.
+        InputError: the data set lacks a split that a stream needs, the workers have too little shared memory, or
+            a file cannot be read any more.
     """
     plain = {name: config[name] for name in ("batch_size", "rounds", "seed", "canvas_size", "resize")}
     check_streams(dataset, streams)
+    if config.num_workers > 0:
+        channels = 3 + 1 + 3 * (dataset.info.name == "pairs")  # image, label and target
+        pixels = config.batch_size * config.rounds // process[1] * math.prod(config.canvas_size)
+        workers.prepare(config.num_workers, config.prefetch, len(streams) * pixels * channels)
     iterators, made = {}, open_made_pairs(config, dataset.info)
     for order, stream in enumerate(streams):
         split = dataset.splits[STREAM_SPLITS.get(stream, stream)]
@@ -207,10 +214,14 @@ def train_batches(
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=config.prefetch)
         read = batches[start:].to_iter_dataset(options)
         if config.num_workers > 0:
-            read = read.mp_prefetch(grain.MultiprocessingOptions(config.num_workers, config.prefetch))
+            read = read.mp_prefetch(grain.MultiprocessingOptions(config.num_workers, config.prefetch), workers.start)
         iterators[stream] = iter(read)
-    while True:
-        yield {stream: next(iterator) for stream, iterator in iterators.items()}
+    try:
+        while True:
+            yield {stream: next(iterator) for stream, iterator in iterators.items()}
+    finally:  # or the interpreter stops in the middle of ending the workers
+        for iterator in iterators.values():
+            iterator.close()
 
 
 def eval_canvas(split: Split, config: ConfigDict) -> tuple[int, int]:
