@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 # Tests compile much and compute little: without optimisation, and without XLA's newer fusion emitters for CPU, which
@@ -17,6 +18,18 @@ import pytest
 from absl import flags
 
 flags.FLAGS.mark_as_parsed()  # grain reads absl flags
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Run a slow test that is named: by its whole id, or by its parameter or what comes before the colon in -k."""
+    if config.option.markexpr != "not slow":
+        return
+    words = set(re.findall(r"[\w:]+", config.option.keyword))
+    for item in items:
+        parameter = item.name.partition("[")[2].removesuffix("]")
+        if item.nodeid in config.args or (parameter and {parameter, parameter.partition(":")[0]} & words):
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "slow"]
 
 
 @pytest.fixture(scope="session")

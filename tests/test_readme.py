@@ -69,15 +69,21 @@ def _check_commands(repository, source, commands):
 
 
 def test_the_readmes_method_is_a_method(repository, tmp_path):
-    """The example of "Add a method" applies to the checkout as a patch, and the method then trains."""
+    """The example of "Add a method" applies to the checkout as a patch; the method then trains, and is tested."""
     text = (repository / "README.md").read_text()
-    patch = text.split("```diff")[1].split("```")[0].lstrip("\n")
-    for folder in ("gan_seg_jax", "configs"):
+    _, patch, after = re.split(r"```(?:diff\n)?", text.split("## Add a method")[1])
+    for folder in ("gan_seg_jax", "configs", "tests", "pyproject.toml"):
         subprocess.run(["cp", "-r", str(repository / folder), str(tmp_path)], check=True)
     subprocess.run(["git", "apply", "-"], input=patch, text=True, cwd=tmp_path, check=True)
     overrides = ["--config.scenes.counts=(8, 4, 4)", "--config.scenes.size=(32, 32)", "--config.steps=2"]
     overrides += ["--config.canvas_size=(32, 32)", "--config.crop_size=(32, 32)", "--config.tensorboard=False"]
+    overrides += ["--config.networks.segmenter={'channels': (4, 8), 'encoder_convs': (0, 1), 'decoder_convs': (1,)}"]
     command = [sys.executable, "-m", "gan_seg_jax.main", "--config=configs/mask_critic.py:smoke", "--workdir=run"]
     done = subprocess.run([*command, *overrides], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "summary.json").exists()
+    test = re.search(r"`python (-m pytest [^`]*mask_critic[^`]*)`", after)[1].split()
+    found = subprocess.run(
+        [sys.executable, *test, "--collect-only", "-q", "-n", "0"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "test_method_trains[mask_critic]" in found.stdout, found.stdout + found.stderr
