@@ -198,7 +198,7 @@ def plot_curves(metrics_jsonl_path: str | os.PathLike, out_png: str | os.PathLik
     names = [name for record in records for name in record if name.startswith(("loss/", "grad_norm/"))]
     roles = sorted({name.split("/", 1)[1] for name in names})
     colors = {role: ROLE_COLORS[i % len(ROLE_COLORS)] for i, role in enumerate(roles)}
-    figure = Figure(figsize=(13.5, 4.0), dpi=110, layout="constrained")
+    figure = Figure(figsize=(13.5, 4.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     losses, scores, norms = figure.subplots(1, 3)
     for role in roles:
@@ -317,5 +317,5 @@ def _finish(axes, title: str, *, log: bool) -> None:
     if log and values.min() > 0 and values.max() > 30 * values.min():
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    # A fixed corner: matplotlib's search for the best one takes long for long lines.
-    axes.legend(fontsize=8, loc="upper right" if log else "lower right", framealpha=0.75, edgecolor="none")
+    # Below the axes: inside, it hides the ends of curves, and the search for a free corner takes long for long lines.
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)

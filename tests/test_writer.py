@@ -275,3 +275,23 @@ def test_curves_of_runs_of_any_length(tmp_path, steps):
 def test_curves_without_a_file(tmp_path):
     panels.plot_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
     assert (tmp_path / "curves.png").exists()
+
+
+def test_legends_hide_no_curve(tmp_path, monkeypatch):
+    """They stand inside the picture, below the axes."""
+    from matplotlib.figure import Figure
+
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *to, **how: drawn.append(self) or save(self, *to, **how))
+    with open_writer(tmp_path) as out:
+        for step in range(9):
+            roles = ("generator", "discriminator", "discriminator_aux", "segmenter", "teacher", "refiner")
+            out.scalars(step, "train", {f"{kind}/{role}": 1.0 for role in roles for kind in ("loss", "grad_norm")})
+            out.scalars(step, "val", dict.fromkeys(panels.SCORES, 0.5))
+    panels.plot_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    ((figure,), paper) = drawn, drawn[0].bbox
+    assert len(figure.axes) == 3
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent()
+        assert not legend.overlaps(axes.get_window_extent())
+        assert paper.x0 <= legend.x0 < legend.x1 <= paper.x1 and paper.y0 <= legend.y0 < legend.y1 <= paper.y1
