@@ -11,6 +11,7 @@ FOLDER gets copies.json and closest.png, the pairs that are nearest in features.
 to many others, most of all in pixels, and are no copies; and images that are far from everything are no praise.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.feature_space import open_judge
 from gan_seg_jax.inference import Run, load_run
 from gan_seg_jax.judging import fidelity
+from gan_seg_jax.progress import track
 from gan_seg_jax.writer import write_json
 
 QUANTILE = 0.01  # of real images that are called copies, where there are enough of them
@@ -43,13 +45,9 @@ def real_images(run: Run, split: Split) -> np.ndarray:
 
 def made_images(run: Run, split: Split, count: int, seed: int) -> np.ndarray:
     """Return `count` images that the run's generator makes, uint8 [count, h, w, 3], of the split's masks if of any."""
-    images, found = [], 0
-    for batch in generation.batches(run.method, run.config, split, run.state, seed):
-        images.append(batch["image"])
-        found += len(batch["image"])
-        if found >= count:
-            return np.concatenate(images)[:count]
-    raise AssertionError("a generator does not end")
+    batches = generation.batches(run.method, run.config, split, run.state, seed)
+    images = itertools.islice((image for batch in batches for image in batch["image"]), count)
+    return np.stack(list(track(images, count, active=parallel.is_first_process())))
 
 
 def pixels(images: np.ndarray) -> np.ndarray:

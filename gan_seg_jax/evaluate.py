@@ -30,6 +30,7 @@ from gan_seg_jax.inference import Run, images_at_once, load_run, make_predictor
 from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.postprocess import morphology
+from gan_seg_jax.progress import Progress
 from gan_seg_jax.state import AdversarialState
 from gan_seg_jax.writer import per_class_table, scores_table, values_table, write_json
 
@@ -193,7 +194,11 @@ def evaluate_run(run: Run, split_name: str, options: Options = PLAIN) -> dict[st
     state = parallel.place(run.state, parallel.replicated(mesh))
     if options != PLAIN:
         run.config.batch_size = images_at_once(run.config, options, tuple(split.sizes().max(axis=0).tolist()), mesh)
-    return Evaluator(run.method, run.config, split, mesh, options=options)(state)
+    evaluator, counted = Evaluator(run.method, run.config, split, mesh, options=options), {}
+    with Progress(-(-len(split) // jax.process_count()), active=parallel.is_first_process()) as progress:
+        scores = evaluator(state, poll=lambda: progress.show(len(counted)), image_counts=counted)
+        progress.show(len(counted))
+    return scores
 
 
 def open_split(run: Run, name: str) -> tuple[Split, Mesh]:

@@ -44,6 +44,7 @@ from gan_seg_jax.judging.detection import ErrorDetection, real_fake, uncertainty
 from gan_seg_jax.judging.patches import PatchScores
 from gan_seg_jax.judging_views import make_step, rows_of
 from gan_seg_jax.losses import adversarial
+from gan_seg_jax.progress import track
 from gan_seg_jax.writer import table, write_json
 
 FAKES = {"soft": "prediction", "crisp": "arg max"}  # what the discriminator is shown of a prediction
@@ -63,7 +64,8 @@ def fit_temperature(run: Run, split: Split, mesh: Mesh) -> float:
         return {**{name: stream[name] for name in ("label", "size", "valid")}, "logits": score(state, stream)}
 
     scaling = TemperatureScaling(run.config.num_classes)
-    for row in rows_of(step, run, split, mesh):
+    rows = rows_of(step, run, split, mesh)
+    for row in track(rows, len(split), active=parallel.is_first_process()):
         scaling.add(row["label"], row["logits"])
     return scaling.fit()
 
@@ -209,7 +211,8 @@ def main() -> None:
     temperature = fit_temperature(run, fitted, mesh)
     judgement = Judgement(run.config, discriminator=hasattr(run.method, "score_map"))
     shown, step = None, make_step(run, tuple(split.sizes().max(axis=0).tolist()))
-    for row in rows_of(step, run, split, mesh, np.float32(temperature)):
+    rows = rows_of(step, run, split, mesh, np.float32(temperature))
+    for row in track(rows, len(split), active=parallel.is_first_process()):
         judgement.add(row)
         shown = row if row["id"] == len(split) // 2 else shown
     found = {"step": run.step, "split": name, "temperature": temperature, **judgement.scores()}

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import tqdm
 from absl import flags
 from PIL import Image
 
@@ -28,6 +29,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import CRF_PIXELS, Run, images_at_once, load_run, make_predictor
 from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
 from gan_seg_jax.postprocess import morphology
+from gan_seg_jax.progress import track
 
 FOLDERS = ("masks", "colors", "overlays", "confidence")
 TRANSLATIONS = "images"  # the folder of what a run of translation makes
@@ -164,7 +166,7 @@ def _groups(
         try:
             image = read(path)
         except InputError as error:
-            print(f"skipped: {error}", file=sys.stderr)
+            tqdm.tqdm.write(f"skipped: {error}", file=sys.stderr)  # a bar may stand there
             continue
         seen = shown(image)
         out_size = (bucket(seen.shape[0]), bucket(seen.shape[1]))
@@ -261,7 +263,8 @@ def main() -> None:
         raise InputError(f"{workdir} is a run of {run.method.TASK}, which reads no images; see gan_seg_jax.sample.")
     files = find_images(source, output)
     written = 0
-    for name, image, mask, confidence in predict_images(run, files, options):
+    labelled = predict_images(run, files, options)
+    for name, image, mask, confidence in track(labelled, len(files)):
         write(output, name, image, mask, confidence, run.config.class_colors)
         written += 1
     if written == 0:
@@ -279,7 +282,7 @@ def _translate(run: Run, source: Path, output: Path, options: Options) -> None:
     endings = images.MASK_ENDINGS if run.config.input == "labels" else images.ENDINGS
     files = find_images(source, output, (TRANSLATIONS,), endings)
     written = 0
-    for name, image in translate_images(run, files):
+    for name, image in track(translate_images(run, files), len(files)):
         _save(output / TRANSLATIONS / name, image)
         written += 1
     if written == 0:

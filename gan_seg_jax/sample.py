@@ -24,6 +24,7 @@ from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import Run, load_run
+from gan_seg_jax.progress import track
 
 SHEET = 24  # images on the sheet
 
@@ -75,7 +76,8 @@ def main() -> None:
         raise InputError(f"{workdir} is a run of {run.config.method}, which makes no images; see predict.")
     shown: list[tuple[np.ndarray, np.ndarray | None]] = []
     different = set()
-    for number, (image, mask) in enumerate(itertools.islice(make(run, values.seed), values.count)):
+    made = itertools.islice(make(run, values.seed), values.count)
+    for number, (image, mask) in enumerate(track(made, values.count, active=writes)):
         different.add(provenance.image_hash(image))
         if writes:
             write(output, number, image, mask)

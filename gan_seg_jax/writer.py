@@ -9,21 +9,19 @@ import io
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 from PIL import Image
 
 from gan_seg_jax import files
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.progress import Progress
 
 SPLITS = ("train", "val", "test")
-SECONDS_BETWEEN_LINES = 10.0
 SCORE_COLUMNS = {
     "miou": "mIoU",
     "pixel_accuracy": "pixel accuracy",
@@ -62,11 +60,7 @@ class Writer:
         self._active = active
         self._workdir = Path(workdir)
         self._metrics_path = self._workdir / "metrics.jsonl"
-        self._total_steps = total_steps
-        self._show_bar = sys.stderr.isatty() if progress is None else progress
-        self._bar = None
-        self._started = None  # (time, step) of the first call of `progress`
-        self._line_time = -math.inf
+        self._progress = Progress(total_steps, "step", bar=progress, active=active)
         self._metrics = None
         self._events = _EventFile(self._workdir) if tensorboard and active else None
         if active:
@@ -157,56 +151,24 @@ class Writer:
     def progress(self, step: int, *, images_per_second: float | None, losses: Mapping[str, float | None]) -> None:
         """Show how far the training is: images/s, losses, time left.
 
-        Time left is from the mean speed since the first call in this process, validation included. Plain lines come
-        at most every 10 s, and at the last step.
+        Time left is from the mean speed since the first call in this process, validation included.
 
         Args:
             step: number of steps done.
             images_per_second: current speed, or None while unknown.
             losses: name -> number, shown in this order.
         """
-        if not self._active:
-            return
-        if self._started is None:
-            self._started = (time.monotonic(), step)
         values = [f"{_text(images_per_second, '.1f')} images/s"]
         values += [f"{name} {_text(value, '.4g')}" for name, value in losses.items()]
-        if self._show_bar:
-            if self._bar is None:
-                self._bar = _new_bar(self._total_steps, initial=step)
-            self._bar.set_postfix_str("  ".join(values), refresh=False)
-            self._bar.update(step - self._bar.n)
-            if step >= self._total_steps:
-                self._bar.refresh()
-            return
-        now = time.monotonic()
-        if now - self._line_time >= SECONDS_BETWEEN_LINES or step >= self._total_steps:
-            self._line_time = now
-            parts = [f"step {step}/{self._total_steps}", *values, f"left {self._time_left(now, step)}"]
-            print("  ".join(parts), file=sys.stderr, flush=True)
-
-    def _time_left(self, now: float, step: int) -> str:
-        started, first_step = self._started
-        if step <= first_step:
-            return "0:00" if step >= self._total_steps else "?"
-        seconds = (now - started) / (step - first_step) * max(0, self._total_steps - step)
-        return tqdm.tqdm.format_interval(seconds).removeprefix("0")
+        self._progress.show(step, *values)
 
     def message(self, text: str) -> None:
         """Print `text` to stdout without breaking the bar."""
-        if not self._active:
-            return
-        if self._bar is None:
-            print(text, flush=True)
-        else:
-            tqdm.tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
+        self._progress.message(text)
 
     def close(self) -> None:
         """Close the files and leave the bar as it stands; may be called twice."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._progress.close()
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -369,14 +331,3 @@ def _finite(value: float | None) -> float | int | None:
 
 def _text(value: float | None, spec: str) -> str:
     return "-" if value is None else format(float(value), spec)
-
-
-def _new_bar(total: int, *, initial: int) -> tqdm.tqdm:
-    return tqdm.tqdm(
-        total=total,
-        initial=initial,
-        file=sys.stderr,
-        dynamic_ncols=True,
-        smoothing=0,  # time left from the mean speed: validation makes the current one jump
-        bar_format="{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}",
-    )

@@ -85,7 +85,7 @@ def test_features_do_not_depend_on_the_batches():
 def test_copies_are_found(run, tmp_path):
     run(predict_copies)
     outcome = tiny_runs.command("copies", "--workdir=x", f"--output={tmp_path}/out", "--count=25")
-    assert outcome.code == 0, outcome.err
+    assert outcome.code == 0 and "image 25/25" in outcome.err, outcome.err
     report = json.loads((tmp_path / "out" / "copies.json").read_text())
     assert (report["made"], report["training_images"], report["held_out"]) == (25, TRAIN, VAL)
     assert report["judge"] == "blocks" and report["quantile"] == pytest.approx(1 / VAL)

@@ -185,7 +185,8 @@ def test_the_command_finds_the_scores_of_the_training(workdir):
     summary = json.loads((workdir / "summary.json").read_text())
     for split in ("test", "val"):
         outcome = tiny_runs.command("evaluate", f"--workdir={workdir}", f"--split={split}")
-        assert outcome.code == 0, outcome.err
+        count = tiny_runs.COUNTS[split]
+        assert outcome.code == 0 and f"image {count}/{count}" in outcome.err, outcome.err
         written = json.loads((workdir / f"evaluation-{split}.json").read_text())
         assert {name: written[name] for name in summary[split]} == summary[split]
         assert written["step"] == summary["best_step"] and written["split"] == split

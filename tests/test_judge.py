@@ -270,7 +270,7 @@ def workdir(tiny, tmp_path):
 
 def test_the_command_agrees_with_the_summary(workdir):
     outcome = tiny_runs.command("judge", f"--workdir={workdir}")
-    assert outcome.code == 0, outcome.err
+    assert outcome.code == 0 and "image 6/6" in outcome.err, outcome.err
     found, summary = (json.loads((workdir / name).read_text()) for name in ("judging-test.json", "summary.json"))
     assert found["step"] == summary["best_step"] and len(found["images"]) == tiny_runs.COUNTS["test"]
     accuracy = summary["test"]["pixel_accuracy"]

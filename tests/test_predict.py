@@ -42,6 +42,7 @@ def test_every_image_gets_its_four_pictures_at_its_own_size(tiny, source, tmp_pa
     save(source / ".thumbnails" / "x.png")
     outcome = run(tiny, source, tmp_path / "out")
     assert outcome.code == 0 and "4 of 4" in outcome.out, outcome.err
+    assert outcome.err.splitlines()[-1].startswith("image 4/4")
     names = {"a.png": "a.png", "deep/er/b.jpg": "deep/er/b.png", "deep/c.JPEG": "deep/c.png", "d.e.png": "d.e.png"}
     assert written(tmp_path / "out") == {f"{folder}/{name}" for folder in FOLDERS for name in names.values()}
     colors = np.array(tiny_runs.INFO.class_colors, np.uint8)

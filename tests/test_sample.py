@@ -44,7 +44,7 @@ def generator(tiny, tmp_path_factory):
 
 def sample(generator, output, *more):
     outcome = tiny_runs.command("sample", f"--workdir={generator}", f"--output={output}", "--count=5", *more)
-    assert outcome.code == 0, outcome.err
+    assert outcome.code == 0 and "image 5/5" in outcome.err, outcome.err
     return sorted((output / "train" / "images").iterdir())
 
 

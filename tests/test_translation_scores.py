@@ -157,6 +157,7 @@ def test_pairs_are_trained_on_scored_and_translated(folder, tmp_path):
     predict = ("predict", f"--workdir={workdir}", f"--input={source}")
     outcome = tiny_runs.command(*predict, f"--output={output}")
     assert outcome.code == 0 and "3 of 3 images translated" in outcome.out, outcome.err
+    assert outcome.err.startswith("image ") and "image 3/3" in outcome.err
     made = {path.stem: np.asarray(Image.open(path)) for path in (output / "images").iterdir()}
     assert {name: image.shape for name, image in made.items()} == {
         "0": (16, 24, 3), "1": (12, 20, 3), "2": (30, 31, 3)
