@@ -25,6 +25,7 @@ from gan_seg_jax.evaluate import TASKS
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.preemption import Preemption
 from gan_seg_jax.state import AdversarialState
+from gan_seg_jax.step_log import StepLog
 from gan_seg_jax.train_step import train_step
 from gan_seg_jax.writer import Writer
 
@@ -47,6 +48,7 @@ class Progress:
         seconds: wall time of all processes so far, compilation included.
         compile_seconds: of it, compilation.
         images: images trained on, and `image_seconds`: the time they took, without compilation, validation and saving.
+        log: what the next line of metrics.jsonl is made of.
     """
 
     step: int = 0
@@ -57,6 +59,13 @@ class Progress:
     compile_seconds: float = 0.0
     images: int = 0
     image_seconds: float = 0.0
+    log: StepLog = dataclasses.field(default_factory=StepLog)
+
+    @classmethod
+    def restored(cls, meta: dict[str, Any]) -> "Progress":
+        """Return what a checkpoint's meta holds."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{**{name: meta[name] for name in names}, "log": StepLog(**meta["log"])})
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -159,7 +168,8 @@ class _Run:
         self.data = data  # digests of what it is trained on, for every checkpoint
         self.progress = Progress()
         self.steps: dict[tuple, Callable] = {}  # compiled, by (updates, penalty)
-        self.pending: list[dict[str, jax.Array]] = []  # metrics of the steps since the last line
+        self.pending: list[dict[str, jax.Array]] = []  # metrics of the latest steps, perhaps still being computed
+        self.clock: tuple[float, int] | None = None  # time and step at which uninterrupted steps began
         self.bad_steps = 0
         self.saved: tuple[int, int] | None = None  # step and `evaluated` of the newest checkpoint
         self.checkpoints = checkpoint.Checkpoints(workdir, keep=config.keep_checkpoints)
@@ -194,12 +204,17 @@ class _Run:
                 if meta.get(name) != digest:
                     raise InputError(start.other_data(name, self.config, self.workdir))
             state = checkpoint.fill(state, arrays, origin=f"The checkpoint in {self.workdir}")
-            names = [field.name for field in dataclasses.fields(Progress)]
-            self.progress = Progress(**{name: meta[name] for name in names})
+            try:
+                self.progress = Progress.restored(meta)
+            except (KeyError, TypeError) as error:
+                raise InputError(
+                    f"The checkpoint of step {meta['step']} in {self.workdir} lacks or does not know {error}: another "
+                    "version of gan_seg_jax saved it. Use that version, or name another --workdir."
+                ) from error
             self.bad_steps = int(state.bad_steps)
             self.saved = (self.progress.step, self.progress.evaluated)
-            self.writer.rewind(self.progress.step)
             self.writer.message(f"Continuing from step {self.progress.step} of {self.config.steps}.")
+        self.writer.rewind(self.progress.step, validated=self.progress.evaluated)
         self.started -= self.progress.seconds
         return parallel.place(state, parallel.replicated(self.mesh))
 
@@ -209,34 +224,34 @@ class _Run:
         """Take every step that is left."""
         config, progress = self.config, self.progress
         ends = config_lib.phase_ends(config)
-        clock = None  # when the current stretch of uninterrupted steps began
         while True:
             due = progress.step > 0 and (progress.step % config.eval_every == 0 or progress.step >= config.steps)
             if due and progress.evaluated != progress.step:
-                clock = self._pause(clock)
+                self._pause()
                 self._validate()
                 self.save()
             elif progress.step > 0 and progress.step % config.checkpoint_every == 0:
-                clock = self._pause(clock)
+                self._pause()
                 self.save()
             if progress.step >= config.steps:
                 return
             self._poll()
             updates = next(updates for end, updates in ends if progress.step < end)
             penalty = config.penalty_every > 0 and progress.step % config.penalty_every == 0
-            clock = clock or (time.monotonic(), progress.step)
+            self.clock = self.clock or (time.monotonic(), progress.step)
             batch = parallel.place(self._next_batch(), parallel.batch_sharding(self.mesh, rounds=config.rounds))
             if (updates, penalty) not in self.steps:
-                self._pause(clock)
+                self._pause()
                 self._compile(updates, penalty, batch)
-                clock = (time.monotonic(), progress.step)
+                self.clock = (time.monotonic(), progress.step)
             self.state, metrics = self.steps[updates, penalty](self.state, batch)
             progress.step += 1
             self.pending.append(metrics)
             if len(self.pending) > STEPS_IN_FLIGHT:
                 jax.block_until_ready(self.pending[-1 - STEPS_IN_FLIGHT])
-            if progress.step % config.log_every == 0:
-                clock = self._pause(clock)
+            if progress.step % config.log_every == 0 or progress.step >= config.steps:
+                self._pause()
+                self._log()
 
     def _next_batch(self) -> dict[str, dict[str, np.ndarray]]:
         """Return this process's part of the next batch."""
@@ -257,35 +272,36 @@ class _Run:
         )
         self.progress.compile_seconds += time.monotonic() - began
 
-    def _pause(self, clock: tuple[float, int] | None) -> None:
-        """Wait for the devices, book the time of the stretch of steps, and write a line of metrics."""
-        values = jax.device_get(self.pending)
-        self.pending = []
-        if clock is not None:
-            began, first = clock
-            self.progress.images += (self.progress.step - first) * self.config.batch_size * self.config.rounds
-            self.progress.image_seconds += time.monotonic() - began
-        if values:
-            self._log(values)
+    def _pause(self) -> None:
+        """Wait for the devices, book the time and the metrics of the latest steps.
 
-    def _log(self, values: list[dict[str, np.ndarray]]) -> None:
-        """Write the means of the metrics of the latest steps; stop if too many in a row were not finite."""
-        step = self.progress.step
-        for number, metrics in enumerate(values, start=step - len(values) + 1):
+        Raises:
+            DivergedError: too many of them in a row were not finite.
+        """
+        progress, values = self.progress, jax.device_get(self.pending)
+        self.pending = []
+        if self.clock is not None:
+            (began, first), self.clock = self.clock, None
+            images = (progress.step - first) * self.config.batch_size * self.config.rounds
+            seconds = time.monotonic() - began
+            progress.images += images
+            progress.log.images += images
+            progress.image_seconds += seconds
+            progress.log.seconds += seconds
+        for metrics in values:
+            progress.log.add(metrics)
+        for number, metrics in enumerate(values, start=progress.step - len(values) + 1):
             self.bad_steps = self.bad_steps + 1 if metrics["skipped"] else 0
             if self.bad_steps >= self.config.max_bad_steps:
                 self.save()
                 raise DivergedError(_divergence(metrics, number, self.bad_steps, self.workdir))
-        names = dict.fromkeys(name for metrics in values for name in metrics if name != "skipped")
-        means = {}
-        for name in names:
-            finite = [float(metrics[name]) for metrics in values if name in metrics and math.isfinite(metrics[name])]
-            means[name] = sum(finite) / len(finite) if finite else None
-        rate = self.progress.images / self.progress.image_seconds if self.progress.image_seconds else None
-        skipped = sum(int(metrics["skipped"]) for metrics in values)
-        self.writer.scalars(step, "train", {**means, "skipped": skipped, "images_per_second": rate})
-        losses = {name: value for name, value in means.items() if name.startswith("loss/")}
-        self.writer.progress(step, images_per_second=rate, losses=losses)
+
+    def _log(self) -> None:
+        """Write the means of the metrics since the last line."""
+        step, line = self.progress.step, self.progress.log.line()
+        self.writer.scalars(step, "train", line)
+        losses = {name: value for name, value in line.items() if name.startswith("loss/")}
+        self.writer.progress(step, images_per_second=line["images_per_second"], losses=losses)
 
     def _validate(self) -> None:
         """Score the validation split, note the best, draw samples."""
@@ -309,7 +325,7 @@ class _Run:
     def _poll(self) -> None:
         """End the process, everything saved, if a signal asked for it."""
         if self.preemption.due():
-            self._pause(None)
+            self._pause()
             self.save()
             self.checkpoints.wait()
             raise PreemptedError(

@@ -100,7 +100,7 @@ class Writer:
         if self._events is not None:
             self._events.scalars(step, {f"{split}/{name}": x for name, x in numbers.items() if x is not None})
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, *, validated: int | None = None) -> None:
         """Drop what was written after `step`, so that a resumed run continues the file as if it had never stopped.
 
         The file is replaced in one move; a line that a kill left half-written is dropped. TensorBoard is told to hide
@@ -108,6 +108,7 @@ class Writer:
 
         Args:
             step: the restored step; lines with a greater one, and final scores ("test"), are dropped.
+            validated: the latest step whose validation is part of what was restored; None is `step`.
 
         Raises:
             InputError: if the file cannot be written.
@@ -117,7 +118,8 @@ class Writer:
         with _io_errors(self._metrics_path):
             self._metrics.close()
             lines = files.read_bytes(self._metrics_path, limit=files.LOG_LIMIT).splitlines(keepends=True)
-            kept = b"".join(line for line in lines if _step_of(line) <= step)
+            last = {"train": step, "val": step if validated is None else validated}
+            kept = b"".join(line for line in lines if _belongs(line, last))
             files.write_bytes(self._metrics_path, kept)
             self._metrics = _open_append(self._metrics_path)
         if self._events is not None:
@@ -313,14 +315,13 @@ def _write_all(file: io.RawIOBase, data: bytes) -> None:
         data = data[file.write(data) :]
 
 
-def _step_of(line: bytes) -> float:
-    """Return the step of a line of metrics.jsonl, infinity for final scores and for a line that is damaged."""
+def _belongs(line: bytes, last: Mapping[str, int]) -> bool:
+    """Return whether a line of metrics.jsonl is sound and of a split's `last` step at most."""
     try:
         record = json.loads(line)
-        step = math.inf if record["split"] == "test" else record["step"]
+        return isinstance(record["step"], int) and record["step"] <= last[record["split"]]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return math.inf
-    return step if isinstance(step, int) else math.inf
+        return False
 
 
 def _finite(value: float | None) -> float | int | None:

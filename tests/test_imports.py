@@ -18,7 +18,7 @@ LEVELS = {
     "train_step": 4, "checkpoint": 4,
     "commands": 5, "inference": 5, "inference_options": 5, "workdirs": 5, "preemption": 5, "report": 5, "evaluate": 5,
     "config_files": 5, "feature_space": 5, "generation": 5, "translation_scores": 5, "judging_views": 5,
-    "start": 5.5, "train": 6, "predict": 6, "classical": 6, "class_weights": 6, "crf_search": 6,
+    "start": 5.5, "step_log": 0, "train": 6, "predict": 6, "classical": 6, "class_weights": 6, "crf_search": 6,
     "sample": 6, "judge": 6, "copies": 6,
     "main": 7,
 }  # fmt: skip

@@ -78,6 +78,18 @@ def test_rewind_drops_later_lines_and_damage(tmp_path):
     ]
 
 
+def test_rewind_drops_a_validation_that_was_not_saved(tmp_path):
+    with open_writer(tmp_path) as out:
+        for split in ("train", "val"):
+            for step in (10, 20):
+                out.scalars(step, split, {})
+        out.scalars(20, "test", {})
+        out.rewind(20, validated=10)
+    assert [(line["step"], line["split"]) for line in read_lines(tmp_path)] == [
+        (10, "train"), (20, "train"), (10, "val"),
+    ]  # fmt: skip
+
+
 def test_a_half_written_line_does_not_spoil_the_next(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "split": "train"}\n{"step": 2, "sp')
     with open_writer(tmp_path) as out:
