@@ -24,6 +24,11 @@ def get_config() -> ConfigDict:
     # ((length, updates), ...): in each phase, which groups of roles move, in this order. Lengths are relative and are
     # scaled to add up to `steps`.
     config.phases = ((1, (("segmenter",),)),)
+    # Steps beyond those that a run began with: "" refuses them where phases or learning rates follow from `steps`;
+    # "constant" takes them in the last phase at the last rates. `planned_steps` remembers how many it began with (0 is
+    # all); it is filled in.
+    config.extend = ""
+    config.planned_steps = 0
     config.rounds = 1  # batches a step; all but the last of two or more groups run once on each (critic steps)
     config.share_forward = False  # keep outputs of networks that have moved since, on purpose (stale, cheaper)
     config.penalty_every = 0  # gradient penalties are due every so many steps; 0 never, 1 always

@@ -25,8 +25,9 @@ COUNTS = (  # fields of networks that are positive whole numbers, one or several
 MAY_BE_ZERO = {("deeplabv2", "channels")}  # where it has a meaning
 MAY_CHANGE_ON_RESUME = (
     "steps", "log_every", "eval_every", "checkpoint_every", "samples_every", "keep_checkpoints",
-    "num_workers", "prefetch", "data_dir", "max_pixels", "tensorboard",
+    "num_workers", "prefetch", "data_dir", "max_pixels", "tensorboard", "extend", "planned_steps",
 )  # fmt: skip
+SHARES_OF_STEPS = ("consistency_ramp", "self_training_start")  # of config.losses
 LOOKS = ("day", "night", "rain", "camera")  # of the embedded scenes
 DTYPES = ("float32", "bfloat16")
 
@@ -50,6 +51,9 @@ def check(config: ConfigDict) -> None:
         _expect(ok, name, size, "(height, width) in pixels, both positive whole numbers")
     _expect(0.0 <= config.ema_decay < 1.0, "ema_decay", config.ema_decay, "at least 0 and less than 1")
     _expect(config.dtype in DTYPES, "dtype", config.dtype, f"one of {', '.join(DTYPES)}")
+    _expect(config.extend in ("", "constant"), "extend", config.extend, "'' or 'constant'")
+    planned = config.planned_steps
+    _expect(0 <= planned <= config.steps, "planned_steps", planned, "0 (all) or at most config.steps")
     _expect(config.resize in ("fit", "none"), "resize", config.resize, "'fit' or 'none'")
     scale = config.augment.scale
     ok = len(scale) == 2 and all(isinstance(x, (int, float)) for x in scale) and 0 < scale[0] <= scale[1] < math.inf
@@ -193,29 +197,54 @@ def check_classes(config: ConfigDict) -> None:
     _expect(ok, "losses.class_weights", weights, f"(), or {config.num_classes} numbers, none negative, not all 0")
 
 
+def planned(config: ConfigDict) -> int:
+    """Return the steps over which phases, learning rates and ramps are spread: all but those of an extension."""
+    return config.planned_steps or config.steps
+
+
 def phase_ends(config: ConfigDict) -> list[tuple[int, tuple[tuple[str, ...], ...]]]:
     """Return (step at which the phase ends, its updates) for each phase; the last ends at `config.steps`.
 
-    Phase lengths are relative: they are scaled so that they add up to `config.steps`, so that one field makes any
-    schedule shorter or longer.
+    Phase lengths are relative: they are scaled so that they add up to the planned steps, so that one field makes any
+    schedule shorter or longer. An extension belongs to the last phase.
     """
+    ends = _planned_ends(config)
+    return [*ends[:-1], (config.steps, ends[-1][1])]
+
+
+def _planned_ends(config: ConfigDict) -> list[tuple[int, tuple[tuple[str, ...], ...]]]:
     total, ends, done = sum(length for length, _ in config.phases), [], 0.0
     for length, updates in config.phases:
         done += length
-        ends.append((round(config.steps * done / total), tuple(tuple(group) for group in updates)))
+        ends.append((round(planned(config) * done / total), tuple(tuple(group) for group in updates)))
     return ends
 
 
 def updates_of(config: ConfigDict, role: str) -> int:
-    """Return how often `role` is updated in the whole run: the horizon of its learning-rate schedule."""
+    """Return how often `role` is updated in the planned steps: the horizon of its learning-rate schedule."""
     count, start = 0, 0
-    for end, updates in phase_ends(config):
+    for end, updates in _planned_ends(config):
         each = sum(
             (role in group) * (config.rounds if number < len(updates) - 1 else 1)
             for number, group in enumerate(updates)
         )
         count, start = count + (end - start) * each, end
     return count
+
+
+def plan(config: ConfigDict) -> dict[str, Any]:
+    """Return what follows from the number of steps, by its name in a message: empty where a run may end anywhere."""
+    found: dict[str, Any] = {}
+    ends = _planned_ends(config)
+    if len(ends) > 1:
+        found["the phases"] = ends
+    for role, options in config.optimizers.items():
+        if options.schedule != "constant" and updates_of(config, role) > 0:
+            found[f"the {options.schedule} learning rate of {role}"] = updates_of(config, role)
+    for name in SHARES_OF_STEPS:
+        if name in config.losses and config.losses[name] > 0:
+            found[f"losses.{name}"] = config.losses[name] * planned(config)
+    return found
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def learning_rate(options: ConfigDict, horizon: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), schedule], [warmup])
 
 
-def create_optimizer(options: ConfigDict, horizon: int) -> optax.GradientTransformation:
+def create_optimizer(options: ConfigDict, horizon: int, *, hold: bool = False) -> optax.GradientTransformation:
     """Return the optax transform that `options` describes.
 
     Regularisation is part of the loss, l1 |w| + l2 / 2 w^2, so its gradient passes through momentum and Adam's scaling;
@@ -53,7 +53,8 @@ def create_optimizer(options: ConfigDict, horizon: int) -> optax.GradientTransfo
 
     Args:
         options: `config.optimizers.ROLE`; its fields are explained in `configs/common.py`.
-        horizon: how often this role is updated in the whole run.
+        horizon: how often this role is updated in the planned steps.
+        hold: whether updates beyond them, of a run that is extended, keep the last rate; poly would give 0.
 
     Raises:
         InputError: unknown optimizer or schedule.
@@ -75,7 +76,9 @@ def create_optimizer(options: ConfigDict, horizon: int) -> optax.GradientTransfo
         parts.append(optax.add_decayed_weights(options.weight_decay, mask=_matrices))
     if options.head_factor != 1.0:
         parts.append(optax.masked(optax.scale(options.head_factor), _head))
-    parts.append(optax.scale_by_learning_rate(learning_rate(options, horizon)))
+    rate = learning_rate(options, horizon)
+    held = lambda count: rate(jnp.minimum(count, max(horizon - 1, 0)))
+    parts.append(optax.scale_by_learning_rate(held if hold else rate))
     if options.clip_weights > 0:
         parts.append(optax.stateless(partial(_into_bounds, options.clip_weights)))
     return optax.chain(*parts)
@@ -104,4 +107,7 @@ def _add_sign(strength, gradients, params):
 def create_optimizers(config: ConfigDict) -> Mapping[str, optax.GradientTransformation]:
     """Return role -> optax transform for every role that moves in some phase."""
     moving = {role for _, updates in phase_ends(config) for group in updates for role in group}
-    return {role: create_optimizer(config.optimizers[role], updates_of(config, role)) for role in sorted(moving)}
+    hold = config.planned_steps > 0
+    return {
+        role: create_optimizer(config.optimizers[role], updates_of(config, role), hold=hold) for role in sorted(moving)
+    }

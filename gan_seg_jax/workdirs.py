@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_seg_jax import checkpoint, files, parallel
-from gan_seg_jax.config import differences, from_json, to_json
+from gan_seg_jax.config import differences, from_json, plan, planned, to_json
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.writer import write_json
 
@@ -133,6 +133,8 @@ def trained_config(workdir: str | Path) -> ConfigDict:
 def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
     """Check that a folder is free or belongs to this config; return its summary if the run in it is finished.
 
+    Where the run is extended, `config.planned_steps` is filled in.
+
     Raises:
         InputError: the folder belongs to another config; field, old and new value are named.
     """
@@ -146,6 +148,8 @@ def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
                 f"{workdir} belongs to another config: config.{field} was {old!r}, now {new!r}{more}. "
                 "Name another --workdir, or give the old value."
             )
+        if has_checkpoints(workdir):
+            _keep_plan(config, begun, workdir)
     try:
         summary = files.read_json(workdir / "summary.json")
         return summary if summary["steps"] >= config.steps else None
@@ -155,6 +159,32 @@ def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
         raise InputError(
             f"{workdir / 'summary.json'} cannot be read; remove it to take the final scores again."
         ) from error
+
+
+def _keep_plan(config: ConfigDict, begun: ConfigDict, workdir: Path) -> None:
+    """Let a run that has begun keep its phases, learning rates and ramps where its length changes.
+
+    Raises:
+        InputError: they would be others than it has been trained with so far.
+    """
+    if config.extend == "constant":
+        config.planned_steps = planned(begun) if config.steps > planned(begun) else 0
+    old = plan(begun)
+    changed = [name for name, value in plan(config).items() if old.get(name) != value]
+    if not changed:
+        return
+    field = "steps" if config.steps != planned(begun) else "phases"
+    before = planned(begun) if field == "steps" else begun.phases
+    keep = "give the old value"
+    if field == "steps" and config.steps > before:
+        keep = "continue at the last rates with --config.extend=constant"
+    moving = dict.fromkeys(role for _, updates in config.phases for group in updates for role in group)
+    others = " ".join(f"--config.init.{role}={workdir}" for role in moving)
+    raise InputError(
+        f"config.{field} is {config[field]!r} and was {before!r} when the run in {workdir} began; "
+        f"{', '.join(changed)} would no longer be what it has been trained with. Either {keep}, or start a new run "
+        f"from it: {others} and another --workdir."
+    )
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:

@@ -7,7 +7,6 @@ error at the place where it happens rather than a queue that blocks.
 import contextlib
 import io
 import json
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 
-from configs import cgan_seg, common, dcgan, supervised_seg
+from configs import cgan_seg, common, dcgan, refine_seg, semi_seg, supervised_seg
 from gan_seg_jax import config as config_lib
+from gan_seg_jax import workdirs
 from gan_seg_jax.config import differences, digest, from_json, phase_ends, to_json, updates_of
 from gan_seg_jax.errors import InputError
 
@@ -62,7 +63,7 @@ BAD = [
     ("seed", 2**32),
     *((name, value) for name in config_lib.SIZES for value in ((0, 8), (8, -1), (8,), (8, 8, 8), (8.5, 8), ())),
     ("ema_decay", -0.1), ("ema_decay", 1.0), ("ema_decay", float("nan")),
-    ("dtype", "float16"), ("resize", "fitt"),
+    ("dtype", "float16"), ("resize", "fitt"), ("extend", "linear"), ("planned_steps", -1), ("planned_steps", 10**9),
     ("augment.scale", (0.0, 1.0)), ("augment.scale", (2.0, 1.0)), ("augment.scale", (1.0,)),
     ("augment.scale", ("a", "b")),
     ("augment.brightness", -0.1), ("augment.contrast", -1.0), ("augment.saturation", -2.0),
@@ -164,6 +165,82 @@ def test_updates_of_a_role(phases, rounds, expected):
     config = cgan_seg.get_config()
     config.steps, config.phases, config.rounds = 100, phases, rounds
     assert {role: updates_of(config, role) for role in expected} == expected
+
+
+def test_an_extension_belongs_to_the_last_phase():
+    config = cgan_seg.get_config()
+    config.phases, config.optimizers.generator.schedule = ((1, ((G,),)), (3, ((D,), (G,)))), "poly"
+    config.steps = 1000
+    whole = config_lib.plan(config)
+    config.steps, config.planned_steps = 1500, 1000
+    assert phase_ends(config) == [(250, ((G,),)), (1500, ((D,), (G,)))]
+    assert updates_of(config, G) == 1000 and updates_of(config, D) == 750
+    assert config_lib.plan(config) == whole
+    assert set(whole) == {"the phases", "the poly learning rate of generator"}
+
+
+def test_what_follows_from_the_number_of_steps():
+    config = supervised_seg.get_config()
+    config.optimizers.segmenter.schedule = "constant"
+    assert config_lib.plan(config) == {}
+    for schedule in ("poly", "cosine", "linear", "step"):
+        config.optimizers.segmenter.schedule = schedule
+        assert config_lib.plan(config) == {f"the {schedule} learning rate of segmenter": config.steps}
+    config = semi_seg.get_config("mean_teacher")
+    config.optimizers.segmenter.schedule = "constant"
+    config.losses.consistency_ramp = 0.25
+    assert config_lib.plan(config) == {"losses.consistency_ramp": 0.25 * config.steps}
+
+
+BEGUN = {"steps": 1000, "planned_steps": 0}
+LENGTHS = [  # what the run began with, what is asked for -> planned steps, or what the sentence says
+    (BEGUN, {"steps": 1000}, 0),
+    (BEGUN, {"steps": 2000}, "config.steps is 2000 and was 1000 .*poly.*--config.extend=constant, or start a new run"),
+    (BEGUN, {"steps": 2000, "extend": "constant"}, 1000),
+    (BEGUN, {"steps": 1000, "extend": "constant"}, 0),
+    (BEGUN, {"steps": 500}, "config.steps is 500 and was 1000 .*Either give the old value, or start .*init.segmenter"),
+    (BEGUN, {"steps": 500, "extend": "constant"}, "config.steps is 500 .*give the old value"),
+    ({"steps": 2000, "planned_steps": 1000}, {"steps": 2000, "extend": "constant"}, 1000),
+    ({"steps": 2000, "planned_steps": 1000}, {"steps": 3000, "extend": "constant"}, 1000),
+    ({"steps": 2000, "planned_steps": 1000}, {"steps": 2000}, "config.steps is 2000 and was 1000"),
+    ({"steps": 2000, "planned_steps": 1000}, {"steps": 1000}, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("begun", "asked", "expected"), LENGTHS)
+def test_a_run_that_has_begun_keeps_its_rates(tmp_path, begun, asked, expected):
+    old, new = supervised_seg.get_config(), supervised_seg.get_config()
+    old.update(begun)
+    new.update(asked)
+    if isinstance(expected, int):
+        workdirs._keep_plan(new, old, tmp_path)
+        assert new.planned_steps == expected
+        config_lib.check(new)
+    else:
+        with pytest.raises(InputError, match=expected):
+            workdirs._keep_plan(new, old, tmp_path)
+
+
+def test_a_run_that_has_begun_keeps_its_phases(tmp_path):
+    """After its last phase it would go back to an earlier one."""
+    old, new = refine_seg.get_config(), refine_seg.get_config()
+    for config in (old, new):
+        for optimizer in config.optimizers.values():
+            optimizer.schedule = "constant"
+    workdirs._keep_plan(new, old, tmp_path)
+    new.phases = tuple((length + number, updates) for number, (length, updates) in enumerate(new.phases))
+    with pytest.raises(InputError, match="config.phases is .* and was .*the phases would no longer"):
+        workdirs._keep_plan(new, old, tmp_path)
+
+
+@pytest.mark.parametrize("steps", [10, 1000, 10**6])
+def test_where_nothing_follows_from_the_steps_a_run_may_end_anywhere(tmp_path, steps):
+    old, new = supervised_seg.get_config(), supervised_seg.get_config()
+    for config in (old, new):
+        config.optimizers.segmenter.schedule = "constant"
+        config.optimizers.segmenter.warmup_steps = 100
+    new.steps = steps
+    workdirs._keep_plan(new, old, tmp_path)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

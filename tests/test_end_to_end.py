@@ -245,7 +245,7 @@ def signal_once(number):
     return send
 
 
-def before(function, action, *, calls: int = 1):
+def before_call(function, action, *, calls: int = 1):
     """Return `function` with `action` run before its call number `calls`."""
     count = []
 
@@ -261,17 +261,17 @@ def before(function, action, *, calls: int = 1):
 def interrupt(monkeypatch, where, number):
     send = signal_once(number)
     if where == "compiling":
-        monkeypatch.setattr(parallel, "compile_step", before(parallel.compile_step, send))
+        monkeypatch.setattr(parallel, "compile_step", before_call(parallel.compile_step, send))
     elif where == "training":
-        monkeypatch.setattr(train._Run, "_poll", before(train._Run._poll, send, calls=8))
+        monkeypatch.setattr(train._Run, "_poll", before_call(train._Run._poll, send, calls=8))
     elif where == "validation":
-        monkeypatch.setattr(pipeline, "eval_example", before(pipeline.eval_example, send, calls=11))
+        monkeypatch.setattr(pipeline, "eval_example", before_call(pipeline.eval_example, send, calls=11))
     elif where == "validation at the end":
-        monkeypatch.setattr(train._Run, "_validate", before(train._Run._validate, send, calls=2))
+        monkeypatch.setattr(train._Run, "_validate", before_call(train._Run._validate, send, calls=2))
     elif where == "final scores":
-        monkeypatch.setattr(report, "baseline_scores", before(report.baseline_scores, send))
+        monkeypatch.setattr(report, "baseline_scores", before_call(report.baseline_scores, send))
     elif where == "baselines":
-        monkeypatch.setattr(report, "score_labelling", before(report.score_labelling, send))
+        monkeypatch.setattr(report, "score_labelling", before_call(report.score_labelling, send))
 
 
 PLACES = ("compiling", "training", "validation", "validation at the end", "final scores", "baselines")
@@ -332,22 +332,65 @@ train._Run._poll = send
 # Resuming with other fields
 
 
-def test_a_finished_run_can_be_continued_with_what_may_change(tiny, tmp_path):
-    workdir = tmp_path / "run"
+def test_a_finished_run_is_extended_at_its_last_rates(tiny, tmp_path):
+    """It ends in the bits of a run that was planned so, also when it is killed and resumed on the way."""
+    workdir, whole = tmp_path / "run", tmp_path / "whole"
     shutil.copytree(tiny.cgan, workdir)
     changed = ("--config.steps=8", "--config.eval_every=4", "--config.log_every=1", "--config.samples_every=0")
+    before = contents(workdir)
     outcome = tiny_runs.command("main", *tiny.args, *changed, f"--workdir={workdir}")
-    assert outcome.code == 0 and "Continuing from step 6 of 8" in outcome.out, outcome.err
+    assert outcome.code == 2 and "config.steps is 8 and was 6" in outcome.err, outcome
+    assert "--config.extend=constant" in outcome.err and f"--config.init.generator={workdir}" in outcome.err
+    assert contents(workdir) == before
+    extend = (*tiny.args, *changed, "--config.extend=constant", f"--workdir={workdir}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, signal_once(signal.SIGTERM), calls=2))
+        assert tiny_runs.command("main", *extend).code == 75
+    outcome = tiny_runs.command("main", *extend)
+    assert outcome.code == 0 and "Continuing from step 7 of 8" in outcome.out, outcome.err
     assert json.loads((workdir / "summary.json").read_text())["steps"] == 8
-    assert [line["step"] for line in lines(workdir) if line["split"] == "train"] == [2, 3, 4, 6, 7, 8]
-    assert json.loads((workdir / "config.json").read_text())["steps"] == 8
+    assert [line["step"] for line in lines(workdir) if line["split"] == "train"] == [2, 4, 6, 7, 8]
+    config = json.loads((workdir / "config.json").read_text())
+    assert (config["steps"], config["planned_steps"]) == (8, 6)
+    outcome = tiny_runs.command("main", *tiny.args, *changed, "--config.planned_steps=6", f"--workdir={whole}")
+    assert outcome.code == 0, outcome.err
+    assert tiny_runs.digests(workdir) == tiny_runs.digests(whole)
+
+
+def test_the_log_of_a_killed_run_is_that_of_an_undisturbed_one(tiny, supervised, tmp_path):
+    """Killed before the first checkpoint, between a line and its checkpoint, and interrupted between two lines."""
+
+    class Killed(BaseException):
+        pass
+
+    def die():
+        raise Killed
+
+    args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={tmp_path / 'run'}")
+    for name, calls in (("_poll", 2), ("_log", 2), ("save", 2)):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(train._Run, name, before_call(getattr(train._Run, name), die, calls=calls))
+            tiny_runs.command("main", *args)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, signal_once(signal.SIGTERM), calls=2))
+        assert tiny_runs.command("main", *args).code == 75
+    assert tiny_runs.command("main", *args).code == 0
+
+    def without_times(workdir):
+        return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines(workdir)]
+
+    assert without_times(tmp_path / "run") == without_times(supervised)
+    trained = [json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "run", supervised)]
+    assert trained[0]["images_per_second"] > 0
+    metas = [checkpoint.load_meta(folder, "latest") for folder in (tmp_path / "run", supervised)]
+    assert metas[0]["images"] == metas[1]["images"] == 6 * 4
 
 
 def test_a_run_does_not_go_on_with_another_list_of_labelled_images(tiny, tmp_path):
     listed, workdir = tmp_path / "ids.txt", tmp_path / "run"
     listed.write_text("000\n003\n005\n007\n")
     labelled = f"--config.labelled.index_file={listed}"
-    args = (*tiny_runs.supervised_args(tiny.data), labelled, f"--workdir={workdir}")
+    args = (*tiny_runs.supervised_args(tiny.data), labelled, "--config.extend=constant", f"--workdir={workdir}")
     assert tiny_runs.command("main", *args, "--config.steps=2").code == 0
     listed.write_text("007\n\n005\n003\n000\n")  # the same images
     assert tiny_runs.command("main", *args, "--config.steps=3").code == 0
@@ -365,7 +408,7 @@ def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, monke
     args = (*tiny_runs.supervised_args(data), "--config.steps=30", "--config.eval_every=30", f"--workdir={workdir}")
     files, away = data / "train" / "images", data / "away"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Run, "_poll", before(train._Run._poll, lambda: files.rename(away), calls=4))
+        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, lambda: files.rename(away), calls=4))
         outcome = tiny_runs.command("main", *args)
     assert outcome.code == 2 and "Traceback" not in outcome.err, outcome.err
     assert "train/images/" in outcome.err and ".png" in outcome.err
@@ -382,7 +425,7 @@ def test_a_file_that_vanishes_is_named_by_worker_processes(tiny, tmp_path):
     args = (*tiny_runs.supervised_args(data), "--config.steps=60", "--config.num_workers=2", f"--workdir={workdir}")
     files = data / "train" / "images"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Run, "_poll", before(train._Run._poll, lambda: files.rename(data / "away"), calls=4))
+        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, lambda: files.rename(data / "away"), calls=4))
         outcome = tiny_runs.command("main", *args)
     assert outcome.code == 2 and "train/images/" in outcome.err and "Traceback" not in outcome.err, outcome.err
 
@@ -498,7 +541,7 @@ def test_two_processes_train_as_one(tiny, supervised, tmp_path):
             elif name in SCORES:
                 np.testing.assert_allclose(two[key][name], value, atol=2e-3)
     # One process goes on with what two have saved.
-    outcome = tiny_runs.command("main", *args, "--config.steps=7")
+    outcome = tiny_runs.command("main", *args, "--config.steps=7", "--config.extend=constant")
     assert outcome.code == 0 and "Continuing from step 6 of 7" in outcome.out, outcome.err
 
 

@@ -43,6 +43,22 @@ def test_schedules_of_the_shortest_runs():
         assert np.isfinite(learning_rate(common.adam(schedule=schedule, warmup_steps=9), 3)(2))
 
 
+@pytest.mark.parametrize("schedule", ["constant", "poly", "cosine", "linear", "step"])
+def test_an_extension_keeps_the_last_rate(schedule):
+    """Within the plan nothing changes; beyond it the rate of the last planned update goes on, where poly gives 0."""
+    options = common.adam(name="sgd", learning_rate=0.1, schedule=schedule, beta1=0.0)
+    params, gradient = {"kernel": jnp.zeros((1, 1))}, {"kernel": jnp.ones((1, 1))}
+    changes = {}
+    for hold in (False, True):
+        tx = create_optimizer(options, 10, hold=hold)
+        state, changes[hold] = tx.init(params), []
+        for _ in range(14):
+            change, state = tx.update(gradient, state, params)
+            changes[hold].append(float(change["kernel"][0, 0]))
+    assert changes[True][:10] == changes[False][:10]
+    assert set(changes[True][10:]) == {changes[True][9]} and changes[True][9] < 0
+
+
 def test_adam_takes_its_first_step_by_the_rate():
     tx = create_optimizer(common.adam(learning_rate=0.1), 100)
     params = {"kernel": jnp.array([[1.0, -2.0]])}

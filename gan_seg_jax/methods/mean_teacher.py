@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax import augment, mixing
+from gan_seg_jax.config import planned
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
@@ -120,7 +121,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
 
 def ramp(step: jax.Array, config: ConfigDict) -> jax.Array | float:
     """Return the factor of the consistency term at a step: exp(-5 (1 - step / ramp)^2), 1 from the ramp's end on."""
-    length = config.losses.consistency_ramp * config.steps
+    length = config.losses.consistency_ramp * planned(config)
     if length == 0:
         return 1.0
     return jnp.exp(-5.0 * jnp.square(1.0 - jnp.minimum(step / length, 1.0)))

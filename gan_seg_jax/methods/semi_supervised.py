@@ -43,6 +43,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax import augment, game
+from gan_seg_jax.config import planned
 from gan_seg_jax.diff_augment import instance_noise
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import adversarial, segmentation
@@ -145,7 +146,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
         unlabelled_logits, terms.confidence, threshold=options.self_training_threshold, known=terms.trained
     )
     realness = jnp.broadcast_to(terms.confidence, terms.trained.shape)
-    begun = nets.step >= round(options.self_training_start * config.steps)
+    begun = nets.step >= round(options.self_training_start * planned(config))
     metrics = {
         **parts,
         **terms.outcome.metrics,
