@@ -33,12 +33,12 @@ class Run:
     step: int
 
 
-def example_batch(streams: tuple[str, ...], config: ConfigDict) -> dict[str, dict[str, jax.Array]]:
-    """Return an all-zero batch of two as methods see it, for shapes."""
-    h, w = config.crop_size
+def example_batch(streams: tuple[str, ...], config: ConfigDict, count: int = 2) -> dict[str, dict[str, jax.Array]]:
+    """Return an all-zero batch of `count` examples as methods see it, for shapes."""
+    size = (count, *config.crop_size)
     stream = {
-        "image": jnp.zeros((2, h, w, 3)), "label": jnp.zeros((2, h, w), jnp.int32), "target": jnp.zeros((2, h, w, 3)),
-        "valid": jnp.ones(2, bool), "id": jnp.zeros(2, jnp.int32),
+        "image": jnp.zeros((*size, 3)), "label": jnp.zeros(size, jnp.int32), "target": jnp.zeros((*size, 3)),
+        "valid": jnp.ones(count, bool), "id": jnp.zeros(count, jnp.int32),
     }  # fmt: skip
     return dict.fromkeys(streams, stream)
 

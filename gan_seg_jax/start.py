@@ -1,10 +1,12 @@
 """What a run starts from: weights, pre-trained or of other runs, and the checks before the first step."""
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -16,7 +18,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import example_batch, make_predictor
 from gan_seg_jax.models import pretrained
 from gan_seg_jax.optimizers import create_optimizers
-from gan_seg_jax.state import AdversarialState, create_state, init_variables
+from gan_seg_jax.state import AdversarialState, Networks, create_state, init_variables, variable_shapes
 
 # In a checkpoint's meta, digests:
 TRAINING_DATA = "training_data"  # of what a generator has seen
@@ -130,8 +132,22 @@ def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool
             )
     if fresh:
         variables |= _pretrained(variables, config, workdir)
-    ema_roles = frozenset(role for role in optimizers if config.ema_decay > 0 and config.networks[role].ema)
-    return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=ema_roles)
+    return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=_averaged(config, optimizers))
+
+
+def state_shapes(method: Any, config: ConfigDict) -> AdversarialState:
+    """Return the shapes and dtypes of the state before the first step, without computing it."""
+    modules, optimizers = method.build(config), create_optimizers(config)
+    variables = variable_shapes(method, modules, example_batch(method.STREAMS, config), config)
+    averaged = _averaged(config, optimizers)
+    return jax.eval_shape(
+        lambda values: create_state(values, modules, optimizers, seed=0, ema_roles=averaged), variables
+    )
+
+
+def _averaged(config: ConfigDict, optimizers: dict[str, Any]) -> frozenset[str]:
+    """Return the roles that keep a running average of their weights."""
+    return frozenset(role for role in optimizers if config.ema_decay > 0 and config.networks[role].ema)
 
 
 def _pretrained(variables: dict[str, Any], config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -147,6 +163,28 @@ def _pretrained(variables: dict[str, Any], config: ConfigDict, workdir: Path) ->
             raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
         loaded[role] = pretrained.load_backbone(source, variables[role], backbone=network.backbone)
     return loaded
+
+
+def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> None:
+    """Trace what the networks do in each phase, on batches of the run's size, without computing it.
+
+    Args:
+        method: the method.
+        config: the run's config.
+        state: the state before the first step, or its shapes.
+
+    Raises:
+        InputError: a network cannot be trained on such batches, such as by a norm over single values.
+    """
+    batch = jax.eval_shape(lambda: example_batch(method.STREAMS, config, config.batch_size))
+
+    def passes(networks, batch, moving):
+        nets = Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0), moving=moving)
+        outputs, nets = method.forward(nets, batch, nets.rng, config)
+        return method.losses(nets, outputs, batch, nets.rng, config).losses
+
+    for moving in {frozenset(role for group in updates for role in group) for _, updates in config.phases}:
+        jax.eval_shape(functools.partial(passes, moving=moving), state.networks, batch)
 
 
 def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:

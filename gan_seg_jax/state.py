@@ -133,7 +133,7 @@ class Networks(struct.PyTreeNode):
 
         Raises:
             ValueError: `ema` for a role that has no average.
-            InputError: the network does not sow `capture`.
+            InputError: the network does not sow `capture`, or cannot take these inputs.
         """
         state = self.states[role]
         if ema:
@@ -153,7 +153,10 @@ class Networks(struct.PyTreeNode):
         rngs = {name: fold_name(key, name) for name in ("dropout", "noise")} if train else {}
         mutable = list(collections) if train else []
         sown = [SOWN] if capture else []
-        output, new = state.apply_fn(variables, *inputs, train=train, rngs=rngs, mutable=mutable + sown)
+        try:
+            output, new = state.apply_fn(variables, *inputs, train=train, rngs=rngs, mutable=mutable + sown)
+        except InputError as error:
+            raise InputError(f"config.networks.{role}: {error}") from error
         captured = new.pop(SOWN, {}) if capture else {}
         if train and update and collections:
             successor = successor.replace(collections={**self.collections, role: new})

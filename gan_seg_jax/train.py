@@ -114,6 +114,7 @@ def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[st
             start.CHECKED: start.checked(config, dataset),
         }
         state = start.initial_state(method, config, workdir, fresh=fresh)
+        start.check_training(method, config, state)
         start.check_canvas(method, config, dataset, state)
         workdirs.claim(workdir, config)
         with preemption, _Run(config, method, dataset, state, mesh, workdir, preemption, began, data) as run:
@@ -134,6 +135,7 @@ def _train_prior_runs(method: Any, config: ConfigDict, workdir: Path, preemption
         with config.unlocked():
             pipeline.resolve_classes(config, dataset)
         start.check(method, config, dataset)
+        start.check_training(method, config, start.state_shapes(method, config))
     for name in missing:
         folder, prior = workdirs.prior(workdir, name), ConfigDict(config.prior_runs[name])
         with prior.unlocked():

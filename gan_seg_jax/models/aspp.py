@@ -88,8 +88,8 @@ class ASPP(nn.Module):
 
     Chen et al. 2017 (https://arxiv.org/abs/1706.05587). The image branch is the mean over the whole feature map, a
     1x1 convolution, norm and ReLU, spread over the map again. Every convolution has `channels` outputs, a norm and a
-    ReLU. Under norm "batch" the image branch has one value an image and channel: a training batch of one image
-    normalises it to zero.
+    ReLU. The image branch has one value an image and channel: under norm "batch" it needs batches of two images or
+    more, under "instance" it has a bias in place of the norm.
 
     Attributes:
         channels: of each branch and of the result.
@@ -118,7 +118,8 @@ class ASPP(nn.Module):
             block = layers.SeparableConv if self.separable else ConvBlock
             branches.append(block(self.channels, rate=rate, **options, name=f"branch_{index}")(x, train=train))
         pooled = jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(self.dtype)
-        pooled = ConvBlock(self.channels, 1, **options, name="image")(pooled, train=train)
+        norm = "none" if self.norm == "instance" else self.norm
+        pooled = ConvBlock(self.channels, 1, **(options | {"norm": norm}), name="image")(pooled, train=train)
         branches.append(jnp.broadcast_to(pooled, branches[0].shape))
         x = jnp.concatenate(branches, axis=-1)
         x = ConvBlock(self.channels, 1, **options, name="projection")(x, train=train)

@@ -20,9 +20,10 @@ class PSPNet(nn.Module):
     a 3x3 convolution to `channels`, dropout and a 1x1 convolution make the scores. In training a second head (3x3
     convolution, dropout, 1x1 convolution) on c4 helps.
 
-    Differences from the authors' code: bilinear resizing has half-pixel centres; under norm "batch" a grid of a
-    single bin has a bias in place of the norm: its b values a channel are too few for statistics of the batch (two
-    become -1 and 1 whatever the images are; the authors train with 16 images).
+    Differences from the authors' code: bilinear resizing has half-pixel centres; under norm "batch" or
+    "instance" a grid of a single bin has a bias in place of the norm: its b values a channel are too few for statistics
+    of the batch (two become -1 and 1 whatever the images are; the authors train with 16 images), its one for those of
+    an image.
 
     Attributes:
         num_classes: number of output channels.
@@ -90,7 +91,7 @@ class PSPNet(nn.Module):
         """Return x joined to what its grids of means make of it: float [b, h, w, 2c]."""
         size, parts = x.shape[1:3], [x]
         for bins in self.bins:
-            norm = "none" if bins == 1 and self.norm == "batch" else self.norm
+            norm = "none" if bins == 1 and self.norm in ("batch", "instance") else self.norm
             block = ConvBlock(
                 x.shape[-1] // len(self.bins),
                 kernel=1,

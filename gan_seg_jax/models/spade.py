@@ -169,6 +169,8 @@ class _Block(nn.Module):
         return x + y
 
     def _normalize(self, x, name, *, train):
+        if train:
+            layers.check_values(self, self.norm, x.shape)
         options = {"use_bias": False, "use_scale": False, "epsilon": 1e-5, "dtype": self.dtype, "name": name}
         if self.norm == "batch":
             return nn.BatchNorm(momentum=0.9, **options)(x, use_running_average=not train)

@@ -59,7 +59,8 @@ class UNet(nn.Module):
             float32 [b, h, w, num_classes], class logits; with `auxiliary` also {"auxiliary": logits of that head}.
 
         Raises:
-            InputError: an attribute does not fit the others.
+            InputError: an attribute does not fit the others, or, in training, the images are too small for so many
+                levels.
         """
         if self.auxiliary and len(self.channels) < 2:
             raise InputError("UNet with an auxiliary head needs at least two levels; give more channels.")
@@ -68,6 +69,8 @@ class UNet(nn.Module):
         if self.skip not in ("concat", "add", "none"):
             raise InputError(f"Skip {self.skip!r} is unknown; choose concat, add or none.")
 
+        if train:
+            self._check_depth(image.shape, residual=encoder_convs[-1] > 0)
         x, features = image.astype(self.dtype), []
         innermost = len(self.channels) - 1
         for level in range(len(self.channels)):
@@ -96,6 +99,22 @@ class UNet(nn.Module):
         x = layers.UpConv(self.num_classes, kernel_init=init, dtype=self.dtype, name="logits")(nn.relu(x))
         logits = x[:, : image.shape[1], : image.shape[2]].astype(jnp.float32)
         return (logits, {"auxiliary": auxiliary}) if self.auxiliary else logits
+
+    def _check_depth(self, shape, *, residual):
+        """Refuse levels whose norm would see one value; `residual`: whether the innermost level has a norm too."""
+        batch, height, width, _ = shape
+        maps = [(batch, -(-height >> level), -(-width >> level)) for level in range(1, len(self.channels) + 1)]
+        maps = [(*size, channels) for size, channels in zip(maps, self.channels, strict=True)]
+        single = [layers.values_normalised(self.norm, size) == 1 for size in maps]
+        bare = 0 if residual else 1  # levels without a norm, at the bottom
+        normalised = single[: len(single) - bare]
+        if any(normalised):
+            larger = "larger batches" if self.norm == "batch" else "another norm"
+            raise InputError(
+                f"UNet has {len(single)} levels, but {normalised.index(True) + bare} fit a batch of {batch} with crops "
+                f"of {height}x{width}: below, a norm {self.norm!r} would see one value, which leaves 0 of any input; "
+                f"give channels fewer entries, or use a larger crop_size or {larger}."
+            )
 
     def _down(self, x, level, *, normalize, train):
         x = layers.pad_to_multiple(x if level == 0 else nn.leaky_relu(x, 0.2), 2)
