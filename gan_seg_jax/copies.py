@@ -38,7 +38,7 @@ SHOWN = 24  # pairs in the picture
 def real_images(run: Run, split: Split) -> np.ndarray:
     """Return the images of a split as training sees them, uint8 [n, h, w, 3]."""
     prepare, images = jax.jit(lambda stream: augment.to_uint8(generation.make_batch(stream, run.config)["image"])), []
-    for stream in pipeline.eval_batches(split, run.config, canvas_label=True):
+    for stream in generation.streams(split, run.config):
         images.append(np.asarray(prepare(stream))[stream["valid"]])
     return np.concatenate(images)[: generation.LIMIT]
 

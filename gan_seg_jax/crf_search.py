@@ -8,7 +8,6 @@ only. The network runs once. Writes DIR/crf.json, which `--crf` of `evaluate` an
 """
 
 import dataclasses
-import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -26,9 +25,10 @@ from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo, Example, Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.evaluate import open_split
-from gan_seg_jax.inference import Run, apply_crf, load_run, make_scorer
+from gan_seg_jax.inference import Run, load_run
 from gan_seg_jax.inference_options import CRF_FILE
 from gan_seg_jax.postprocess.crf import CRFParameters
+from gan_seg_jax.scoring import apply_crf, make_scorer
 from gan_seg_jax.writer import write_json
 
 SPLITS = ("val", "train")
@@ -80,8 +80,8 @@ def spread(split: Split, count: int) -> Part:
 def network_scores(run: Run, split: Split, mesh: Mesh) -> Kept:
     """Return what the CRF needs of every batch of a split, on the devices: the network runs once."""
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
-    out_size = tuple(int(n) for n in split.sizes().max(axis=0))
-    score = functools.partial(make_scorer(run.method, run.config), out_size=out_size)
+    scorer = make_scorer(run.method, run.config)
+    score = lambda state, stream: scorer(state, stream, stream["label"].shape[1:])
     score = jax.jit(score, in_shardings=(whole, sharded), out_shardings=sharded)
     state, kept = parallel.place(run.state, whole), []
     process = (jax.process_index(), jax.process_count())

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
@@ -24,13 +23,14 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import commands, feature_space, generation, metrics, parallel, translation_scores
 from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import Run, images_at_once, load_run, make_predictor
+from gan_seg_jax.inference import Run, load_run
 from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.progress import Progress
+from gan_seg_jax.scoring import Labeller, images_at_once
 from gan_seg_jax.state import AdversarialState
 from gan_seg_jax.writer import per_class_table, scores_table, values_table, write_json
 
@@ -49,10 +49,6 @@ class Tally:
         known = label < k
         cells = label[known].astype(np.int64) * k + prediction[known]
         self.confusion += np.bincount(cells, minlength=k * k).reshape(k, k)
-        self.add_boundaries(label, prediction)
-
-    def add_boundaries(self, label: np.ndarray, prediction: np.ndarray) -> None:
-        """Count the boundaries of one image only, where its confusion matrix is counted elsewhere."""
         self.boundary += metrics.boundary_counts(label, prediction, num_classes=len(self.confusion))
 
     def scores(self, class_names: Sequence[str]) -> dict[str, Any]:
@@ -62,21 +58,12 @@ class Tally:
 
 
 class Evaluator:
-    """Scores a state on one split; compiled once."""
+    """Scores a state on one split; compiled once for each size of canvas."""
 
     def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, options: Options = PLAIN):
-        """Prepare to score `split` with the batch size of the config on all devices of the mesh."""
+        """Prepare to score `split` on all devices of the mesh, as many images at once as `images_at_once` says."""
         self._config, self._split, self._mesh, self._options = config, split, mesh, options
-        predict = make_predictor(method, config, options, mesh)
-
-        def step(state, stream):
-            prediction, _ = predict(state, stream, stream["label"].shape[1:])
-            label = jnp.where(stream["valid"][:, None, None], stream["label"], IGNORE).astype(jnp.int32)
-            counts = metrics.confusion_matrix(label, prediction.astype(jnp.int32), num_classes=config.num_classes)
-            return counts, prediction
-
-        whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
-        self._step = jax.jit(step, in_shardings=(whole, sharded), out_shardings=(whole, sharded))
+        self._label = Labeller(method, config, options, mesh)
 
     def __call__(
         self,
@@ -94,7 +81,7 @@ class Evaluator:
                 split.
         """
         tally, clean_up = Tally(self._config.num_classes), self._options.clean_up
-        for batch, counts, prediction in self._predictions(state):
+        for batch, prediction in self._predictions(state):
             poll()
             for row in np.flatnonzero(batch["valid"]):
                 height, width = batch["size"][row]
@@ -102,28 +89,27 @@ class Evaluator:
                 label, labelled = batch["label"][window], prediction[window]
                 if clean_up:
                     labelled = morphology.clean(labelled, **clean_up, num_classes=self._config.num_classes)
-                    tally.add(label, labelled)
-                else:
-                    tally.add_boundaries(label, labelled)
+                tally.add(label, labelled)
                 if image_counts is not None:
                     counted = metrics.class_counts(label, labelled, num_classes=self._config.num_classes)
                     image_counts[int(batch["id"][row])] = counted
-            if not clean_up and parallel.is_first_process():  # the matrix is already that of the global batch
-                tally.confusion += np.asarray(counts)
         return tally.scores(self._config.class_names)
 
-    def _predictions(self, state) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+    def _predictions(self, state) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         """Yield host batches with what the devices made of them, one batch behind, so that both work at once."""
         process = (jax.process_index(), jax.process_count())
         pending = None
-        more = {"scales": self._options.scales, "original": self._options.crf is not None}
+        at_once = lambda size: images_at_once(self._config, self._options, size, self._mesh)
+        more = {"scales": self._options.scales, "original": self._options.crf is not None, "at_once": at_once}
         for batch in pipeline.eval_batches(self._split, self._config, process=process, **more):
-            counts, prediction = self._step(state, parallel.place(batch, parallel.batch_sharding(self._mesh)))
+            out_size = batch["label"].shape[1:]
+            seen = {name: value for name, value in batch.items() if name != "label"}
+            prediction, _ = self._label(state, parallel.place(seen, parallel.batch_sharding(self._mesh)), out_size)
             if pending is not None:
-                yield pending[0], pending[1], local_rows(pending[2])
-            pending = (batch, counts, prediction)
+                yield pending[0], local_rows(pending[1])
+            pending = (batch, prediction)
         if pending is not None:
-            yield pending[0], pending[1], local_rows(pending[2])
+            yield pending[0], local_rows(pending[1])
 
 
 class Task(NamedTuple):
@@ -192,8 +178,6 @@ def evaluate_run(run: Run, split_name: str, options: Options = PLAIN) -> dict[st
     """
     split, mesh = open_split(run, split_name)
     state = parallel.place(run.state, parallel.replicated(mesh))
-    if options != PLAIN:
-        run.config.batch_size = images_at_once(run.config, options, tuple(split.sizes().max(axis=0).tolist()), mesh)
     evaluator, counted = Evaluator(run.method, run.config, split, mesh, options=options), {}
     with Progress(-(-len(split) // jax.process_count()), active=parallel.is_first_process()) as progress:
         scores = evaluator(state, poll=lambda: progress.show(len(counted)), image_counts=counted)

@@ -13,6 +13,7 @@ how well it tells the split's images from made ones; one with BatchNorm normalis
 of real batches alone, so its scores are not those of training. A score that needs more images than there are is None.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -64,11 +65,17 @@ def check(config: ConfigDict, val: Split) -> None:
         )
 
 
+def streams(split: Split, config: ConfigDict, process: tuple[int, int] = (0, 1)) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the batches of a split as `make_batch` takes them; `process` as of `pipeline.eval_batches`."""
+    more = {"canvas_label": True, "canvas": tuple(config.canvas_size)}
+    return pipeline.eval_batches(split, config, process=process, **more)
+
+
 def make_batch(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, jax.Array]:
     """Return what generation methods see of a batch of evaluation: images with their labels, cut to the middle.
 
     Args:
-        stream: of `pipeline.eval_batches(..., canvas_label=True)`.
+        stream: of `streams`.
         config: the run's config; what is larger than `crop_size` is cut, around the middle of each image.
 
     Returns:
@@ -94,8 +101,17 @@ def make_batch(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, ja
 
 
 def make(method: Any, state: AdversarialState, batch: dict[str, jax.Array], key: jax.Array, config: ConfigDict):
-    """Return what the method makes, {"image", maybe "label"}; as real images, it is 0 where the canvas is padding."""
-    made = method.predict(inference_view(state, key), {"labelled": batch}, key, config)
+    """Return what the method makes, {"image", maybe "label"}; as real images, it is 0 where the canvas is padding.
+
+    Each is made by itself, with a key of its own (`key` and its `id`): batch-mates and devices change nothing in it.
+    """
+
+    def one(example):
+        own, alone = jax.random.fold_in(key, example["id"]), jax.tree.map(lambda x: x[None], example)
+        made = method.predict(inference_view(state, own), {"labelled": alone}, own, config)
+        return jax.tree.map(lambda x: x[0], made)
+
+    made = jax.vmap(one)(batch)
     image = jnp.where(batch["inside"][..., None], made["image"].astype(jnp.float32), 0.0)
     label = {"label": jnp.where(batch["inside"], made["label"], IGNORE)} if "label" in made else {}
     return {"image": image, **label}
@@ -142,14 +158,14 @@ class Evaluator:
             nothing = jnp.zeros((len(batch["image"]), 2))
             return (*look(batch["image"], batch["label"], batch["valid"]), nothing)
 
-        def fake(state, stream, number):
-            batch, key = make_batch(stream, config), jax.random.fold_in(jax.random.key(config.seed), number)
+        def fake(state, stream):
+            batch, key = make_batch(stream, config), jax.random.key(config.seed)
             made = make(method, state, batch, key, config)
             label = made.get("label", jnp.full_like(batch["label"], IGNORE))
             return (*look(made["image"], label, batch["valid"]), told_apart(method, state, batch, made, key, config))
 
         self._look_real = jax.jit(real, in_shardings=(rows,), out_shardings=(rows, whole, rows))
-        self._look_fake = jax.jit(fake, in_shardings=(whole, rows, None), out_shardings=(rows, whole, rows))
+        self._look_fake = jax.jit(fake, in_shardings=(whole, rows), out_shardings=(rows, whole, rows))
 
     def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Return the scores (module docstring) of a state.
@@ -159,8 +175,8 @@ class Evaluator:
             poll: called between batches; may raise to stop.
         """
         if self._real is None:
-            self._real = self._gather(lambda stream, number: self._look_real(stream), poll)[:2]
-        *fake, views = self._gather(lambda stream, number: self._look_fake(state, stream, number), poll)
+            self._real = self._gather(self._look_real, poll)[:2]
+        *fake, views = self._gather(lambda stream: self._look_fake(state, stream), poll)
         found = scores(*self._real, *fake)
         if self._judges and len(views) >= LEAST["discriminator"]:
             told = real_fake(views[:, 0], views[:, 1], threshold=0.5)
@@ -171,13 +187,11 @@ class Evaluator:
         """Return the features of all images, of all processes, the judge's confusion matrix, and `told_apart`."""
         rows, confusion = [], 0
         process = (jax.process_index(), jax.process_count())
-        batches = pipeline.eval_batches(self._split, self._config, process=process, canvas_label=True)
-        for number, batch in enumerate(batches):
+        for number, batch in enumerate(streams(self._split, self._config, process)):
             if number * self._config.batch_size >= LIMIT:
                 break
             poll()
-            batch.pop("label")  # at its own size, which nothing here needs
-            found, counts, view = look(parallel.place(batch, parallel.batch_sharding(self._mesh)), number)
+            found, counts, view = look(parallel.place(batch, parallel.batch_sharding(self._mesh)))
             rows.append([x[batch["valid"]] for x in (batch["id"], local_rows(found), local_rows(view))])
             confusion = confusion + np.asarray(counts.addressable_data(0), np.int64)
         ids, features, views = (parallel.gather_rows(np.concatenate(parts)) for parts in zip(*rows, strict=True))
@@ -227,8 +241,8 @@ class SampleSheet:
         """Read the images."""
         self._config = config
         rows = np.linspace(0, len(split) - 1, SHEET).astype(int).tolist()
-        canvas, box = pipeline.eval_canvas(split, config), tuple(split.sizes().max(axis=0).tolist())
-        examples = [pipeline.eval_example(split, row, canvas, box, config.resize, canvas_label=True) for row in rows]
+        more = {"canvas_label": True, "canvas": tuple(config.canvas_size)}
+        examples = [pipeline.eval_example(split, row, config, **more) for row in rows]
         self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
         def step(state, stream):
@@ -261,14 +275,12 @@ def batches(method: Any, config: ConfigDict, split: Split, state: AdversarialSta
     draws nothing makes the same images again.
     """
 
-    def step(state, stream, number):
-        key = jax.random.fold_in(jax.random.key(seed), number)
+    def step(state, stream, time):
+        key = jax.random.fold_in(jax.random.key(seed), time)
         return _in_bytes(make(method, state, make_batch(stream, config), key, config))
 
-    step, number = jax.jit(step), 0
-    while True:
-        for stream in pipeline.eval_batches(split, config, canvas_label=True):
-            valid = stream["valid"]
-            made = jax.device_get(step(state, stream, number))
-            yield {name: value[valid] for name, value in made.items()}
-            number += 1
+    step = jax.jit(step)
+    for time in itertools.count():
+        for stream in streams(split, config):
+            made = jax.device_get(step(state, stream, time))
+            yield {name: value[stream["valid"]] for name, value in made.items()}

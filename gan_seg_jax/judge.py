@@ -22,7 +22,6 @@ is relative to the mean of its batch of real and fake, so their AUC and accuracy
 least squares beyond its targets are ties, for they are cut to 0..1.
 """
 
-import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,14 @@ from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.evaluate import open_split
-from gan_seg_jax.inference import Run, load_run, make_scorer
+from gan_seg_jax.inference import Run, load_run
 from gan_seg_jax.judging.calibration import Calibration, Reliability, TemperatureScaling
 from gan_seg_jax.judging.detection import ErrorDetection, real_fake, uncertainty
 from gan_seg_jax.judging.patches import PatchScores
 from gan_seg_jax.judging_views import make_step, rows_of
 from gan_seg_jax.losses import adversarial
 from gan_seg_jax.progress import track
+from gan_seg_jax.scoring import make_scorer
 from gan_seg_jax.writer import table, write_json
 
 FAKES = {"soft": "prediction", "crisp": "arg max"}  # what the discriminator is shown of a prediction
@@ -58,10 +58,11 @@ def fit_temperature(run: Run, split: Split, mesh: Mesh) -> float:
     Raises:
         InputError: none of its pixels has a label.
     """
-    score = functools.partial(make_scorer(run.method, run.config), out_size=tuple(split.sizes().max(axis=0).tolist()))
+    score = make_scorer(run.method, run.config)
 
     def step(state, stream):
-        return {**{name: stream[name] for name in ("label", "size", "valid")}, "logits": score(state, stream)}
+        found = {name: stream[name] for name in ("label", "size", "valid")}
+        return {**found, "logits": score(state, stream, stream["label"].shape[1:])}
 
     scaling = TemperatureScaling(run.config.num_classes)
     rows = rows_of(step, run, split, mesh)
@@ -125,7 +126,7 @@ class Judgement:
             "errors_found": {name: errors.scores() for name, errors in self.errors.items()},
             "real_fake": {"by_image": by_image, "by_patch": by_patch} if self.patches else None,
             "image_scores": correlation(of("soft"), of("miou")) if self.patches else None,
-            "images": self.images,
+            "images": sorted(self.images, key=lambda image: image["id"]),
         }
 
 
@@ -210,7 +211,7 @@ def main() -> None:
     split = open_split(run, name)[0]
     temperature = fit_temperature(run, fitted, mesh)
     judgement = Judgement(run.config, discriminator=hasattr(run.method, "score_map"))
-    shown, step = None, make_step(run, tuple(split.sizes().max(axis=0).tolist()))
+    shown, step = None, make_step(run)
     rows = rows_of(step, run, split, mesh, np.float32(temperature))
     for row in track(rows, len(split), active=parallel.is_first_process()):
         judgement.add(row)

@@ -13,21 +13,21 @@ from ml_collections import ConfigDict
 from gan_seg_jax import game, parallel, resample
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
-from gan_seg_jax.inference import Run, images_at_once, make_scorer, prepare
+from gan_seg_jax.inference import Run
 from gan_seg_jax.inference_options import PLAIN
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.models.layers import resize_logits
+from gan_seg_jax.scoring import images_at_once, make_scorer, prepare
 from gan_seg_jax.state import inference_view
 
 OWN_SIZE = ("label", "logits", "before", "after", "doubt")  # arrays of the label's size
 
 
-def make_step(run: Run, out_size: tuple[int, int]) -> Callable:
+def make_step(run: Run) -> Callable:
     """Return a function of (state, stream, temperature) that gives all that is judged of a batch.
 
     Args:
         run: the run.
-        out_size: height and width of the labels.
 
     Returns:
         Function to a dict of arrays [b, ...]: `label` uint8 [h, w], `size` and `valid` as in the stream, `id`,
@@ -37,6 +37,7 @@ def make_step(run: Run, out_size: tuple[int, int]) -> Callable:
     score = make_scorer(run.method, run.config)
 
     def step(state, stream, temperature):
+        out_size = stream["label"].shape[1:]
         logits = score(state, stream, out_size)
         found = {name: stream[name] for name in ("label", "size", "valid", "id")}
         found |= {"before": jax.nn.softmax(logits), "after": jax.nn.softmax(logits / temperature)}
@@ -103,16 +104,16 @@ def label_on_canvas(stream: dict[str, jax.Array], canvas: tuple[int, int]) -> ja
 
 
 def rows_of(step: Callable, run: Run, split: Split, mesh: Mesh, *more: Any) -> Iterator[dict[str, np.ndarray]]:
-    """Yield what `step(state, stream, *more)` finds of each image of a split, on the host, in order.
+    """Yield what `step(state, stream, *more)` finds of each image of a split, on the host, like sizes together.
 
     Every process gets all images, since scores such as an AUC need them together; arrays of `OWN_SIZE` are cut to the
-    image's own. The config's batch size is lowered where images are large. The devices are one batch ahead.
+    image's own. Batches are smaller where images are large. The devices are one batch ahead.
     """
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
     step = jax.jit(step, in_shardings=(whole, sharded, *(whole for _ in more)), out_shardings=sharded)
-    state, box = parallel.place(run.state, whole), tuple(int(n) for n in split.sizes().max(axis=0))
-    run.config.batch_size = images_at_once(run.config, PLAIN, box, mesh)
-    pending = None
+    state, pending = parallel.place(run.state, whole), None
+    at_once = lambda size: images_at_once(run.config, PLAIN, size, mesh)
+    process = (jax.process_index(), jax.process_count())
 
     def rows(found):
         several = jax.process_count() > 1
@@ -122,7 +123,7 @@ def rows_of(step: Callable, run: Run, split: Split, mesh: Mesh, *more: Any) -> I
             window = (row, slice(0, height), slice(0, width))
             yield {name: value[window if name in OWN_SIZE else row] for name, value in found.items()}
 
-    for batch in pipeline.eval_batches(split, run.config, process=(jax.process_index(), jax.process_count())):
+    for batch in pipeline.eval_batches(split, run.config, process=process, at_once=at_once):
         found = step(state, parallel.place(batch, sharded), *more)
         if pending is not None:
             yield from rows(pending)

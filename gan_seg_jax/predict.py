@@ -11,7 +11,7 @@ of class ids.
 """
 
 import collections
-import functools
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +26,14 @@ from PIL import Image
 from gan_seg_jax import commands, files, panels, parallel, translation_scores
 from gan_seg_jax.data import canvas, images
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import CRF_PIXELS, Run, images_at_once, load_run, make_predictor
+from gan_seg_jax.inference import Run, load_run
 from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.progress import track
+from gan_seg_jax.scoring import CRF_PIXELS, Labeller, images_at_once
 
 FOLDERS = ("masks", "colors", "overlays", "confidence")
 TRANSLATIONS = "images"  # the folder of what a run of translation makes
-SMALLEST_BUCKET = 64
 _SHOWN = 5  # names in a message
 
 
@@ -90,14 +90,6 @@ def _walk(root: Path, written: set[str], endings: tuple[str, ...]) -> tuple[list
     return sorted(names), sorted(others)
 
 
-def bucket(length: int) -> int:
-    """Return the smallest of 64, 91, 128, 181, 256, ... (steps of sqrt 2) that holds `length`: few compilations."""
-    size = float(SMALLEST_BUCKET)
-    while round(size) < length:
-        size *= 2**0.5
-    return round(size)
-
-
 def predict_images(
     run: Run, files: list[tuple[Path, Path]], options: Options = PLAIN
 ) -> Iterator[tuple[Path, np.ndarray, np.ndarray, np.ndarray]]:
@@ -107,19 +99,14 @@ def predict_images(
     With the CRF, images of more than a million pixels are labelled at about that size, and the labels enlarged.
     """
     mesh = parallel.make_mesh()
-    predict = make_predictor(run.method, run.config, options, mesh)
-    whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
-    compiled = {}
-    state = parallel.place(run.state, whole)
+    label = Labeller(run.method, run.config, options, mesh)
+    state, sharded = parallel.place(run.state, parallel.replicated(mesh)), parallel.batch_sharding(mesh)
     batch_size = lambda out_size: images_at_once(run.config, options, out_size, mesh)
     shown = _shrunk if options.crf is not None else lambda image: image
 
     for out_size, group in _groups(files, _reader(run), shown, batch_size):
-        if out_size not in compiled:
-            step = functools.partial(predict, out_size=out_size)
-            compiled[out_size] = jax.jit(step, in_shardings=(whole, sharded), out_shardings=sharded)
         stream = _stack([_canvas(seen, run, out_size, options) for _, _, seen in group], batch_size(out_size))
-        chosen, confidence = jax.device_get(compiled[out_size](state, parallel.place(stream, sharded)))
+        chosen, confidence = jax.device_get(label(state, parallel.place(stream, sharded), out_size))
         for row, (name, image, seen) in enumerate(group):
             window = (row, slice(0, seen.shape[0]), slice(0, seen.shape[1]))
             labels = _resized(chosen[window], image.shape[:2], Image.Resampling.NEAREST)
@@ -142,7 +129,7 @@ def translate_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple
     batch_size = lambda out_size: images_at_once(config, PLAIN, out_size, mesh)
 
     for out_size, group in _groups(files, read, lambda image: image, batch_size):
-        stream = _stack([_pair_canvas(image, run, out_size) for _, image, _ in group], batch_size(out_size))
+        stream = _stack([_pair_canvas(image, run) for _, image, _ in group], batch_size(out_size))
         made = jax.device_get(step(state, parallel.place(stream, sharded)))
         for row, (name, image, _) in enumerate(group):
             height, width = stream["content"][row]
@@ -169,7 +156,7 @@ def _groups(
             tqdm.tqdm.write(f"skipped: {error}", file=sys.stderr)  # a bar may stand there
             continue
         seen = shown(image)
-        out_size = (bucket(seen.shape[0]), bucket(seen.shape[1]))
+        out_size = canvas.bucket(seen.shape)
         waiting[out_size].append((name, image, seen))
         if len(waiting[out_size]) == batch_size(out_size):
             yield out_size, waiting.pop(out_size)
@@ -185,10 +172,10 @@ def _stack(rows: list[dict[str, np.ndarray]], count: int) -> dict[str, np.ndarra
 def _shrunk(image: np.ndarray) -> np.ndarray:
     """Return an image, scaled down if its bucket holds more pixels than the CRF takes."""
     height, width = image.shape[:2]
-    if bucket(height) * bucket(width) <= CRF_PIXELS:
+    if math.prod(canvas.bucket(image.shape)) <= CRF_PIXELS:
         return image
-    scale = (CRF_PIXELS / 2 / (height * width)) ** 0.5  # a bucket holds up to twice the pixels of its image
-    longest = CRF_PIXELS // SMALLEST_BUCKET
+    scale = (CRF_PIXELS / 2 / (height * width)) ** 0.5  # a bucket holds up to 1.6 times the pixels of its image
+    longest = CRF_PIXELS // canvas.bucket((1, 1))[0]
     size = tuple(min(max(int(n * scale), 1), longest) for n in (height, width))
     return _resized(image, size, Image.Resampling.BILINEAR)
 
@@ -201,7 +188,7 @@ def _resized(array: np.ndarray, size: tuple[int, int], resampling: Image.Resampl
 
 def _canvas(image: np.ndarray, run: Run, out_size: tuple[int, int], options: Options) -> dict[str, np.ndarray]:
     """Return an image as the host delivers it; its label is never looked at."""
-    config, canvas_size = run.config, _canvas_size(run, out_size)
+    config, canvas_size = run.config, canvas.canvas_of(image.shape, run.config.canvas_size, resize=run.config.resize)
     empty = np.zeros(image.shape[:2], np.uint8)
     arrays = canvas.fit_to_canvas(image, empty, canvas_size, resize=config.resize, rng=None)
     arrays |= canvas.scaled_views(image, canvas_size, options.scales, resize=config.resize)
@@ -210,19 +197,14 @@ def _canvas(image: np.ndarray, run: Run, out_size: tuple[int, int], options: Opt
     return {**arrays, "size": np.array(image.shape[:2], np.int32), "valid": np.bool_(True), "id": np.int32(0)}
 
 
-def _canvas_size(run: Run, out_size: tuple[int, int]) -> tuple[int, int]:
-    return run.config.canvas_size if run.config.resize == "fit" else canvas.multiples_of_32(out_size)
-
-
-def _pair_canvas(given: np.ndarray, run: Run, out_size: tuple[int, int]) -> dict[str, np.ndarray]:
+def _pair_canvas(given: np.ndarray, run: Run) -> dict[str, np.ndarray]:
     """Return what a run of translation is given, an image or class ids, as the host delivers it."""
     config, is_label = run.config, given.ndim == 2
     image = np.zeros((*given.shape[:2], 3), np.uint8) if is_label else given
     label = given if is_label else np.zeros(given.shape[:2], np.uint8)
     target = image if config.input == "target" else None
-    arrays = canvas.fit_to_canvas(
-        image, label, _canvas_size(run, out_size), resize=config.resize, rng=None, target=target
-    )
+    canvas_size = canvas.canvas_of(given.shape, config.canvas_size, resize=config.resize)
+    arrays = canvas.fit_to_canvas(image, label, canvas_size, resize=config.resize, rng=None, target=target)
     return {**arrays, "valid": np.bool_(True), "id": np.int32(0)}
 
 

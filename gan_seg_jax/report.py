@@ -16,7 +16,7 @@ from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Dataset, Split
 from gan_seg_jax.evaluate import TASKS, score_labelling
-from gan_seg_jax.inference import make_predictor, prepare
+from gan_seg_jax.scoring import make_chooser, make_views, prepare
 from gan_seg_jax.state import AdversarialState, inference_view, parameter_counts
 from gan_seg_jax.writer import Writer, per_class_table, scores_table, values_table, write_json
 
@@ -25,7 +25,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 class SampleSheet:
-    """Draws a few images of a split, spread over it, with truth, prediction and error; compiled once.
+    """Draws a few images of a split, spread over it, with truth, prediction and error; one image at a time.
 
     A method with `score_map(nets, image, mask, config)` adds the discriminator's view of its prediction.
     """
@@ -34,36 +34,37 @@ class SampleSheet:
         """Read the images."""
         self._config = config
         rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
-        canvas, self._box = pipeline.eval_canvas(split, config), tuple(split.sizes()[rows].max(axis=0).tolist())
-        examples = [pipeline.eval_example(split, row, canvas, self._box, config.resize) for row in rows]
-        self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+        self._box = tuple(split.sizes()[rows].max(axis=0).tolist())
+        examples = [pipeline.eval_example(split, row, config) for row in rows]
+        self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
         self._images = [split[row]["image"] for row in rows]
-        predict = make_predictor(method, config)
+        look, choose = make_views(method, config), make_chooser(config)
 
         def step(state, stream):
-            prediction, _ = predict(state, stream, self._box)
+            label = stream.pop("label")
+            views = look(state, stream)
+            prediction, _ = choose(views, stream, label.shape[1:])
             if not hasattr(method, "score_map"):
                 return prediction, None
-            key = jax.random.key(0)
-            batch = prepare(stream, config)
-            nets = inference_view(state, key)
-            mask = jax.nn.softmax(method.predict(nets, {"labelled": batch}, key, config))
-            scores = method.score_map(nets, batch["image"], mask, config)
-            size = (len(rows), *canvas, 1)
-            return prediction, jax.image.resize(scores[..., None], size, "nearest")[..., 0]
+            image, mask = prepare(stream, config)["image"], jax.nn.softmax(views[0][0])
+            scores = method.score_map(inference_view(state, jax.random.key(0)), image, mask, config)
+            return prediction, jax.image.resize(scores[..., None], (*image.shape[:3], 1), "nearest")[..., 0]
 
         self._step = jax.jit(step)
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]; images of different sizes are scaled to fit cells of one size."""
         local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
-        prediction, maps = jax.device_get(self._step(local, self._stream))
+        found = [jax.device_get(self._step(local, stream)) for stream in self._streams]
+        labels, sizes, contents = (
+            [stream[name][0] for stream in self._streams] for name in ("label", "size", "content")
+        )
         nearest, bilinear = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
-        labels = self._cells(self._stream["label"], self._stream["size"], nearest, IGNORE)
-        predictions = self._cells(prediction, self._stream["size"], nearest, IGNORE)
-        images = self._cells(self._images, self._stream["size"], bilinear, 0)
-        if maps is not None:
-            maps = self._cells(maps, self._stream["content"], nearest, 0)
+        labels = self._cells(labels, sizes, nearest, IGNORE)
+        predictions = self._cells([prediction[0] for prediction, _ in found], sizes, nearest, IGNORE)
+        images, maps = self._cells(self._images, sizes, bilinear, 0), None
+        if found[0][1] is not None:
+            maps = self._cells([scores[0] for _, scores in found], contents, nearest, 0)
         return panels.sample_panel(
             images, labels, predictions, class_colors=self._config.class_colors, class_names=self._config.class_names,
             score_maps=maps,

@@ -13,11 +13,13 @@ from ml_collections import ConfigDict
 from gan_seg_jax import checkpoint, generation, integrity, parallel, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.data import pipeline, provenance
+from gan_seg_jax.data.canvas import canvas_of
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch, make_predictor
+from gan_seg_jax.inference import example_batch
 from gan_seg_jax.models import pretrained
 from gan_seg_jax.optimizers import create_optimizers
+from gan_seg_jax.scoring import make_views
 from gan_seg_jax.state import AdversarialState, Networks, create_state, init_variables, variable_shapes
 
 # In a checkpoint's meta, digests:
@@ -183,19 +185,24 @@ def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> 
         outputs, nets = method.forward(nets, batch, nets.rng, config)
         return method.losses(nets, outputs, batch, nets.rng, config).losses
 
+    if "sample_as_trained" in config:  # where a painter sees one image at a time
+        one = jax.eval_shape(lambda: example_batch(method.STREAMS, config, 1))
+        view = lambda networks: Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0))
+        sample = lambda networks, batch: method.predict(view(networks), batch, jax.random.key(0), config)
+        jax.eval_shape(sample, state.networks, one)
     for moving in {frozenset(role for group in updates for role in group) for _, updates in config.phases}:
         jax.eval_shape(functools.partial(passes, moving=moving), state.networks, batch)
 
 
 def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
-    """Trace what validation will do, so that a canvas that a network cannot take is named before training."""
+    """Trace what evaluation will do, so that a canvas that a network cannot take is named before training."""
     if method.TASK != "segmentation":
         return  # others see what training sees
-    canvas = pipeline.eval_canvas(dataset.splits["val"], config)
+    sizes = np.concatenate([dataset.splits[name].sizes() for name in ("val", "test") if name in dataset.splits])
+    canvas = canvas_of(sizes[sizes.min(axis=1).argmin()], config.canvas_size, resize=config.resize)  # the narrowest
     shape = lambda *size, dtype=np.int32: jax.ShapeDtypeStruct((1, *size), dtype)
     stream = {
-        "image": shape(*canvas, 3, dtype=np.uint8), "content": shape(2), "size": shape(2), "id": shape(),
+        "image": shape(*canvas, 3, dtype=np.uint8), "content": shape(2), "id": shape(),
         "valid": shape(dtype=np.bool_),
     }  # fmt: skip
-    predict = make_predictor(method, config)
-    jax.eval_shape(lambda state, stream: predict(state, stream, canvas), state, stream)
+    jax.eval_shape(make_views(method, config), state, stream)

@@ -24,7 +24,10 @@ from skimage.metrics import structural_similarity
 
 from gan_seg_jax import augment, panels, parallel
 from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.canvas import pad
 from gan_seg_jax.data.catalog import Split
+from gan_seg_jax.inference_options import PLAIN
+from gan_seg_jax.scoring import images_at_once
 from gan_seg_jax.state import AdversarialState, inference_view
 
 SCORES = ("l1", "psnr", "ssim")
@@ -62,10 +65,10 @@ def _compare(method: Any, config: ConfigDict) -> Callable:
 
 
 class Evaluator:
-    """Scores a state on one split; compiled once."""
+    """Scores a state on one split; compiled once for each size of canvas."""
 
     def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh):
-        """Prepare to translate `split` with the batch size of the config on all devices of the mesh."""
+        """Prepare to translate `split` on all devices of the mesh, as many images at once as `images_at_once` says."""
         self._config, self._split, self._mesh = config, split, mesh
         compare = _compare(method, config)
         whole, rows = parallel.replicated(mesh), parallel.batch_sharding(mesh)
@@ -80,9 +83,9 @@ class Evaluator:
         """
         totals, counts = np.zeros(len(SCORES), np.int64), np.zeros(len(SCORES), np.int64)
         process = (jax.process_index(), jax.process_count())
-        for batch in pipeline.eval_batches(self._split, self._config, process=process, canvas_label=True):
+        more = {"at_once": lambda size: images_at_once(self._config, PLAIN, size, self._mesh), "canvas_label": True}
+        for batch in pipeline.eval_batches(self._split, self._config, process=process, **more):
             poll()
-            batch.pop("label")  # at its own size, which nothing here needs
             found = self._step(state, parallel.place(batch, parallel.batch_sharding(self._mesh)))
             made, target, known = (parallel.local_rows(array) for array in found)
             for row in np.flatnonzero(batch["valid"]):
@@ -137,13 +140,16 @@ class SampleSheet:
     def __init__(self, method: Any, config: ConfigDict, split: Split):
         """Read the images."""
         rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
-        canvas, box = pipeline.eval_canvas(split, config), tuple(split.sizes()[rows].max(axis=0).tolist())
-        examples = [pipeline.eval_example(split, row, canvas, box, config.resize, canvas_label=True) for row in rows]
-        self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+        examples = [pipeline.eval_example(split, row, config, canvas_label=True) for row in rows]
+        self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
         self._step = jax.jit(_compare(method, config))
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]."""
         local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
-        given, made, target, _ = jax.device_get(self._step(local, self._stream))
-        return panels.image_grid({"input": given, "output": made, "target": target})
+        found = [jax.device_get(self._step(local, stream))[:3] for stream in self._streams]
+        size = np.max([given.shape[1:3] for given, _, _ in found], axis=0)  # of canvases that may differ
+        columns = (
+            np.stack([pad(picture[0], tuple(size)) for picture in column]) for column in zip(*found, strict=True)
+        )
+        return panels.image_grid(dict(zip(("input", "output", "target"), columns, strict=True)))

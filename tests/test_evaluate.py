@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from gan_seg_jax import evaluate, inference, parallel, resample
+from gan_seg_jax import evaluate, parallel, resample, scoring
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE
 from gan_seg_jax.errors import InputError
@@ -89,7 +89,7 @@ def test_evaluation_compiles_once_and_polls_between_batches():
     evaluator = evaluate.Evaluator(METHOD, make_config(), split, parallel.make_mesh())
     for _ in range(2):
         evaluator(STATE, poll=lambda: polls.append(1))
-    assert evaluator._step._cache_size() == 1
+    assert evaluator._label._look._cache_size() == evaluator._label._choose._cache_size() == 1
     assert len(polls) == 6
 
 
@@ -129,7 +129,9 @@ def test_predictions_are_made_at_the_labels_own_size():
     """Scaled to the canvas and back: the whole path equals each image's by itself."""
     split, config = coded_split(4, errors=0.0), make_config(resize="fit", canvas_size=(10, 14), crop_size=(10, 14))
     batch = next(iter(pipeline.eval_batches(split, config)))
-    chosen, confidence = inference.make_predictor(METHOD, config)(STATE, batch, batch["label"].shape[1:])
+    label = scoring.Labeller(METHOD, config, PLAIN, parallel.make_mesh())
+    size = batch.pop("label").shape[1:]
+    chosen, confidence = label(STATE, batch, size)
     for row, (height, width) in enumerate(batch["size"]):
         rows, columns = batch["content"][row]
         image = jnp.asarray(batch["image"][row : row + 1, :rows, :columns], jnp.float32) / 127.5 - 1.0
@@ -148,8 +150,8 @@ ALL = Options(scales=(0.5, 1.0, 1.5), flip=True, window=(8, 16), crf=CRFParamete
 
 
 def test_options_do_not_depend_on_batches_and_devices(monkeypatch):
-    exact = functools.partial(inference.crf.mean_field, method="exact")
-    monkeypatch.setattr(inference.crf, "mean_field", exact)  # compiles faster
+    exact = functools.partial(scoring.crf.mean_field, method="exact")
+    monkeypatch.setattr(scoring.crf, "mean_field", exact)  # compiles faster
     split = coded_split(6, errors=0.2)
     found = [score(split, options=ALL, devices=devices, batch_size=size) for devices, size in ((1, 3), (4, 4), (2, 8))]
     assert all(scores == found[0] for scores in found)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gan_seg_jax import generation, parallel
-from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.evaluate import TASKS
@@ -131,7 +130,7 @@ def test_a_judge_that_does_not_segment_gives_no_miou():
 def test_batches_are_cut_to_the_middle_and_padding_is_grey():
     config = make_config(canvas_size=(32, 32), crop_size=(8, 16))
     split = red_channel.coded_split(4, errors=0.0)  # 12x20, 16x24, 9x31, 7x5
-    (stream,) = pipeline.eval_batches(split, config, canvas_label=True)
+    (stream,) = generation.streams(split, config)
     batch = generation.make_batch(stream, config)
     image, label = split[0]["image"], split[0]["label"]
     np.testing.assert_array_equal(batch["label"][0], label[2:10, 2:18])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gan_seg_jax import inference, parallel, tiling
+from gan_seg_jax import parallel, scoring, tiling
 from gan_seg_jax.data import canvas, pipeline
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference_options import Options
@@ -90,7 +90,7 @@ def test_images_that_keep_their_scale_are_scaled_themselves(scale, size, content
 @given(st.integers(1, 70), st.integers(1, 70), st.floats(0.01, 4.0), st.sampled_from(["fit", "none"]))
 def test_every_scale_of_every_size_fits_its_canvas(height, width, scale, resize):
     image = np.full((height, width, 3), 255, np.uint8)
-    views = canvas.scaled_views(image, canvas.multiples_of_32((height, width)), (scale,), resize=resize)
+    views = canvas.scaled_views(image, canvas.bucket((height, width)), (scale,), resize=resize)
     for name, (rows, columns) in ((name, views[name]) for name in views if name.startswith("content")):
         shown = views[name.replace("content", "image")][..., 0]
         assert (
@@ -109,7 +109,7 @@ def first_batch(options, **fields):
 
 def scores(method, options, mesh=None, **fields):
     config, batch = first_batch(options, **fields)
-    score = inference.make_scorer(method, config, options, mesh)
+    score = scoring.make_scorer(method, config, options, mesh)
     out_size = batch["label"].shape[1:]
     return batch, np.asarray(jax.jit(lambda stream: score(STATE, stream, out_size))(batch))
 
@@ -134,7 +134,7 @@ def test_mirror_images_are_mirrored_back_and_their_probabilities_averaged():
     batch, found = scores(LEFT, Options(flip=True))
     config = make_config()
     for row, window in insides(batch):
-        image = np.asarray(inference.prepare(batch, config)["image"])[row]
+        image = np.asarray(scoring.prepare(batch, config)["image"])[row]
         left, right = np.pad(image, ((0, 0), (1, 1), (0, 0)))[:, :-2], np.pad(image, ((0, 0), (1, 1), (0, 0)))[:, 2:]
         probabilities = [
             jax.nn.softmax(read_class(None, {"labelled": {"image": jnp.array(x)}}, None, config)) for x in (left, right)
@@ -192,7 +192,7 @@ def test_a_network_is_traced_once_for_each_scale():
 @pytest.mark.parametrize("devices", [None, 2])
 def test_the_crf_sees_each_image_at_its_own_size_without_padding(devices, monkeypatch):
     exact = functools.partial(crf.mean_field, method="exact")
-    monkeypatch.setattr(inference.crf, "mean_field", exact)  # compiles faster
+    monkeypatch.setattr(scoring.crf, "mean_field", exact)  # compiles faster
     parameters = crf.CRFParameters(bilateral_xy=6.0, bilateral_rgb=20.0)
     mesh = None if devices is None else parallel.make_mesh(jax.devices()[:devices])
     fields = {"resize": "fit", "canvas_size": (10, 14), "crop_size": (10, 14)}

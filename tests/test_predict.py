@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax import inference, predict
+from gan_seg_jax import scoring
+from gan_seg_jax.data import canvas
 from gan_seg_jax.postprocess import morphology
 from tests import tiny_runs
 
@@ -156,27 +157,33 @@ def test_pictures_of_an_earlier_call_are_no_input(tiny, source):
 
 @pytest.mark.parametrize(
     ("options", "heights", "programs"),
-    [((), (10, 33, 64, 65, 90), 6), (("--scales=0.5,1", "--flip", "--window=12,16"), (10, 33, 50, 64), 3)],
+    [((), (10, 33, 64, 65, 90), 12), (("--scales=0.5,1", "--flip", "--window=12,16"), (10, 33, 50, 64), 8)],
 )
 def test_few_programs_serve_many_sizes(tiny, source, monkeypatch, options, heights, programs):
     sizes = [(height, width) for height in heights for width in (12, 50, 91, 120, 128)]
     for number, size in enumerate(sizes):
         save(source / f"{number}.png", size)
-    traced, make = [], inference.make_predictor
+    looks, choices, views, chooser = [], [], scoring.make_views, scoring.make_chooser
 
     def noting(*arguments):
-        label = make(*arguments)
-        return lambda state, stream, out_size: traced.append(out_size) or label(state, stream, out_size)
+        look = views(*arguments)
+        return lambda state, stream: looks.append(1) or look(state, stream)
 
-    monkeypatch.setattr(inference, "make_predictor", noting)
+    def noting_sizes(*arguments):
+        choose = chooser(*arguments)
+        return lambda views, stream, out_size: choices.append(out_size) or choose(views, stream, out_size)
+
+    monkeypatch.setattr(scoring, "make_views", noting)
+    monkeypatch.setattr(scoring, "make_chooser", noting_sizes)
     outcome = run(tiny, source, source.parent / "out", *options)
     assert outcome.code == 0, outcome.err
     assert len(written(source.parent / "out")) == 4 * len(sizes)
-    assert len(traced) == programs  # heights times widths of buckets
+    assert len(looks) == 1  # the network, which is what takes long to compile
+    assert len(choices) == len(set(choices)) == programs  # heights times widths of buckets
 
 
 def test_images_too_large_for_the_crf_are_labelled_at_a_smaller_size(tiny, source, monkeypatch):
-    monkeypatch.setattr(inference, "CRF_PIXELS", 64 * 64)
+    monkeypatch.setattr(scoring, "CRF_PIXELS", 64 * 64)
     save(source / "large.png", (100, 80))
     save(source / "long.png", (20, 300))
     outcome = run(tiny, source, source.parent / "out", "--crf", "--min_region=2")
@@ -188,9 +195,12 @@ def test_images_too_large_for_the_crf_are_labelled_at_a_smaller_size(tiny, sourc
 
 def test_buckets_hold_what_they_are_for():
     for length in [*range(1, 300), 4000, 8192]:
-        size = predict.bucket(length)
-        assert size >= length and (size == 64 or size / length <= 2**0.5 + 0.02)
-    assert len({predict.bucket(length) for length in range(1, 4097)}) == 13
+        size, other = canvas.bucket((length, 33))
+        assert size >= length and size % 32 == 0 and other == 64 and (length <= 128 or size / length < 1.25)
+    assert [canvas.bucket((n, 1))[0] for n in (1, 32, 96, 256, 257, 480, 3000, 6000)] == [
+        32, 32, 96, 256, 320, 512, 3072, 6144
+    ]  # fmt: skip
+    assert len({canvas.bucket((length, 1))[0] for length in range(1, 4097)}) == 24
 
 
 def test_labels_do_not_depend_on_the_company(tiny, source, tmp_path):

@@ -1,5 +1,7 @@
 """Canvases: images of any size as arrays of one size, at one scale or several, on the host."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -75,7 +77,7 @@ def scaled_views(
             continue
         scaled, canvas = image, tuple(max(1, round(n * scale)) for n in canvas_size)
         if resize == "none":
-            canvas = multiples_of_32(canvas)
+            canvas = bucket(canvas)
             target = tuple(max(1, round(n * scale)) for n in image.shape[:2])
             scaled = np.asarray(Image.fromarray(image).resize(target[::-1], Image.Resampling.BILINEAR))
         view = fit_to_canvas(scaled, np.zeros(scaled.shape[:2], np.uint8), canvas, resize=resize, rng=None)
@@ -83,9 +85,23 @@ def scaled_views(
     return arrays
 
 
-def multiples_of_32(size: tuple[int, int]) -> tuple[int, int]:
-    """Return the smallest multiples of 32 that hold a size: the canvas of images that keep their scale."""
-    return tuple(int(-(-n // 32) * 32) for n in size)
+def bucket(size: Sequence[int]) -> tuple[int, int]:
+    """Return the smallest of 32, 64, ..., 256, 320, ..., 512, 640, ... that hold a height and a width.
+
+    Steps of 32, from 256 on of an eighth of the next power of two: images of all sizes share few of them. This is the
+    canvas of an image that keeps its scale, whatever other images there are, and the array that its labels come in.
+    """
+
+    def hold(length):
+        step = max(32, (1 << (int(length) - 1).bit_length()) // 8)
+        return -(-int(length) // step) * step
+
+    return hold(size[0]), hold(size[1])
+
+
+def canvas_of(size: Sequence[int], canvas_size: tuple[int, int], *, resize: str) -> tuple[int, int]:
+    """Return the canvas on which a network that is used sees an image of this size: with resize "fit" `canvas_size`."""
+    return tuple(canvas_size) if resize == "fit" else bucket(size)
 
 
 def pad(array: np.ndarray, size: tuple[int, int], value: int = 0) -> np.ndarray:

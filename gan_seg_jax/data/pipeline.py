@@ -6,7 +6,7 @@ resumed run continues by position, and any number of processes or workers yields
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_seg_jax.data import workers
-from gan_seg_jax.data.canvas import fit_to_canvas, multiples_of_32, pad, scaled_views
+from gan_seg_jax.data.canvas import bucket, canvas_of, fit_to_canvas, pad, scaled_views
 from gan_seg_jax.data.catalog import CATALOG, IGNORE, Dataset, Split
 from gan_seg_jax.data.domains import from_source
 from gan_seg_jax.data.folder import open_folder
@@ -224,66 +224,102 @@ def train_batches(
             iterator.close()
 
 
-def eval_canvas(split: Split, config: ConfigDict) -> tuple[int, int]:
-    """Return the canvas of evaluation: `canvas_size`, or, where images keep their scale, one that holds them all."""
-    if config.resize == "fit":
-        return config.canvas_size
-    return multiples_of_32(split.sizes().max(axis=0))
-
-
 def eval_batches(
     split: Split,
     config: ConfigDict,
     *,
     process: tuple[int, int] = (0, 1),
+    at_once: Callable[[tuple[int, int]], int] | None = None,
     scales: tuple[float, ...] = (),
     original: bool = False,
     canvas_label: bool = False,
+    canvas: tuple[int, int] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield this process's part of every batch of a split, in order, once; the last one is padded.
+    """Yield this process's part of every batch of a split, each image once, those of like sizes together.
+
+    Args:
+        split: the images.
+        config: batch_size, canvas_size, resize, prefetch.
+        process: (number of this process, number of processes).
+        at_once: from the size of the arrays (height, width) to the number of images in a batch, over all processes;
+            None is `config.batch_size` for all.
+        scales: of `eval_example`, as are the following.
+        original: likewise.
+        canvas_label: likewise.
+        canvas: likewise.
 
     Yields:
-        The arrays of `train_batches` for one stream (canvas of `eval_canvas`), with `label` uint8 [b, Hl, Wl] at its
-        own size in a canvas of the split's largest, `size` int32 [b, 2] (height and width of that label), and `valid`
-        False where a row only fills up the batch. Further `scales` add the arrays of `scaled_views`; `original` adds
-        the image as it is stored, `original` uint8 [b, Hl, Wl, 3] (padding 0); `canvas_label` adds the label on
-        the canvas, uint8 [b, H, W], as training sees it.
+        The arrays of `eval_example`, stacked; a batch that its images do not fill repeats the last one, not valid.
+        Batches come in the order of their first images, so where all sizes are alike images come in order.
     """
-    canvas, label_canvas = eval_canvas(split, config), tuple(int(n) for n in split.sizes().max(axis=0))
-    per_process = config.batch_size // process[1]
-    count = -(-len(split) // config.batch_size)
-    more = {"scales": scales, "original": original, "canvas_label": canvas_label}
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row, size in enumerate(split.sizes()):
+        groups.setdefault(_box(size, config, canvas_label, canvas), []).append(row)
+    plan = []  # (images, those that do not count repeated; how many count)
+    for box, rows in groups.items():
+        count = config.batch_size if at_once is None else at_once(box)
+        for first in range(0, len(rows), count):
+            part = rows[first : first + count]
+            plan.append((part + part[-1:] * (count - len(part)), len(part)))
+    plan.sort()
+    more = {"scales": scales, "original": original, "canvas_label": canvas_label, "canvas": canvas}
 
     def read(number: int) -> dict[str, np.ndarray]:
-        first = number * config.batch_size + process[0] * per_process
-        rows = range(first, first + per_process)
-        return _stack([eval_example(split, row, canvas, label_canvas, config.resize, **more) for row in rows])
+        rows, valid = plan[number]
+        share = len(rows) // process[1]
+        places = range(process[0] * share, (process[0] + 1) * share)
+        return _stack([eval_example(split, rows[place], config, valid=place < valid, **more) for place in places])
 
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=config.prefetch)
-    yield from grain.MapDataset.range(count).map(read).to_iter_dataset(options)
+    yield from grain.MapDataset.range(len(plan)).map(read).to_iter_dataset(options)
 
 
 def eval_example(
     split: Split,
     row: int,
-    canvas: tuple[int, int],
-    label_canvas: tuple[int, int],
-    resize: str,
+    config: ConfigDict,
     *,
+    valid: bool = True,
     scales: tuple[float, ...] = (),
     original: bool = False,
     canvas_label: bool = False,
+    canvas: tuple[int, int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Read one example of a split for evaluation; rows behind the end repeat the last one as not valid."""
-    index = min(row, len(split) - 1)
-    example = split[index]
+    """Read one example of a split for evaluation; nothing of it depends on the other examples.
+
+    Args:
+        split: the images.
+        row: of the example.
+        config: canvas_size and resize.
+        valid: whether it counts.
+        scales: further ones, which add the arrays of `scaled_views`.
+        original: add the image as it is stored, uint8 [Hl, Wl, 3] (padding 0).
+        canvas_label: give the label on the canvas, as training sees it, instead of the one of its own size.
+        canvas: height and width of the canvas, instead of those of `canvas_of`: what is larger is cut to the middle.
+
+    Returns:
+        image uint8 [H, W, 3], content int32 [2], `valid`, `id` and, of pairs, target, as of `train_batches`; `size`
+        int32 [2], height and width of the label; and the label, uint8: `label` [Hl, Wl] at its own size in its
+        `bucket` (padding 255), or `canvas_label` [H, W].
+    """
+    example = split[row]
     image, label = example["image"], example["label"]
-    arrays = fit_to_canvas(image, label, canvas, resize=resize, rng=None, target=example.get("target"))
-    arrays |= scaled_views(image, canvas, scales, resize=resize)
+    box = _box(label.shape, config, canvas_label, canvas)
+    canvas = canvas or canvas_of(label.shape, config.canvas_size, resize=config.resize)
+    arrays = fit_to_canvas(image, label, canvas, resize=config.resize, rng=None, target=example.get("target"))
+    arrays |= scaled_views(image, canvas, scales, resize=config.resize)
+    on_canvas = arrays.pop("label")
+    arrays |= {"canvas_label": on_canvas} if canvas_label else {"label": pad(label, box, IGNORE)}
     if original:
-        arrays["original"] = pad(image, label_canvas)
-    if canvas_label:
-        arrays["canvas_label"] = arrays["label"]
+        arrays["original"] = pad(image, box)
     size = np.array(label.shape, np.int32)
-    own = pad(label, label_canvas, IGNORE)
-    return {**arrays, "label": own, "size": size, "valid": np.bool_(row < len(split)), "id": np.int32(index)}
+    return {**arrays, "size": size, "valid": np.bool_(valid), "id": np.int32(row)}
+
+
+def _box(
+    size: Sequence[int], config: ConfigDict, canvas_label: bool, canvas: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Return the size of the largest arrays of an example of evaluation: those of its own size, or its canvas."""
+    if not canvas_label:
+        return bucket(size)
+    return tuple(canvas or canvas_of(size, config.canvas_size, resize=config.resize))

@@ -212,7 +212,7 @@ def test_evaluation_counts_every_image_once_at_its_own_size(batch_size, resize):
     assert {batch["image"].shape for batch in batches} == {
         (batch_size, *((10, 14) if resize == "fit" else (32, 32)), 3)
     }
-    assert {batch["label"].shape for batch in batches} == {(batch_size, 16, 31)}
+    assert {batch["label"].shape for batch in batches} == {(batch_size, 32, 32)}
     valid = np.concatenate([batch["valid"] for batch in batches])
     assert np.concatenate([batch["id"] for batch in batches])[valid].tolist() == list(range(9))
     for batch in batches:
