@@ -57,6 +57,6 @@ def _generator(config: ConfigDict, name: str, *, smoke: bool) -> None:
     config.prior_runs.generator = prior
     # The same objects, so that what is set for one is set for the other.
     config.networks.generator, config.noise = prior.networks.generator, prior.noise
-    # Whether the generator is used in training mode: dropout, the batch's own statistics.
+    # Whether the generator is used in training mode: dropout, each image's own statistics.
     config.sample_as_trained = False if name == "joint" else prior.get_ref("sample_as_trained")
     config.init.generator = ""

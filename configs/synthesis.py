@@ -49,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "truncation": 2.0,  # largest absolute value, of truncated_normal only
         }
     )
-    config.sample_as_trained = False  # use the generator in training mode too: dropout, the batch's own statistics
+    config.sample_as_trained = False  # use the generator in training mode too: dropout, each image's own statistics
     config.init.generator = config.init.discriminator = ""
     {"pix2pix": _pix2pix, "spade": _spade, "oasis": _oasis}[forms[0]](config, paper="paper" in chosen)
     if "paper" in chosen:

@@ -65,8 +65,8 @@ def paint(
         label: int [b, h, w], class ids, 255 = unknown.
         rng: of the noise, where the generator takes any.
         config: the run's config.
-        as_trained: keep the network in training mode (dropout, the batch's own statistics) also where it does not
-            move, and drop new statistics.
+        as_trained: keep the network in training mode (dropout, statistics of what it sees) also where it does not
+            move, each image by itself as at a batch of one, and drop new statistics.
 
     Returns:
         float32 [b, h, w, 3] in [-1, 1], and the successor.
@@ -74,7 +74,7 @@ def paint(
     inputs = (segmentation.one_hot(label, config.num_classes),)
     if config.noise.size:
         inputs += (draw_noise(rng, len(label), config),)
-    mode = {"train": True, "update": False} if as_trained else {}
+    mode = {"train": True, "update": False, "alone": True} if as_trained else {}
     image, nets = nets.apply("generator", *inputs, **mode)
     return (jnp.tanh(image) if config.networks.generator.name == "unet" else image), nets
 

@@ -114,6 +114,7 @@ class Networks(struct.PyTreeNode):
         ema: bool = False,
         update: bool = True,
         capture: str = "",
+        alone: bool = False,
     ) -> tuple[Any, "Networks"]:
         """Apply a network.
 
@@ -127,6 +128,8 @@ class Networks(struct.PyTreeNode):
                 the new ones, so that the second pass through a spectrally normalised network sees the same sigma.
             capture: name of what the network sows beside its output ("encoder": its deepest map; "decoder": the last
                 map before the logits), or "".
+            alone: in training mode without `update`, apply it to each example by itself: batch statistics are those of
+                one example, so the others do not change its result.
 
         Returns:
             The network's output (with `capture` a pair of it and what was captured) and the successor of this view.
@@ -150,11 +153,19 @@ class Networks(struct.PyTreeNode):
         if not train and not capture:
             return state.apply_fn(variables, *inputs, train=False), successor
         key = jax.random.fold_in(fold_name(self.rng, role), self.calls)
-        rngs = {name: fold_name(key, name) for name in ("dropout", "noise")} if train else {}
-        mutable = list(collections) if train else []
-        sown = [SOWN] if capture else []
+        mutable = (list(collections) if train else []) + ([SOWN] if capture else [])
+
+        def run(key, *inputs):
+            rngs = {name: fold_name(key, name) for name in ("dropout", "noise")} if train else {}
+            return state.apply_fn(variables, *inputs, train=train, rngs=rngs, mutable=mutable)
+
+        def run_one(key, *inputs):
+            return jax.tree.map(lambda x: x[0], run(key, *(x[None] for x in inputs))[0])
+
         try:
-            output, new = state.apply_fn(variables, *inputs, train=train, rngs=rngs, mutable=mutable + sown)
+            if alone:
+                return jax.vmap(run_one)(jax.random.split(key, len(inputs[0])), *inputs), successor
+            output, new = run(key, *inputs)
         except InputError as error:
             raise InputError(f"config.networks.{role}: {error}") from error
         captured = new.pop(SOWN, {}) if capture else {}
@@ -226,8 +237,8 @@ class _Initializer(Networks):
         del role
         return False
 
-    def apply(self, role, *inputs, train=None, ema=False, update=True, capture=""):
-        del train, ema, update
+    def apply(self, role, *inputs, train=None, ema=False, update=True, capture="", alone=False):
+        del train, ema, update, alone
         module, view = self.modules[role], self
         if role not in self.collections:
             variables = module.init({"params": fold_name(self.rng, role)}, *inputs, train=False)

@@ -26,7 +26,8 @@ generator paints in such places is its own affair.
 
 Differences from the papers: SPADE's VGG loss and the encoder of its VAE are left out (both need weights that are not
 part of the project; its noise, if there is any, is not of an image). Halves of L_D are averaged in the first game.
-pix2pix keeps dropout and the batch's own statistics when it is used (`config.sample_as_trained`).
+pix2pix keeps dropout and the statistics of what it sees when it is used (`config.sample_as_trained`): those of each
+image by itself, as the authors' code has it, whose batch is one then.
 """
 
 import chex
