@@ -70,7 +70,7 @@ def get_config() -> ConfigDict:
     config.class_names = ()  # (): from the data set
     config.class_colors = ()  # (): from the data set; RGB, for pictures
     # How an image gets onto the canvas: "fit" scales it down or up until it just fits (aspect kept, rest is padding);
-    # "none" keeps its scale and cuts out or pads (evaluation then needs a canvas as large as the largest image).
+    # "none" keeps its scale and cuts out or pads (in evaluation the canvas then holds the whole image).
     config.resize = "fit"
     config.canvas_size = (96, 128)  # height and width of what the host sends to the devices
     config.crop_size = (96, 128)  # height and width of what the networks train on, cut out on the device

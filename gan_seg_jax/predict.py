@@ -11,6 +11,7 @@ of class ids.
 """
 
 import collections
+import functools
 import math
 import os
 import sys

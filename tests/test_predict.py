@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax import scoring
+from gan_seg_jax import predict, scoring
 from gan_seg_jax.data import canvas
 from gan_seg_jax.postprocess import morphology
 from tests import tiny_runs
