@@ -57,7 +57,7 @@ def find_images(
     names, others = _walk(path, written, tuple(endings))
     if others:
         shown = ", ".join(map(files.shown, others[:_SHOWN])) + (", ..." if len(others) > _SHOWN else "")
-        print(f"left out: {len(others)} that are no images by their ending ({shown})", file=sys.stderr)
+        print(f"left out, being no images by their ending: {len(others)} ({shown})", file=sys.stderr)
     if not names:
         raise InputError(f"--input {path} holds no images ({', '.join(endings)}).")
     whole: set[Path] = set()  # names that keep their ending

@@ -133,7 +133,7 @@ def test_linked_folders_are_followed_and_what_is_left_out_is_counted(source, tmp
     found = predict.find_images(source, tmp_path / "out")
     names = ["a.png", "b.tif", "c.BMP", "d.webp", "e.jfif", "link/f.jpe"]
     assert [str(path.relative_to(source)) for path, _ in found] == names
-    assert "left out: 2 that are no images by their ending (g.gif, loop)" in capsys.readouterr().err
+    assert "left out, being no images by their ending: 2 (g.gif, loop)" in capsys.readouterr().err
 
 
 def test_a_folder_without_images_and_an_output_that_is_a_file(tiny, source, tmp_path):

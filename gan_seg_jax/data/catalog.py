@@ -4,7 +4,9 @@ Facts only: names, colours and protocols. The pixels are never part of the proje
 """
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
@@ -98,6 +100,23 @@ class Split(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Members:
+    """What the files of one split hold, without their pixels.
+
+    Attributes:
+        ids: The ids of the images.
+        names: What they are called in a message, such as their paths.
+        digests: Equal for equal images, and only for them.
+        labels: The same of their labels or targets; () without any.
+    """
+
+    ids: Sequence[str]
+    names: Sequence[str]
+    digests: Sequence[str]
+    labels: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """A data set: its facts and its splits.
 
@@ -105,10 +124,20 @@ class Dataset:
         info: The facts.
         splits: Always "train" and "val"; "test" and "unlabelled" (labels all 255) only where they exist. A set that is
             opened as the target of `domains.from_source` may lack "train".
+        members: What the splits were read from, by a name for each; {} for a set that is drawn or lies in memory.
     """
 
     info: DatasetInfo
     splits: dict[str, Split]
+    members: Mapping[str, Members] = dataclasses.field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the ids and contents of all splits, found without reading them again; "" without members."""
+        if not self.members:
+            return ""
+        parts = {name: [part.ids, part.digests, part.labels] for name, part in self.members.items()}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _describe(name: str, classes: dict[str, tuple[int, int, int]], **facts) -> DatasetInfo:

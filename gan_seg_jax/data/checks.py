@@ -267,5 +267,5 @@ def _is_known(file: File, known: dict[str, list], max_pixels: int) -> bool:
 
 
 def _facts(entry: list) -> images.Facts:
-    _, _, height, width, orientation, digest, top, values, colors = entry
-    return images.Facts(height, width, orientation, digest, top, tuple(values), tuple(map(tuple, colors)))
+    _, _, *plain, values, colors = entry
+    return images.Facts(*plain, tuple(values), tuple(map(tuple, colors)))

@@ -21,9 +21,9 @@ import os
 import numpy as np
 
 from gan_seg_jax.data import checks, classes, images, listing
-from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example
+from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example, Members
 from gan_seg_jax.data.listing import Files, Listing
-from gan_seg_jax.data.splits import Members, Rules, carve, check
+from gan_seg_jax.data.splits import Rules, carve, check
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.files import shown
 
@@ -144,6 +144,7 @@ def open_folder(
     return Dataset(
         info,
         {split: _make_split(root, split, splits[split], facts, info, rules) for split in FOLDERS if split in splits},
+        {split: members(files, facts) for split, files in splits.items()},
     )
 
 
@@ -168,15 +169,20 @@ def settle(root: str, splits: dict[str, Files], facts: dict[str, images.Facts], 
 
 
 def members(files: Files, facts: dict[str, images.Facts]) -> Members:
-    """Return the images of a split as `splits` compares them."""
+    """Return what the files of a split hold."""
     paths = [file.path for file in files.images.values()]
-    return Members(tuple(files.images), paths, [facts[path].digest for path in paths])
+    labels = [facts[file.path].digest for file in files.partners.values()]
+    return Members(tuple(files.images), paths, [facts[path].digest for path in paths], labels)
 
 
 def with_bits(info: DatasetInfo, splits: dict[str, Files], facts: dict[str, images.Facts], rules: Rules) -> DatasetInfo:
-    """Return the facts of the set with the number of bits that its images of 16 bits use."""
-    top = max(facts[file.path].top for files in splits.values() for file in files.images.values())
-    bits = rules.image_bits or images.bits_in_use(top)
+    """Return the facts of the set with the number of bits that its images of 16 bits use.
+
+    Raises:
+        InputError: They hold more than the rules say, or are in colour, of which only the upper 8 bits can be read.
+    """
+    deep = [facts[file.path] for files in splits.values() for file in files.images.values() if facts[file.path].top]
+    bits = images.expect_bits(info.name, rules.image_bits, [(image.top, image.deep_colour) for image in deep])
     return info if bits == info.image_bits else dataclasses.replace(info, image_bits=bits)
 
 

@@ -6,10 +6,12 @@ Both go through `decoding`, so that a picture is read, or refused, alike whereve
 import dataclasses
 import hashlib
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from gan_seg_jax.data.decoding import ImageError, Stored, decode, read
+from gan_seg_jax.errors import InputError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
 """Endings, in any case, of the files that are looked at."""
@@ -50,6 +52,7 @@ class Facts:
         orientation: EXIF orientation, 1 to 8; 1 is upright as stored.
         digest: SHA-256 of the upright pixels, in hexadecimal.
         top: Of an image with 16 bits a sample the largest value (of colour, the most that it can be); otherwise 0.
+        deep_colour: Whether that is in colour, of which only the upper 8 bits can be read.
         values: Of a mask the class ids that occur, ascending.
         colors: Of a palette mask the RGB colour of each of `values`.
     """
@@ -59,6 +62,7 @@ class Facts:
     orientation: int
     digest: str
     top: int = 0
+    deep_colour: bool = False
     values: tuple[int, ...] = ()
     colors: tuple[tuple[int, ...], ...] = ()
 
@@ -96,13 +100,13 @@ def inspect_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> F
     """Return the facts of an image; raises as `read_image`."""
     stored = read(path, max_pixels=max_pixels)
     pixels = _rgb(path, stored, 16)
-    return Facts(*pixels.shape[:2], stored.orientation, _digest(_deep(stored, pixels)), _top(stored, pixels))
+    return Facts(*pixels.shape[:2], stored.orientation, _digest(_deep(stored, pixels)), *_top(stored, pixels))
 
 
-def top_value(name: str, content: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
-    """Return the `top` of `Facts` for an image in bytes, without decoding those of 8 bits."""
+def top_value(name: str, content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, bool]:
+    """Return `top` and `deep_colour` of `Facts` for an image in bytes, without decoding those of 8 bits."""
     if content[:4] != b"\x89PNG" or content[24:25] != b"\x10":
-        return 0
+        return 0, False
     stored = decode(name, content, max_pixels=max_pixels)
     return _top(stored, _rgb(name, stored, 16))
 
@@ -112,10 +116,12 @@ def _deep(stored: Stored, pixels: np.ndarray) -> np.ndarray:
     return _upright(stored, np.asarray(stored.image)) if _is_deep_grey(stored) else pixels
 
 
-def _top(stored: Stored, pixels: np.ndarray) -> int:
+def _top(stored: Stored, pixels: np.ndarray) -> tuple[int, bool]:
     if stored.bits <= 8:
-        return 0
-    return int(_deep(stored, pixels).max()) if _is_deep_grey(stored) else 256 * int(pixels.max()) + 255
+        return 0, False
+    if _is_deep_grey(stored):
+        return int(_deep(stored, pixels).max()), False
+    return 256 * int(pixels.max()) + 255, True
 
 
 def bits_in_use(top: int) -> int:
@@ -124,6 +130,32 @@ def bits_in_use(top: int) -> int:
     One number for a whole set, so that its images stay comparable: that of the usual cameras.
     """
     return next(bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits) if top else 16
+
+
+def expect_bits(where: str, given: int, found: Sequence[tuple[int, bool]]) -> int:
+    """Return how many bits the images of a set use.
+
+    Args:
+        where: What the set is called in an error.
+        given: config.image_bits; 0 lets the images decide.
+        found: `top` and `deep_colour` of each image of 16 bits.
+
+    Raises:
+        InputError: An image holds larger values, or colours of which nothing could be read.
+    """
+    top, colour = max((top for top, _ in found), default=0), any(colour for _, colour in found)
+    bits = given or bits_in_use(top)
+    if top >= 1 << bits:
+        raise InputError(
+            f"{where} has images of 16 bits with values up to {top}, beyond the {bits} bits of config.image_bits; give "
+            f"--config.image_bits={bits_in_use(top)}, or the images that this was set for."
+        )
+    if colour and bits < 16:
+        raise InputError(
+            f"{where} has images in colour with 16 bits, of which the set uses the lower {bits}; only the upper 8 can "
+            "be read, which would be nearly black: scale the images to 0 to 255 and save them with 8 bits."
+        )
+    return bits
 
 
 def read_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -159,7 +191,7 @@ def inspect_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Fa
     values = np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist()
     palette = stored.image.getpalette("RGB") if stored.image.mode == "P" else None
     colors = tuple(tuple(palette[3 * value : 3 * value + 3]) for value in values) if palette else ()
-    return Facts(*label.shape, stored.orientation, _digest(label), 0, tuple(values), colors)
+    return Facts(*label.shape, stored.orientation, _digest(label), values=tuple(values), colors=colors)
 
 
 def _rgb(name, stored: Stored, bits: int) -> np.ndarray:

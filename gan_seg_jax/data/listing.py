@@ -94,7 +94,7 @@ class Listing:
         parts = []
         for why, paths in groups.items():
             more = ", ..." if len(paths) > _SHOWN else ""
-            parts.append(f"{len(paths)} {why} ({', '.join(map(files.shown, paths[:_SHOWN]))}{more})")
+            parts.append(f"{why}: {len(paths)} ({', '.join(map(files.shown, paths[:_SHOWN]))}{more})")
         print(f"left out in {files.shown(self.root)}: {'; '.join(parts)}", file=sys.stderr)
 
     def _note_missing(self, found: dict[str, checks.File], partners: dict[str, checks.File], partner: str) -> None:

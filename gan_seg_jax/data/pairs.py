@@ -117,7 +117,9 @@ def open_pairs(data_dir: str | os.PathLike, *, rules: Rules | None = None) -> Da
     splits = folder.settle(root, splits, facts, rules)
     info = folder.with_bits(INFO, splits, facts, rules)
     return Dataset(
-        info, {name: _make_split(root, name, splits[name], facts, info, rules) for name in _SPLITS if name in splits}
+        info,
+        {name: _make_split(root, name, splits[name], facts, info, rules) for name in _SPLITS if name in splits},
+        {name: folder.members(files, facts) for name, files in splits.items()},
     )
 
 

@@ -47,7 +47,7 @@ def open_dataset(config: ConfigDict) -> Dataset:
         config.dataset, config.data_dir, scenes, rules(config), seed=scenes.seed, look=scenes.look, target=target
     )
     if source is not None:
-        dataset = from_source(source, dataset)
+        dataset = from_source(source, dataset, rules(config))
     return keep_labels(dataset, **config.labelled)
 
 
@@ -89,6 +89,8 @@ def _open_whole(
     target: bool = False,
 ) -> Dataset:
     """Open a data set with all its labels; `field` is where the config has its folder, `target` as of `open_folder`."""
+    if "://" in folder:
+        raise InputError(f"config.{field} is {folder!r}; data sets are read from a folder of this machine: mount it.")
     if name == "scenes":
         return open_scenes(folder, size=tuple(scenes.size), counts=tuple(scenes.counts), seed=seed, look=look)
     if name.startswith("tfds:"):

@@ -10,7 +10,7 @@ from typing import Any
 from gan_seg_jax import files
 from gan_seg_jax.errors import InputError
 
-SCHEMA = 2
+SCHEMA = 3
 """To be raised when the facts or the meaning of the reading of files change."""
 
 _LIMIT = 1 << 30  # bytes; a million files take a fifth of it

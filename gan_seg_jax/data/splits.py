@@ -15,6 +15,7 @@ import numpy as np
 
 from gan_seg_jax import files
 from gan_seg_jax.data import images
+from gan_seg_jax.data.catalog import Members
 from gan_seg_jax.errors import InputError
 
 _VAL_FRACTION = 10  # one in ten
@@ -29,21 +30,6 @@ class Rules:
     group_pattern: str = ""
     max_pixels: int = images.MAX_PIXELS
     image_bits: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Members:
-    """The images of one split.
-
-    Attributes:
-        ids: Their ids.
-        names: What they are called in a message, such as their paths.
-        digests: Equal for equal images, and only for them.
-    """
-
-    ids: Sequence[str]
-    names: Sequence[str]
-    digests: Sequence[str]
 
 
 def check(where: str, splits: Mapping[str, Members], rules: Rules) -> None:
@@ -92,7 +78,7 @@ def _check_groups(where: str, splits: Mapping[str, Members], pattern: str) -> No
     if strange:
         group, (first, second) = next(iter(strange.items()))
         raise InputError(
-            f"{files.shown(where)}: {len(strange)} groups (config.group_pattern) are in two splits, such as "
+            f"{files.shown(where)}: groups of config.group_pattern that are in two splits: {len(strange)}, such as "
             f"{group!r} of {files.shown(first)} and {files.shown(second)}; move each into one split, or leave "
             "config.group_pattern away."
         )

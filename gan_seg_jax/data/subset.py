@@ -7,6 +7,7 @@ training, class weights and classical baselines all see the same labels and none
 import dataclasses
 import hashlib
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,7 +133,8 @@ def keep_labels(dataset: Dataset, *, fraction: float = 1.0, seed: int = 0, index
     own = dataset.splits.get("unlabelled")
     without = ([Subset(train, rest, "train")] if len(rest) else []) + ([own] if own is not None else [])
     splits = {**dataset.splits, "train": Subset(train, chosen, "train")}
-    return Dataset(dataset.info, splits | ({"unlabelled": Unlabelled(tuple(without))} if without else {}))
+    splits |= {"unlabelled": Unlabelled(tuple(without))} if without else {}
+    return dataclasses.replace(dataset, splits=splits)
 
 
 def _drawn(ids: Sequence[str], fraction: float, seed: int) -> np.ndarray:
@@ -148,15 +150,16 @@ def _listed(index_file: str, ids: Sequence[str], name: str) -> np.ndarray:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise InputError(f"config.labelled.index_file {index_file} cannot be read: {reason}.") from error
-    wanted = dict.fromkeys(line.strip() for line in lines if line.strip())
+    wanted = dict.fromkeys(unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip())  # as ids are
     if not wanted:
         raise InputError(f"config.labelled.index_file {index_file} lists no id; give one id a line.")
     known = set(ids)
     strange = [line for line in wanted if line not in known]
     if strange:
-        shown = ", ".join(strange[:_SHOWN]) + (f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else "")
+        shown = ", ".join(map(files.shown, strange[:_SHOWN]))
+        shown += f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
         raise InputError(
             f"config.labelled.index_file {index_file} lists ids that the training split of {name} does not have: "
-            f"{shown}. Its ids are like {ids[0]}; give one a line."
+            f"{shown}. Its ids are like {files.shown(ids[0])}; give one a line."
         )
     return np.array([index for index, image_id in enumerate(ids) if image_id in wanted])

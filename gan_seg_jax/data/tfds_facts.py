@@ -18,21 +18,25 @@ class RecordFacts:
         ids: Their ids.
         digests: SHA-256 of each encoded image: equal files are found, not equal pixels of other files, whose decoding
             would cost far more than the reading of the records.
+        labels: The same of each encoded mask.
         sizes: (height, width) of each mask, int32 [n, 2].
         values: The numbers that occur in each mask, ascending.
-        top: The largest value of images with 16 bits; 0 without any.
+        deep: `top` and `deep_colour` (`images.Facts`) of the images with 16 bits.
     """
 
     ids: tuple[str, ...]
     digests: tuple[str, ...]
+    labels: tuple[str, ...]
     sizes: np.ndarray
     values: tuple[tuple[int, ...], ...]
-    top: int
+    deep: tuple[tuple[int, bool], ...]
 
     def take(self, indices: np.ndarray) -> "RecordFacts":
         """Return the facts of some examples."""
         of = lambda values: tuple(values[index] for index in indices)
-        return RecordFacts(of(self.ids), of(self.digests), self.sizes[indices], of(self.values), self.top)
+        return RecordFacts(
+            of(self.ids), of(self.digests), of(self.labels), self.sizes[indices], of(self.values), self.deep
+        )
 
 
 def look(directory: str, splits: dict[str, object], *, max_pixels: int) -> dict[str, RecordFacts]:
@@ -63,14 +67,15 @@ def look(directory: str, splits: dict[str, object], *, max_pixels: int) -> dict[
 def _restored(entry: dict, count: int) -> RecordFacts:
     values = tuple(tuple(map(int, values)) for values in entry["values"])
     sizes = np.array(entry["sizes"], np.int32).reshape(-1, 2)
-    facts = RecordFacts(tuple(entry["ids"]), tuple(entry["digests"]), sizes, values, int(entry["top"]))
-    if {len(facts.ids), len(facts.digests), len(sizes), len(values)} != {count}:
+    deep = tuple((int(top), bool(colour)) for top, colour in entry["deep"])
+    facts = RecordFacts(tuple(entry["ids"]), tuple(entry["digests"]), tuple(entry["labels"]), sizes, values, deep)
+    if {len(facts.ids), len(facts.digests), len(facts.labels), len(sizes), len(values)} != {count}:
         raise ValueError("of another number of examples")
     return facts
 
 
 def _read(name: str, split, max_pixels: int) -> RecordFacts:
-    ids, digests, sizes, values, top = [], [], [], [], 0
+    ids, digests, labels, sizes, values, deep = [], [], [], [], [], set()
     # disable=None: no bar where there is no terminal
     for index in tqdm(range(len(split)), desc=f"checking {name}", unit=" records", disable=None, leave=False):
         record = split.record(index)
@@ -78,7 +83,9 @@ def _read(name: str, split, max_pixels: int) -> RecordFacts:
         mask = images.decode_mask(f"{where}: the mask", record["segmentation_mask"], max_pixels=max_pixels)
         ids.append(record["id"])
         digests.append(hashlib.sha256(record["image"]).hexdigest())
+        labels.append(hashlib.sha256(record["segmentation_mask"]).hexdigest())
         sizes.append(mask.shape)
         values.append(tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()))
-        top = max(top, images.top_value(f"{where}: the image", record["image"], max_pixels=max_pixels))
-    return RecordFacts(tuple(ids), tuple(digests), np.array(sizes, np.int32).reshape(-1, 2), tuple(values), top)
+        deep.add(images.top_value(f"{where}: the image", record["image"], max_pixels=max_pixels))
+    sizes = np.array(sizes, np.int32).reshape(-1, 2)
+    return RecordFacts(tuple(ids), tuple(digests), tuple(labels), sizes, tuple(values), tuple(deep - {(0, False)}))

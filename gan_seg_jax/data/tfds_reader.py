@@ -17,8 +17,8 @@ from tensorflow_datasets.core.read_only_builder import _find_builder_dir, builde
 
 from gan_seg_jax import files
 from gan_seg_jax.data import checks, images, tfds_facts, tfds_metadata
-from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example
-from gan_seg_jax.data.splits import Members, Rules, carve, check
+from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example, Members
+from gan_seg_jax.data.splits import Rules, carve, check
 from gan_seg_jax.errors import InputError
 
 _SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
@@ -194,7 +194,7 @@ def open_tfds(name: str, data_dir: str | os.PathLike, *, rules: Rules | None = N
     plain = {ours: TfdsSplit(unknown, ours, directory, theirs) for ours, theirs in sources.items()}
     facts = tfds_facts.look(directory, plain, max_pixels=rules.max_pixels)
     indices = dict.fromkeys(sources)
-    members = {ours: Members(found.ids, found.ids, found.digests) for ours, found in facts.items()}
+    members = {ours: Members(found.ids, found.ids, found.digests, found.labels) for ours, found in facts.items()}
     check(f"tfds:{name}", members, rules)
     if "val" not in sources:
         to_val = carve(f"tfds:{name}", members["train"], rules, [str(index) for index in range(splits["train"])])
@@ -212,6 +212,7 @@ def open_tfds(name: str, data_dir: str | os.PathLike, *, rules: Rules | None = N
             for ours in ("train", "val", "test")
             if ours in sources
         },
+        members,
     )
 
 
@@ -228,9 +229,9 @@ def _describe(
             f"No class names in the set: {len(classes)} classes, the ids that occur in its masks (255 is ignore), "
             "counted from 0 in their order."
         )
-    top = max(split.top for split in facts.values())
     colors = tuple(_color(value) for value in stored_ids or range(len(classes)))
-    bits = rules.image_bits or images.bits_in_use(top)
+    deep = [pair for split in facts.values() for pair in split.deep]
+    bits = images.expect_bits(f"tfds:{name}", rules.image_bits, deep)
     return DatasetInfo(name, classes, colors, protocol=protocol, image_bits=bits), stored_ids
 
 
@@ -246,8 +247,6 @@ def _find(name: str, data_dir: str | os.PathLike) -> tuple[str, dict[str, int], 
     """Return (folder, examples per split, class names or None) of a prepared set, checked for format and features."""
     place = os.path.expanduser(os.fspath(data_dir)) if data_dir else None
     shown = place or "~/tensorflow_datasets"
-    if "://" in shown:
-        raise InputError(f"config.data_dir is {shown!r}; prepared sets are read from a folder of this machine.")
     try:
         with quiet_logs():
             found = _find_builder_dir(name, data_dir=place)  # what the next call opens, and imports the classes of

@@ -120,11 +120,11 @@ def test_other_files_are_left_out_counted_and_named(root, capsys):
         said = capsys.readouterr().err
         assert said.startswith(f"left out in {root}: ")
         for words in (
-            "2 folders inside of a folder of files (train/images/around, train/images/folder.png)",
-            "(train/images/Thumbs.db, val/images/d.gif)",
-            "2 files that do not end in .png .jpg",
-            "3 beside the folders that are read (train/instances, train/photo.jpg, unlabelled)",
-            "1 masks without an image (train/masks/left over.png)",
+            "folders inside of a folder of files: 2 (train/images/around, train/images/folder.png)",
+            ".webp: 2 (train/images/Thumbs.db, val/images/d.gif)",
+            "files that do not end in .png .jpg",
+            "beside the folders that are read: 3 (train/instances, train/photo.jpg, unlabelled)",
+            "masks without an image: 1 (train/masks/left over.png)",
         ):
             assert words in said
         assert "notes" not in said and "hidden" not in said
@@ -187,6 +187,23 @@ def test_one_number_of_bits_for_a_whole_set(root):
     assert folder.open_folder(root, rules=Rules(image_bits=16)).info.image_bits == 16
 
 
+def test_bits_that_cannot_be_meant_are_refused_before_training(root):
+    Image.fromarray(np.full((6, 8), 4095, np.uint16)).save(root / "test" / "images" / "a.png")
+    assert "values up to 4095, beyond the 10 bits of config.image_bits; give --config.image_bits=12" in message(
+        root, rules=Rules(image_bits=10)
+    )
+
+
+def test_the_digest_of_a_set_is_that_of_its_contents(root, tmp_path, monkeypatch):
+    digest = folder.open_folder(root).digest
+    reads = count_reads(monkeypatch)
+    shutil.copytree(root, tmp_path / "copy")  # other times, another place
+    assert folder.open_folder(tmp_path / "copy").digest == folder.open_folder(root).digest == digest
+    assert all(path.startswith(str(tmp_path / "copy")) for path in reads)
+    save(root / "train" / "masks" / "b.png", make_mask(9))
+    assert len({digest, folder.open_folder(root).digest}) == 2
+
+
 def test_a_limit_of_pixels_holds_for_what_is_remembered(root):
     folder.open_folder(root)
     text = message(root, rules=Rules(max_pixels=47))
@@ -246,7 +263,7 @@ def test_a_group_is_in_one_split(root, tmp_path):
                 path = root / split / kind / f"{number}.png"
                 path.rename(path.with_name(f"p{patient}_{number}.png"))
     text = message(root, rules=rules)
-    assert "1 groups (config.group_pattern) are in two splits, such as 'p3' of val/images/p3_a.png and test/" in text
+    assert "groups of config.group_pattern that are in two splits: 1, such as 'p3' of val/images/p3_a.png and" in text
     shutil.rmtree(root / "val")
     splits = folder.open_folder(root, rules=rules).splits
     assert {image_id[:2] for image_id in splits["train"].ids} == {"p1"} and splits["val"].ids == ("p2_b",)

@@ -183,9 +183,17 @@ def test_twelve_bits_are_scaled_where_the_set_says_so(write):
 
 def test_colour_of_which_only_low_bits_are_used_is_no_black_picture(write):
     path = write(png([[0x0F, 0xFF] * 3], width=1, bits=16, color=2))
-    assert images.inspect_image(path).top == 4095
+    assert (images.inspect_image(path).top, images.inspect_image(path).deep_colour) == (4095, True)
     with pytest.raises(InputError, match="in colour with 16 bits, of which the set uses the lower 12"):
         images.read_image(path, bits=12)
+
+
+def test_bits_of_a_set_are_those_of_its_brightest_image():
+    assert images.expect_bits("SET", 0, []) == 16
+    assert images.expect_bits("SET", 0, [(300, False), (4000, False)]) == 12
+    assert images.expect_bits("SET", 16, [(300, False), (0xFFFF, True)]) == 16
+    with pytest.raises(InputError, match="in colour with 16 bits, of which the set uses the lower 12"):
+        images.expect_bits("SET", 0, [(0x0FFF, True)])
 
 
 def test_bits_in_use_are_those_of_a_camera():

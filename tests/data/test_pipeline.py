@@ -268,10 +268,16 @@ def test_the_config_says_how_a_set_is_read(tmp_path):
     assert config.image_bits == 12  # kept with the run, so that predict reads alike
     config.image_bits = 10
     with pytest.raises(InputError, match="beyond the 10 bits"):
-        pipeline.open_dataset(config).splits["train"][0]
+        pipeline.open_dataset(config)
     config.group_pattern = "^(p1)_"
     with pytest.raises(InputError, match="group_pattern"):
         pipeline.open_dataset(config)
     config.max_pixels = 47
     with pytest.raises(InputError, match="max_pixels"):
         pipeline.open_dataset(config)
+
+
+@pytest.mark.parametrize("name", ["scenes", "folder", "pairs", "tfds:x", "camvid"])
+def test_sets_on_other_machines_are_refused(name):
+    with pytest.raises(InputError, match="config.data_dir is 'gs://bucket/set'; data sets are read from a folder"):
+        pipeline.open_dataset(make_config(dataset=name, data_dir="gs://bucket/set"))

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from gan_seg_jax.data.splits import Members, Rules, carve, check, groups
+from gan_seg_jax.data.catalog import Dataset, Members
+from gan_seg_jax.data.domains import from_source
+from gan_seg_jax.data.splits import Rules, carve, check, groups
 from gan_seg_jax.errors import InputError
+from tests import tiny_runs
 
 
 def members(ids, digests=None):
@@ -60,3 +63,15 @@ def test_unlabelled_images_are_of_the_groups_of_train():
     check("SET", {"train": members(["a_1"]), "val": members(["b_1"]), "unlabelled": members(["a_2"])}, rules)
     with pytest.raises(InputError, match="such as 'b' of b_1 and b_2"):
         check("SET", {"train": members(["a_1"]), "val": members(["b_1"]), "unlabelled": members(["b_2"])}, rules)
+
+
+def test_an_image_of_the_source_that_is_scored_in_the_target_is_refused():
+    def of(*digests):
+        whole = tiny_runs.memory_set(train=2, val=1)
+        return Dataset(whole.info, whole.splits, dict(zip(("train", "val"), map(members, digests), strict=True)))
+
+    source, target = of(["a", "b"], ["c"]), of(["d", "e"], ["b"])
+    with pytest.raises(InputError, match=r"1 image is in two splits \(1 of train of the source and val\)"):
+        from_source(source, target)
+    assert len({from_source(source, target, Rules(allow_duplicates=True)).digest, source.digest, target.digest}) == 3
+    from_source(of(["a"], ["b"]), target)  # the val of the source is not read

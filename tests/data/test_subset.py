@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import pickle
 
 import numpy as np
@@ -105,9 +106,19 @@ def test_an_index_file_names_the_images(whole, tmp_path):
     assert keep_labels(whole, index_file=str(file)).splits["train"].ids == ("train-3", "train-7")
 
 
+def test_an_index_file_is_a_regular_file_and_its_names_are_composed(whole, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is a named pipe"):
+        keep_labels(whole, index_file=str(tmp_path / "pipe"))
+    (tmp_path / "ids.txt").write_text("e\u0301\n")
+    with pytest.raises(InputError, match="does not have: é."):
+        keep_labels(whole, index_file=str(tmp_path / "ids.txt"))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("train-1\n\x1b[31m\n", r"does not have: \\x1b\[31m"),
         ("train-1\ntrain-99\nval-0\n", "train-99, val-0"),
         ("".join(f"x{n}\n" for n in range(9)), "x0, x1, x2, x3, x4 and 4 more.*like train-0"),
         ("\n \n", "lists no id"),
