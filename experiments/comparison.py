@@ -143,11 +143,17 @@ def compare(
         Arm -> field -> [value of its reference, its own]; nothing for an arm without a reference.
 
     Raises:
-        ComparisonError: an arm differs in more than that, or its data do not follow the seed.
+        ComparisonError: an arm differs in more than that, its data do not follow the seed, or it has no such role.
     """
     acts = {arm.name: arm.acts for arm in arms}
     found = {}
     for arm in arms:
+        roles = configs[arm.name]["networks"]
+        if roles and arm.acts not in roles:
+            raise ComparisonError(
+                f"The arm {arm.name!r} says that {arm.acts!r} acts, but its networks are {', '.join(roles)}; name the "
+                "one that labels the images."
+            )
         check_seeds(arm.name, configs[arm.name], fixed)
         found[arm.name] = {}
         if arm.reference:

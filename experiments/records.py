@@ -79,9 +79,15 @@ def write_load(workdir: Path, stretch: Mapping[str, Any]) -> None:
     write_json(workdir / START_FILE, {**start, "load": [*start.get("load", []), stretch]})
 
 
-def finished_command(command: str, seconds: float) -> dict[str, Any]:
-    """Return what is noted of a command on a finished run; seconds are wall time, start and compilation included."""
-    return {"command": command, "seconds": round(seconds, 1), **git_state(ROOT)}
+def finished_command(command: str, seconds: float, stretch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is noted of a command on a finished run.
+
+    Args:
+        command: its module and flags.
+        seconds: wall time, start and compilation included.
+        stretch: what the machine did meanwhile (`load.between`).
+    """
+    return {"command": command, "seconds": round(seconds, 1), "load": [stretch], **git_state(ROOT)}
 
 
 def write_then(workdir: Path, done: Sequence[Mapping[str, Any]]) -> None:

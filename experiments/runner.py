@@ -15,7 +15,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -313,13 +312,14 @@ def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label:
         if interrupts.noted:
             return PREEMPTED
         _say(f"{label}: {name}")
-        began = time.monotonic()
+        before = load.snapshot()
         code, message = interrupts.run([*command, f"{PACKAGE}.{module}", *flags, f"--workdir={cell.workdir}"])
+        after = load.snapshot()
         if code != 0:
             if not interrupts.noted:
                 records.write_outcome(cell.workdir, code, f"{name}: {message}")
             return PREEMPTED if interrupts.noted else code
-        done = [*done[:number], records.finished_command(name, time.monotonic() - began)]
+        done = [*done[:number], records.finished_command(name, after.time - before.time, load.between(before, after))]
         records.write_then(cell.workdir, done)
     return code
 

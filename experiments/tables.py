@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import load
@@ -56,11 +56,13 @@ def difference_text(first: Mapping[int, float | None], other: Mapping[int, float
 
 def load_mark(found: Sequence[Record]) -> str:
     """Return "*" if any of the cells ran beside other work, "?" if that of any is not known, else ""."""
-    marks = [
-        MARKS[load.beside_other_work(record.get("load"), 1 + len(record["resumed"]))]
-        for record in found
-        if record["steps"]
-    ]
+    return _worst(
+        load.beside_other_work(record.get("load"), 1 + len(record["resumed"])) for record in found if record["steps"]
+    )
+
+
+def _worst(beside: Iterable[bool | None]) -> str:
+    marks = [MARKS[one] for one in beside]
     return "*" if "*" in marks else "?" if "?" in marks else ""
 
 
@@ -147,7 +149,8 @@ def evaluations_table(arms: Mapping[str, Sequence[Record]]) -> str:
                 line += [mean_text(list(other.values()), ".4f"), difference_text(plain, other)[1]]
             seconds = [values.get("seconds") for values in evaluated.values()]
             minutes = [None if s is None else s / 60 for s in seconds]
-            lines.append([f"{arm}, {name}", str(len(evaluated)), *line, mean_text(minutes, ".1f")])
+            mark = _worst(load.beside_other_work(e.get("load")) for record in found for e in record.get("then", ()))
+            lines.append([f"{arm}, {name}", str(len(evaluated)), *line, mean_text(minutes, ".1f") + mark])
     return markdown(lines)
 
 

@@ -181,7 +181,7 @@ def test_commands_follow_a_finished_run_once(table, tmp_path, capfd):
     assert record["evaluations"]["test-crf"]["miou"] == pytest.approx(0.55)
     assert [entry["command"] for entry in record["then"]] == ["evaluate --do=flip", "evaluate --do=fail:crf"]
     assert record["exit_code"] == 0
-    assert "| b, test-crf | 1 | 0.5500 | +0.0500 | - | - | 0.5 |" in capfd.readouterr().out
+    assert "| b, test-crf | 1 | 0.5500 | +0.0500 | - | - | 0.5" in capfd.readouterr().out
     assert table(arms) == 0 and len(calls(tmp_path, "b-seed0")) == 4
     # One command is another now: it runs, and all behind it, which may use what it leaves.
     arms[1] = dataclasses.replace(arms[1], then=(("evaluate", "--do=scales"), ("evaluate", "--do=crf")))
@@ -390,6 +390,15 @@ def test_acting_networks_are_compared_under_one_name():
     assert comparison.differences(alone, {**alone, "optimizers.ACTING.beta1": 0.5}) == {
         "optimizers.ACTING.beta1": (0.9, 0.5)
     }
+
+
+def test_the_acting_role_is_one_that_the_config_has():
+    arm = Arm("a", "a.py", acts="generator")
+    config = {"networks": {"segmenter": {}}}
+    with pytest.raises(
+        comparison.ComparisonError, match="'a' says that 'generator' acts, but its networks are segmenter"
+    ):
+        comparison.compare([arm], {"a": config}, (), ())
 
 
 def test_load_tells_cells_that_ran_beside_other_work():

@@ -45,6 +45,8 @@ def test_arms_differ_in_what_the_table_is_about(table, monkeypatch):
         assert shown.code == 0, f"{arm.name}: {shown.err}"
         configs[arm.name] = json.loads(shown.out)
     found = comparison.compare(given["arms"], configs, given["varies"], given["fixed"])
+    segan = [arm.config for arm in given["arms"] if arm.config.startswith("configs/segan.py")]
+    assert not segan or "configs/segan.py:lambda0" in segan
     games = [arm for arm in given["arms"] if arm.name.endswith("-lambda0")]
     for control in games:  # a game and its own path without it differ in the weight of the game alone
         game = next(arm for arm in given["arms"] if arm.name == control.name.removesuffix("-lambda0"))
