@@ -22,7 +22,8 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from gan_seg_jax import files, integrity, parallel
-from gan_seg_jax.config import differences, from_json, to_json
+from gan_seg_jax.config import check, differences, from_json, to_json
+from gan_seg_jax.config_fields import check_fields
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.integrity import Damaged, array_digest, flatten
 
@@ -306,19 +307,23 @@ def fill(template: Any, arrays: dict[str, np.ndarray], *, origin: str) -> Any:
 
 
 def read_config(workdir: str | Path):
-    """Return the config of a finished or running run.
+    """Return the config of a finished or running run, checked as one of the command line is.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds no run, or its config.json is none of ours.
     """
     path = files.local(workdir) / "config.json"
     try:
         values = files.read_json(path)
     except FileNotFoundError as error:
         raise InputError(f"{workdir} is not the folder of a run: {path} is missing.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} cannot be read: a config is an object, found {type(values).__name__}.")
-    return from_json(values)
+    try:
+        check_fields(values)
+        config = from_json(values)
+        check(config)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+    return config
 
 
 def load_checkpoint(

@@ -28,6 +28,17 @@ MAY_CHANGE_ON_RESUME = (
     "num_workers", "prefetch", "data_dir", "max_pixels", "tensorboard", "extend", "planned_steps",
 )  # fmt: skip
 SHARES_OF_STEPS = ("consistency_ramp", "self_training_start")  # of config.losses
+# No more than any machine could hold: a config may come from somebody else.
+MOST = {
+    "steps": 2**31 - 1, "batch_size": 2**16, "rounds": 2**10, "num_workers": 2**10, "prefetch": 2**10,
+    "num_classes": 255,
+}  # fmt: skip
+LONGEST_SIDE, LARGEST_AREA = 2**14, 2**26  # of a canvas, a crop or a scene, in pixels
+PIXELS_OF_A_STEP, PIXELS_OF_SCENES = 2**31, 2**40
+LONGEST_PHASE = 2**53
+LONGEST_SHOWN = 200  # letters of a value in a message
+MOST_CHANNELS, MOST_LAYERS, MOST_LEVELS = 2**16, 2**8, 2**6  # numbers in a network's attributes; their count
+LAYERS = ("layers", "convs", "encoder_convs", "decoder_convs", "bottleneck", "scales")
 LOOKS = ("day", "night", "rain", "camera")  # of the embedded scenes
 DTYPES = ("float32", "bfloat16")
 
@@ -82,6 +93,7 @@ def check(config: ConfigDict) -> None:
         ok = all(isinstance(share, (int, float)) and 0 < share < 1 for share in shares)
         _expect(ok, f"optimizers.{role}.decay_at", shares, "shares of the run, between 0 and 1")
     _check_data(config)
+    _check_bounds(config)
     _check_losses(config)
     _check_networks(config)
     for prior in config.prior_runs.values():
@@ -105,6 +117,34 @@ def _check_data(config: ConfigDict) -> None:
         _expect(config[group][field] in LOOKS, name, config[group][field], f"one of {', '.join(LOOKS)}")
     for name, seed in (("labelled.seed", config.labelled.seed), ("source.seed", config.source.seed)):
         _expect(0 <= seed < 2**32, name, seed, "at least 0 and less than 2**32")
+
+
+    names, colors, lengths = config.class_names, config.class_colors, (0, config.num_classes)
+    _expect(len(names) in lengths, "class_names", names, "(), or as many names as config.num_classes")
+    ok = len(colors) in lengths and all(len(rgb) == 3 and 0 <= min(rgb) <= max(rgb) < 256 for rgb in colors)
+    _expect(ok, "class_colors", colors, "(), or (red, green, blue), 0 to 255 each, as many as config.num_classes")
+
+
+def _check_bounds(config: ConfigDict) -> None:
+    """Check that nothing is beyond all bounds: no config may use up a machine's memory or disk."""
+    for name, most in MOST.items():
+        _expect(config[name] <= most, name, config[name], f"at most {most}")
+    for name, sides in (*((name, config[name]) for name in SIZES), ("scenes.size", config.scenes.size)):
+        ok = len(sides) == 2 and 0 < min(sides) <= max(sides) <= LONGEST_SIDE and math.prod(sides) <= LARGEST_AREA
+        _expect(ok, name, sides, f"(height, width), 1 to {LONGEST_SIDE} each, of at most {LARGEST_AREA} pixels")
+    for name in SIZES:
+        pixels = math.prod(config[name]) * config.batch_size * config.rounds
+        most = f"batches of at most {PIXELS_OF_A_STEP} pixels in a step"
+        _expect(pixels <= PIXELS_OF_A_STEP, name, config[name], most)
+    counts = config.scenes.counts
+    ok = len(counts) == 3 and min(counts) >= 0 and sum(counts) * math.prod(config.scenes.size) <= PIXELS_OF_SCENES
+    _expect(ok, "scenes.counts", counts, f"those of train, val and test, of at most {PIXELS_OF_SCENES} pixels in all")
+    if "noise" in config:
+        size = config.noise.size
+        _expect(0 <= size <= MOST_CHANNELS, "noise.size", size, f"zero or a whole number of at most {MOST_CHANNELS}")
+    if "noise_channels" in config:
+        size = config.noise_channels
+        _expect(0 <= size <= MOST_CHANNELS, "noise_channels", size, f"zero or at most {MOST_CHANNELS}")
 
 
 def _check_losses(config: ConfigDict) -> None:
@@ -136,14 +176,19 @@ def _check_networks(config: ConfigDict) -> None:
                 ok = len(numbers) > 0 and all(isinstance(n, int) and n > 0 for n in numbers)
                 _expect(ok, field, value, "positive whole numbers")
             elif name == "dropout":
-                _expect(0.0 <= value < 1.0, field, value, "at least 0 and less than 1")
+                ok = isinstance(value, (int, float)) and 0.0 <= value < 1.0
+                _expect(ok, field, value, "at least 0 and less than 1")
             elif isinstance(value, (int, float, tuple)):
                 ok = all(isinstance(n, (int, float)) and 0 <= n < math.inf for n in numbers)
                 _expect(ok, field, value, "zero or a positive number")
             if name in ("convs", "channels", "layers"):
                 _expect(all(isinstance(n, int) for n in numbers), field, value, "whole numbers")
             if name == "bins":
-                _expect(len(set(value)) == len(value), field, value, "each number once")
+                _expect(len(set(numbers)) == len(numbers), field, value, "each number once")
+            if isinstance(value, (int, float, tuple)):
+                most = MOST_LAYERS if name in LAYERS else MOST_CHANNELS
+                ok = len(numbers) <= MOST_LEVELS and all(n <= most for n in numbers)
+                _expect(ok, field, value, f"at most {most}, and at most {MOST_LEVELS} numbers")
         if role in config.optimizers and "backbone" not in network:
             factor = config.optimizers[role].head_factor
             _expect(factor == 1, f"optimizers.{role}.head_factor", factor, f"1, since {network.name} has no backbone")
@@ -156,7 +201,7 @@ def _check_phases(config: ConfigDict) -> None:
     sequence = (tuple, list)
     for phase in config.phases:
         ok = isinstance(phase, sequence) and len(phase) == 2 and isinstance(phase[0], (int, float))
-        ok = ok and 0 < phase[0] < math.inf and isinstance(phase[1], sequence) and len(phase[1]) > 0
+        ok = ok and 0 < phase[0] < LONGEST_PHASE and isinstance(phase[1], sequence) and len(phase[1]) > 0
         ok = ok and all(isinstance(group, sequence) and len(group) > 0 for group in phase[1])
         _expect(ok, "phases", config.phases, shape)
         _expect(
@@ -182,7 +227,9 @@ def _check_phases(config: ConfigDict) -> None:
 
 def _expect(ok: bool, field: str, found: Any, expected: str) -> None:
     if not ok:
-        raise InputError(f"config.{field} is {found!r}; expected {expected}.")
+        text = repr(found)
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
+        raise InputError(f"config.{field} is {shown}; expected {expected}.")
 
 
 def check_classes(config: ConfigDict) -> None:

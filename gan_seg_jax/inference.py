@@ -53,8 +53,7 @@ def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = No
             "its summary.json."
         )
     method = get_method(config.method)
-    modules = method.build(config)
-    template = variable_shapes(method, modules, example_batch(method.STREAMS, config), config)
+    modules, template = _networks(method, config, workdir)
     arrays, meta = checkpoint.load_checkpoint(workdir, which, training=False, limit=integrity.room(template))
     checkpoint.check_config(workdir, config, meta)
     stored = {role: checkpoint.network_variables(arrays, role, origin=str(workdir)) for role in modules}
@@ -63,3 +62,24 @@ def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = No
     if data_dir is not None:
         config.data_dir = data_dir
     return Run(method, config, state.replace(step=jnp.int32(meta["step"])), meta["step"])
+
+
+def _networks(method: Any, config: ConfigDict, workdir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the networks of a run, by role, and the shapes of their variables; nothing is allocated.
+
+    Raises:
+        InputError: the config describes none: it may be anybody's.
+    """
+    if config.num_classes < 1:
+        raise InputError(f"{workdir}/config.json names no class; the run in it has not begun.")
+    try:
+        modules = method.build(config)
+        batch = jax.eval_shape(lambda: example_batch(method.STREAMS, config))
+        return modules, variable_shapes(method, modules, batch, config)
+    except InputError:
+        raise
+    except Exception as error:  # whatever Flax and JAX raise, by the field that is wrong
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{workdir}/config.json describes no networks of {config.method}: {type(error).__name__}: {reason}."
+        ) from error

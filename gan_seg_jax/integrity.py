@@ -19,6 +19,7 @@ from gan_seg_jax import files
 from gan_seg_jax.errors import InputError
 
 SEAL = "sha256"  # key of a meta's own digest
+LARGEST = 2**34  # bytes of all networks, averages and moments left aside
 ROOM = 2**26  # bytes that stored arrays may have beyond what the network explains
 
 
@@ -130,6 +131,13 @@ def _size(array: Any) -> int:
 
 
 def room(template: Any) -> int:
-    """Return how many bytes the stored form of a tree of arrays may have: its averages and moments, and some more."""
+    """Return how many bytes the stored form of a tree of arrays may have: its averages and moments, and some more.
+
+    Raises:
+        InputError: it is larger than any network of ours.
+    """
     size = sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(template))
+    if size > LARGEST:
+        gigabytes = f"{size / 1e9:.0f} GB; expected at most {LARGEST / 1e9:.0f} GB"
+        raise InputError(f"The config asks for networks of {gigabytes}.")
     return 8 * size + ROOM

@@ -319,6 +319,30 @@ def test_a_config_that_was_edited_is_not_believed(tiny, finished, tmp_path, modu
     assert_refused(outcome, "config.json has been changed: config.augment.flip_vertical is True", "with False")
 
 
+STRANGE = [  # fields of a config.json, what they hold, and a word of the sentence
+    ("networks.generator.channels", [60_000] * 12, "GB"), ("networks.generator.channels", "wide", "channels"),
+    ("networks.generator.nonsense", 3, "nonsense"), ("networks.generator.norm", "?", "norm"),
+    ("networks.generator.kernel_init", "?", "standard deviation"), ("networks.generator.skip", "?", "concat"),
+    ("networks", {}, "networks"), ("crop_size", [8000, 8000], ""), ("crop_size", [1, 1], ""),
+    ("losses.adversarial", "?", "adversarial"), ("output", "?", "output"), ("num_classes", 0, "class"),
+    ("method", "?", "method"), ("method", "refinement", "refinement"), ("dataset", "tfds:?", "tfds"),
+    ("data_dir", "/dev/zero", "/dev/zero"), ("stepz", 3, "steps"), ("batch_size", 10**9, "batch_size"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value", "word"), STRANGE, ids=lambda value: str(value)[:30])
+def test_the_config_of_a_stranger_is_used_or_refused(tiny, finished, field, value, word):
+    """Its author has written the checkpoints, too, so that all of their digests agree."""
+    config = json.loads((finished / "config.json").read_text())
+    *groups, name = field.split(".")
+    functools.reduce(lambda group, key: group[key], groups, config)[name] = value
+    (finished / "config.json").write_text(json.dumps(config))
+    tiny_runs.change_meta(finished, config=config)
+    outcome = tiny_runs.command("evaluate", f"--workdir={finished}")
+    if outcome.code != 0:
+        assert_refused(outcome, word)
+
+
 @pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
 def test_a_workdir_elsewhere_is_refused(tiny, tmp_path, workdir):
     args = tiny_runs.supervised_args(tiny.data)
