@@ -61,8 +61,8 @@ class Table:
 
     @property
     def adapts(self) -> bool:
-        """Whether labels come from elsewhere than the data set itself, in any of its runs."""
-        return any(record["config"].get("source", {}).get("dataset") for record in self.finished)
+        """Whether labels come from elsewhere than the data set itself, in any of its arms."""
+        return any(arm["source"] for arm in self.listed["arms"])
 
     @property
     def single(self) -> bool:
@@ -308,8 +308,8 @@ def summary(folder: Path) -> str:
         if table.references:
             line += _against(table, name, score)
         if table.adapts:
-            last = tables.last_scores(table.arms.get(name, ()))
-            line.append(tables.mean_text([one.get(score) for one in last.values()], ".3f"))
+            at_last = tables.last_scores(table.arms.get(name, ()))
+            line.append(tables.mean_text([one.get(score) for one in at_last.values()], ".3f"))
         lines.append(line)
     missing = [name for name, seeds in table.rows.items() if not seeds]
     parts = [f"{table.listed['title']} ({command}; {last}):", tables.markdown(lines)]

@@ -142,7 +142,7 @@ def main(
             options.results
             or (options.workdir if options.override else records.ROOT / "experiments") / "results" / table
         )
-        _write_table(folder, Path(script).name, title, arms, cells, differing, fixed)
+        _write_table(folder, Path(script).name, title, arms, cells, configs, differing, fixed)
     except (TableError, comparison.ComparisonError, OSError) as error:
         _say(f"error: {error}", sys.stderr)
         return 2
@@ -281,6 +281,7 @@ def _write_table(
     title: str,
     arms: Sequence[Arm],
     cells: Sequence[Cell],
+    configs: Mapping[str, Mapping[str, Any]],
     differing: Mapping[str, Mapping[str, Any]],
     fixed: Sequence[str],
 ) -> None:
@@ -290,6 +291,7 @@ def _write_table(
             "name": arm.name,
             "reference": arm.reference,
             "differs": differing[arm.name],
+            "source": configs[arm.name]["source"]["dataset"],
             "cells": [{"seed": c.seed, "arguments": list(c.arguments)} for c in cells if c.arm == arm.name],
         }
         for arm in arms

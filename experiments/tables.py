@@ -56,9 +56,7 @@ def difference_text(first: Mapping[int, float | None], other: Mapping[int, float
 
 def load_mark(found: Sequence[Record]) -> str:
     """Return "*" if any of the cells ran beside other work, "?" if that of any is not known, else ""."""
-    return _worst(
-        load.beside_other_work(record.get("load"), 1 + len(record["resumed"])) for record in found if record["steps"]
-    )
+    return _worst(load.beside_other_work(record.get("load"), 1 + len(record["resumed"])) for record in found)
 
 
 def _worst(beside: Iterable[bool | None]) -> str:
@@ -194,13 +192,17 @@ def differing_lines(table: Record) -> str:
         if not arm["reference"]:
             lines.append(f"- `{arm['name']}`: compared with none.")
             continue
-        shown: dict[str, None] = {}
-        for field, (first, own) in arm["differs"].items():
-            if ABSENT in (first, own):
-                group = ".".join(field.split(".")[:2])
-                shown[f"`{group}` {'added' if first == ABSENT else 'not there'}"] = None
-            else:
-                shown[f"`{field}` {json.dumps(own)} for {json.dumps(first)}"] = None
+        shown = [
+            f"`{field}` {json.dumps(own)} for {json.dumps(first)}"
+            for field, (first, own) in arm["differs"].items()
+            if ABSENT not in (first, own)
+        ]
+        for side, word in enumerate(("added", "not there")):
+            groups: dict[str, list[str]] = {}
+            for field, pair in arm["differs"].items():
+                if pair[side] == ABSENT:
+                    groups.setdefault(".".join(field.split(".")[:2]), []).append(field)
+            shown += [f"`{fields[0] if len(fields) == 1 else group + '.*'}` {word}" for group, fields in groups.items()]
         lines.append(f"- `{arm['name']}` from `{arm['reference']}`: {', '.join(shown) or 'nothing'}.")
     return "\n".join(lines)
 

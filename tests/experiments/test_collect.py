@@ -31,11 +31,11 @@ def test_paired_differences_known_answers():
     assert intervals.paired_differences({0: 0.25}, {1: 0.5}) == (0, None, None)
 
 
-def listed(name, seeds, *, reference="", differs=None, arguments=None):
+def listed(name, seeds, *, reference="", differs=None, arguments=None, source=""):
     """Return an arm as `table.json` lists it."""
     arguments = arguments or [f"--config={name}.py"]
     cells = [{"seed": seed, "arguments": arguments} for seed in seeds]
-    return {"name": name, "reference": reference, "differs": differs or {}, "cells": cells}
+    return {"name": name, "reference": reference, "differs": differs or {}, "source": source, "cells": cells}
 
 
 def write_table(folder, arms, **more):
@@ -50,14 +50,15 @@ def made_up(folder, values, *, dataset="scenes", fixed=(), source="", **more):
     """
     folder.mkdir(exist_ok=True)
     first = next(iter(values))
-    arms = [listed(name, seeds, reference="" if name == first else first) for name, seeds in values.items()]
+    arms = [
+        listed(name, seeds, reference="" if name == first else first, source=source) for name, seeds in values.items()
+    ]
     write_table(folder, arms, fixed=list(fixed))
     for arm, seeds in values.items():
         for seed, miou in seeds.items():
             scores = {"miou": miou, "iou_per_class": {"sky": miou, "car": None}}
             test = None if miou is None else scores
             config = {"dataset": dataset, "canvas_size": [8, 16], "crop_size": [8, 8], "resize": "fit", "batch_size": 4}
-            config |= {"source": {"dataset": source}}
             record = {
                 "arm": arm, "seed": seed, "status": "finished", "arguments": [f"--config={arm}.py"], "config": config,
                 "date": "2020-01-02T03:04:05Z", "commit": "c" * 40, "dirty": seed == 1, "resumed": [],
@@ -115,16 +116,18 @@ def test_collect_refuses_what_is_no_table(tmp_path, capsys):
 def test_each_arm_is_compared_with_its_own_reference(tmp_path):
     made_up(tmp_path, {"all": {0: 0.7}, "few": {0: 0.6, 1: 0.5}, "few-gan": {0: 0.65, 1: 0.55}})
     differs = {"labelled.fraction": [1.0, 0.05]}
+    added = {"networks.ACTING.auxiliary": True, "networks.discriminator.layers": 3, "networks.discriminator.norm": "x"}
+    game = {field: ["(absent)", value] for field, value in added.items()}
     write_table(tmp_path, [
         listed("all", (0,)), listed("few", (0, 1), reference="all", differs=differs),
-        listed("few-gan", (0, 1), reference="few", differs={"networks.discriminator.norm": ["(absent)", "spectral"]}),
+        listed("few-gan", (0, 1), reference="few", differs=game),
     ])  # fmt: skip
     text = collect.collect(tmp_path)
     assert "| few | all | 1 | -0.1000 | - | - | - | - |" in text
     assert "| few-gan | few | 2 | +0.0500 ± 0.0000 | - | - | - | - |" in text
     assert "\n| all |" not in text.split("## Differences to the reference")[1].split("##")[0]
     assert "- `few` from `all`: `labelled.fraction` 0.05 for 1.0." in text
-    assert "- `few-gan` from `few`: `networks.discriminator` added." in text
+    assert "- `few-gan` from `few`: `networks.ACTING.auxiliary` added, `networks.discriminator.*` added." in text
 
 
 def random_counts(rng, quality, truth):
@@ -211,6 +214,10 @@ def test_what_is_held_fixed_and_what_adaptation_chose_by_is_said(tmp_path):
     assert "The same for all seeds, so no interval is over other draws: `scenes.seed`." in text
     assert "The step was chosen by labels of the target's val split" in text
     assert "## Scores of the last step" in text and "| b | 1 | 0.6000 | - | - | - | a | +0.2000 |" in text
+    short = collect.summary(tmp_path)
+    assert (
+        "in 2 of 2 runs the best step was the last" in short and "| b | 1 | 0.700 | a | +0.2000 | - | 0.600 |" in short
+    )
     made_up(tmp_path, {"a": {0: 0.5}, "b": {0: 0.7}})
     text = collect.collect(tmp_path)
     assert "The same for all seeds" not in text and "labels of the target" not in text and "last step\n" not in text
