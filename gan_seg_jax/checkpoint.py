@@ -423,6 +423,14 @@ def check_config(workdir: str | Path, config: ConfigDict, meta: dict[str, Any]) 
     Raises:
         InputError: it has been changed; field, old and new value are named.
     """
+    try:
+        check_fields(meta.get("config"))
+        check(from_json(meta["config"]))
+    except InputError as error:
+        raise InputError(
+            f"The checkpoint of step {meta['step']} in {workdir} holds another config than this version of gan_seg_jax "
+            f"knows: {error}"
+        ) from error
     found = differences(meta["config"], to_json(config))
     if found:
         field, old, new = found[0]

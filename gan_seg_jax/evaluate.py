@@ -10,6 +10,7 @@ Every image counts once, at its label's own size: logits are resized to the labe
 confusion matrix holds the split; from it come all scores but the boundary F1, whose counts are pooled likewise.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -196,6 +197,11 @@ def open_split(run: Run, name: str) -> tuple[Split, Mesh]:
     pipeline.resolve_classes(config, dataset)
     if name not in dataset.splits:
         raise InputError(f"{dataset.info.name} has no split {name!r}; it has: {', '.join(dataset.splits)}.")
+    if run.data.get(name) != dataset.digests.get(name) and parallel.is_first_process():
+        print(
+            f"The images or labels of {name} are not those that the run knew at step {run.step}; its own scores are of "
+            "others.", file=sys.stderr,
+        )  # fmt: skip
     mesh = parallel.make_mesh()
     config.batch_size = -(-config.batch_size // mesh.size) * mesh.size
     return dataset.splits[name], mesh

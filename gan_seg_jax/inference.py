@@ -17,12 +17,13 @@ from gan_seg_jax.state import AdversarialState, create_state, variable_shapes
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A method, the config it was trained with, its state, and the step of its checkpoint."""
+    """A method, the config it was trained with, its state, the step of its checkpoint, digests of its data by split."""
 
     method: Any
     config: ConfigDict
     state: AdversarialState
     step: int
+    data: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def example_batch(streams: tuple[str, ...], config: ConfigDict, count: int = 2) -> dict[str, dict[str, jax.Array]]:
@@ -61,7 +62,7 @@ def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = No
     state = create_state(jax.tree.map(jnp.asarray, variables), modules, {}, seed=config.seed)
     if data_dir is not None:
         config.data_dir = data_dir
-    return Run(method, config, state.replace(step=jnp.int32(meta["step"])), meta["step"])
+    return Run(method, config, state.replace(step=jnp.int32(meta["step"])), meta["step"], meta["data"])
 
 
 def _networks(method: Any, config: ConfigDict, workdir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

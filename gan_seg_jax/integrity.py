@@ -75,6 +75,9 @@ def open_meta(folder: Path) -> dict[str, Any]:
         )
     if not isinstance(meta, dict) or json_digest({k: v for k, v in meta.items() if k != SEAL}) != meta[SEAL]:
         raise Damaged(f"The checkpoint {folder} is damaged: its meta differs from what was saved.")
+    known = isinstance(meta.get("digests"), dict) and {"step", "best_step", "data"} <= meta.keys()
+    if not known or not isinstance(meta["best_step"], (int, type(None))):
+        raise InputError(f"The checkpoint {folder} has another meta than this version of gan_seg_jax writes.")
     if meta["step"] != int(folder.name):
         raise Damaged(f"The checkpoint {folder} is damaged: it was saved at step {meta['step']}.")
     return meta

@@ -26,6 +26,7 @@ from gan_seg_jax.state import AdversarialState, Networks, create_state, init_var
 TRAINING_DATA = "training_data"  # of what a generator has seen
 LABELLED = "labelled"  # of the ids of the training images with labels, where a file lists them
 CHECKED = "checked"  # of the training images that made pairs were checked against, where there are any
+DATA = "data"  # of the images and labels of each split, {} where they are drawn
 
 
 def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
@@ -92,14 +93,40 @@ def checked(config: ConfigDict, dataset: Dataset) -> str | None:
     return provenance.split_digest(dataset.splits["train"]) if config.synthetic.share > 0 else None
 
 
-def other_data(name: str, config: ConfigDict, workdir: Path) -> str:
-    """Return what to say where the digest `name` is not the one that a run's checkpoints were saved with."""
+def data(method: Any, dataset: Dataset) -> dict[str, str]:
+    """Return a digest of the images and labels of each split that matters to a run."""
+    read = {*dataset.digests} - (set() if "unlabelled" in method.STREAMS else {"unlabelled"})
+    return {name: digest for name, digest in dataset.digests.items() if name in read}
+
+
+def check_data(found: dict[str, Any], meta: dict[str, Any], config: ConfigDict, workdir: Path) -> None:
+    """Check that a run goes on with the data that it began with.
+
+    Args:
+        found: the digests of now, by the names above.
+        meta: of the checkpoint, with those that it was saved with.
+        config: the run's config.
+        workdir: its folder.
+
+    Raises:
+        InputError: the data are others.
+    """
+    changed = [name for name, digest in found.items() if meta.get(name) != digest]
+    if not changed:
+        return
+    before, now = meta.get(DATA) or {}, found[DATA]
+    splits = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     what = {
-        TRAINING_DATA: f"{workdir / provenance.RECORD}, which says what the generator was trained on,",
-        LABELLED: f"The list of labelled images in {config.labelled.index_file}",
-        CHECKED: "The set of training images, which is all that the generator of the made pairs may have seen,",
-    }[name]
-    return f"{what} is not the one its checkpoints were saved with; restore it, or name another --workdir."
+        TRAINING_DATA: f"{workdir / provenance.RECORD}, which says what the generator was trained on, is",
+        LABELLED: f"The list of labelled images in {config.labelled.index_file} is",
+        CHECKED: "The set of training images, which is all that the generator of the made pairs may have seen, is",
+        DATA: f"The images or labels of {' and '.join(splits)} are",
+    }[changed[0]]
+    one = "one its" if what.endswith("is") else "ones its"
+    raise InputError(
+        f"{what} not the {one} checkpoints were saved with (step {meta['step']}); restore them, or name another "
+        "--workdir."
+    )
 
 
 def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool = True) -> AdversarialState:

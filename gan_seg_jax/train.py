@@ -112,6 +112,7 @@ def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[st
             start.TRAINING_DATA: start.training_data(method, config, dataset, workdir, fresh=fresh),
             start.LABELLED: start.labelled(config, dataset),
             start.CHECKED: start.checked(config, dataset),
+            start.DATA: start.data(method, dataset),
         }
         state = start.initial_state(method, config, workdir, fresh=fresh)
         start.check_training(method, config, state)
@@ -162,7 +163,7 @@ class _Run:
         workdir: Path,
         preemption,
         began,
-        data: dict[str, str | None],
+        data: dict[str, Any],
     ):
         self.config, self.method, self.dataset, self.mesh = config, method, dataset, mesh
         self.workdir, self.preemption = workdir, preemption
@@ -202,9 +203,7 @@ class _Run:
             arrays, meta, problems = found
             for problem in problems:
                 self.writer.message(f"{problem} Moved aside; an earlier one is used.")
-            for name, digest in self.data.items():
-                if meta.get(name) != digest:
-                    raise InputError(start.other_data(name, self.config, self.workdir))
+            start.check_data(self.data, meta, self.config, self.workdir)
             state = checkpoint.fill(state, arrays, origin=f"The checkpoint in {self.workdir}")
             try:
                 self.progress = Progress.restored(meta)

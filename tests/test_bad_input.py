@@ -343,6 +343,14 @@ def test_the_config_of_a_stranger_is_used_or_refused(tiny, finished, field, valu
         assert_refused(outcome, word)
 
 
+def test_the_config_in_a_checkpoint_of_a_stranger_is_checked(tiny, finished):
+    for config in (None, {"phases": 3}, {}):
+        tiny_runs.change_meta(finished, config=config)
+        for module, args in (("evaluate", ()), ("main", tiny.args)):
+            outcome = tiny_runs.command(module, *args, f"--workdir={finished}")
+            assert_refused(outcome, "holds another config than this version")
+
+
 @pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
 def test_a_workdir_elsewhere_is_refused(tiny, tmp_path, workdir):
     args = tiny_runs.supervised_args(tiny.data)

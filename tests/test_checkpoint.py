@@ -49,7 +49,8 @@ def make_state(seed: int = 0):
 
 
 def meta_of(step: int, best: int | None = None):
-    return {"step": step, "best_step": best, "best_scores": {"miou": 0.1 + 0.2}, "evaluated": step, "seconds": 1.5}
+    more = {"best_scores": {"miou": 0.1 + 0.2}, "evaluated": step, "seconds": 1.5, "data": {}}
+    return {"step": step, "best_step": best, **more}
 
 
 def write(folder, steps, *, best=None, keep: int = 2):
@@ -298,6 +299,20 @@ def test_a_meta_is_what_was_saved(run, change):
     with pytest.raises(integrity.Damaged, match="30 is damaged: (its meta differs|it was saved at step 31)"):
         load_checkpoint(folder, "30")
     assert load_checkpoint(folder, "latest")[1]["step"] == 20
+
+
+@pytest.mark.parametrize("left_out", ["digests", "step", "best_step", "data"])
+def test_a_meta_of_another_author_is_refused(run, left_out):
+    folder, _ = run
+
+    def change(meta):
+        for name in (left_out, integrity.SEAL):
+            del meta[name]
+        meta.update(integrity.seal(meta))
+
+    change_meta(folder, 30, change)
+    with pytest.raises(InputError, match="has another meta than this version"):
+        load_checkpoint(folder, "latest")
 
 
 def test_no_flipped_bit_of_a_meta_is_accepted(run):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gan_seg_jax import checkpoint, evaluate, parallel, report, train
 from gan_seg_jax.data import pipeline
@@ -397,6 +398,43 @@ def test_a_run_does_not_go_on_with_another_list_of_labelled_images(tiny, tmp_pat
     listed.write_text("000\n003\n005\n008\n")
     outcome = tiny_runs.command("main", *args, "--config.steps=4")
     assert outcome.code == 2 and str(listed) in outcome.err and "not the one" in outcome.err, outcome.err
+
+
+def change_a_pixel(path):
+    image = np.array(Image.open(path))
+    image.flat[0] = 1 - min(image.flat[0], 1)
+    Image.fromarray(image).save(path)
+
+
+CHANGES = {
+    "train": lambda data: change_a_pixel(data / "train/masks/003.png"),
+    "val": lambda data: change_a_pixel(data / "val/images/001.png"),
+    "test": lambda data: [path.rename(path.with_name("new.png")) for path in data.glob("test/*/002.png")],
+}
+
+
+def test_a_run_goes_on_with_the_data_that_it_began_with(tiny, tmp_path):
+    """Wherever they lie now and whenever they were written; evaluation says that it is of others."""
+    workdir, data = shutil.copytree(tiny.cgan, tmp_path / "run"), tmp_path / "data"
+    (workdir / "summary.json").unlink()
+    args = [arg for arg in tiny.args if "data_dir" not in arg] + [f"--config.data_dir={data}", f"--workdir={workdir}"]
+    before = contents(workdir / "checkpoints")
+    for split in ("train", "test"):
+        shutil.copytree(tiny.data, data, copy_function=shutil.copy)
+        CHANGES[split](data)
+        outcome = tiny_runs.command("main", *args)
+        assert outcome.code == 2 and f"The images or labels of {split} are not the ones" in outcome.err, outcome
+        assert "step 6" in outcome.err
+        shutil.rmtree(data)
+    assert contents(workdir / "checkpoints") == before
+    shutil.copytree(tiny.data, data, copy_function=shutil.copy)  # new times
+    outcome = tiny_runs.command("main", *args)
+    assert outcome.code == 0, outcome.err
+    for split, said in (("val", True), ("test", False)):
+        if said:
+            CHANGES[split](data)
+        outcome = tiny_runs.command("evaluate", f"--workdir={workdir}", f"--data_dir={data}", f"--split={split}")
+        assert outcome.code == 0 and (f"images or labels of {split} are not those" in outcome.err) == said, outcome
 
 
 # Data and numbers that go wrong in mid-run

@@ -132,12 +132,12 @@ class Dataset:
     members: Mapping[str, Members] = dataclasses.field(default_factory=dict)
 
     @property
-    def digest(self) -> str:
-        """SHA-256 over the ids and contents of all splits, found without reading them again; "" without members."""
-        if not self.members:
-            return ""
-        parts = {name: [part.ids, part.digests, part.labels] for name, part in self.members.items()}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def digests(self) -> dict[str, str]:
+        """SHA-256 over ids and contents of each of `members`, without reading them again."""
+        return {
+            name: hashlib.sha256(json.dumps([part.ids, part.digests, part.labels]).encode()).hexdigest()
+            for name, part in self.members.items()
+        }
 
 
 def _describe(name: str, classes: dict[str, tuple[int, int, int]], **facts) -> DatasetInfo:

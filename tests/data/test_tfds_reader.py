@@ -249,7 +249,7 @@ def test_a_second_start_reads_no_record(tmp_path, monkeypatch):
     for name, split in first.splits.items():
         assert again.splits[name].ids == split.ids
         np.testing.assert_array_equal(again.splits[name].sizes(), split.sizes())
-    assert again.info == first.info and again.digest == first.digest
+    assert again.info == first.info and again.digests == first.digests
 
 
 def test_the_same_image_in_two_splits_is_refused_unless_it_is_allowed(tmp_path, monkeypatch):
