@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from gan_seg_jax import crf_search, inference, parallel
+from gan_seg_jax import crf_search, parallel, scoring
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference_options import CRF_FILE
 from gan_seg_jax.postprocess.crf import CRFParameters
@@ -70,8 +70,8 @@ def judged(split, devices, batch_size, parameters):
 @pytest.fixture
 def exact(monkeypatch):
     """The brute-force CRF, which compiles faster, and a list that grows whenever it is traced."""
-    traced, plain = [], inference.crf.mean_field
-    monkeypatch.setattr(inference.crf, "mean_field", lambda *a: traced.append(1) or plain(*a, method="exact"))
+    traced, plain = [], scoring.crf.mean_field
+    monkeypatch.setattr(scoring.crf, "mean_field", lambda *a: traced.append(1) or plain(*a, method="exact"))
     return traced
 
 

@@ -47,8 +47,7 @@ def make_run(score_map=None, *, adversarial="non_saturating", **fields):
 
 def judged(run, split, *, devices=1, temperature=2.0):
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    box = tuple(split.sizes().max(axis=0).tolist())
-    rows = list(judging_views.rows_of(judge.make_step(run, box), run, split, mesh, np.float32(temperature)))
+    rows = list(judging_views.rows_of(judge.make_step(run), run, split, mesh, np.float32(temperature)))
     judgement = judge.Judgement(run.config, discriminator=hasattr(run.method, "score_map"))
     for row in rows:
         judgement.add(row)
