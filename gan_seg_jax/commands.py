@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from absl import flags
+from ml_collections import ConfigDict
 
-from gan_seg_jax import config_files, process
-from gan_seg_jax.errors import DivergedError, InputError, PreemptedError
+from gan_seg_jax import config_files, faults, process
+from gan_seg_jax.errors import DivergedError, InputError, LostPeerError, PreemptedError
 
 
 def run(main: Callable[[], None], usage: str, *, devices: bool = True) -> NoReturn:
@@ -40,18 +41,39 @@ def _run(main: Callable[[], None], usage: str, *, devices: bool = True) -> int:
             _parse(sys.argv)
             # Libraries log what no user can act on; a run has its own messages.
             logging.getLogger("absl").setLevel(logging.ERROR)
+            process.find_home()
             if devices:
                 from gan_seg_jax import parallel  # after the flags: it loads JAX
 
                 parallel.initialize()
             main()
-        except (InputError, DivergedError) as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            return error.exit_code
-        except PreemptedError as error:
-            print(error, file=sys.stderr, flush=True)
-            return error.exit_code
+        except Exception as error:
+            return _say(error)
         return 0
+
+
+def _say(error: Exception) -> int:
+    """Print what ended a command as a sentence and return its exit code; a fault of ours is raised again."""
+    if not isinstance(error, (InputError, DivergedError, PreemptedError)):
+        found = faults.known(error, _run_config(), processes=_processes())
+        if found is None:
+            raise error
+        error = found
+    print(error if isinstance(error, PreemptedError) else f"error: {error}", file=sys.stderr, flush=True)
+    if isinstance(error, LostPeerError):
+        process.leave(error.exit_code)
+    return error.exit_code
+
+
+def _run_config() -> ConfigDict | None:
+    """Return the config that the flags name, None where the command takes none."""
+    flag = flags.FLAGS["config"] if "config" in flags.FLAGS else None
+    return flag.value if flag is not None and isinstance(flag.value, ConfigDict) else None
+
+
+def _processes() -> int:
+    """Return how many processes the run has; JAX is not loaded for it."""
+    return sys.modules["jax"].process_count() if "jax" in sys.modules else 1
 
 
 def _parse(argv: list[str]) -> None:

@@ -27,6 +27,17 @@ class PreemptedError(Exception):
     exit_code = 75
 
 
+class LostPeerError(PreemptedError):
+    """Another process of a run on several hosts is gone; the process ends at once, for JAX would wait for it."""
+
+    def __init__(self):
+        """Say so."""
+        super().__init__(
+            "Another process of this run has died or cannot be reached. What was saved stays; the same command, on all "
+            "hosts, continues."
+        )
+
+
 def unknown(kind: str, name: str, choices) -> InputError:
     """Return the error for a name that is not among `choices`, with the nearest one suggested."""
     choices = sorted(choices)

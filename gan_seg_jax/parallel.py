@@ -5,9 +5,11 @@ compiler inserts the reductions, so that losses, gradients and batch statistics 
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib.util
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,10 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gan_seg_jax import process
-from gan_seg_jax.errors import InputError
+from gan_seg_jax.errors import InputError, LostPeerError
+
+PEER_SECONDS = 60  # without a word from a process, after which the run ends
+_on_abort = None  # keeps the function alive that C calls
 
 
 def initialize() -> None:
@@ -27,7 +32,7 @@ def initialize() -> None:
     JAX_NUM_PROCESSES and JAX_PROCESS_ID for every process.
 
     Raises:
-        InputError: the variables are incomplete.
+        InputError: the variables are incomplete, the other processes cannot be reached, or there is no device.
     """
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         try:
@@ -36,12 +41,43 @@ def initialize() -> None:
             raise InputError(
                 "JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers too."
             ) from error
-        jax.distributed.initialize(num_processes=count, process_id=number)
-        process.watch()  # the service takes SIGTERM for itself
+        try:
+            jax.distributed.initialize(num_processes=count, process_id=number, heartbeat_timeout_seconds=PEER_SECONDS)
+        except (ValueError, RuntimeError) as error:
+            address = os.environ["JAX_COORDINATOR_ADDRESS"]
+            raise InputError(f"The other processes cannot be joined at {address}: {_first_line(error)}") from error
+        _joined()
     elif _has_tpu():
         with contextlib.suppress(ValueError, RuntimeError):  # no slice was found: a single host
-            jax.distributed.initialize()
-            process.watch()
+            jax.distributed.initialize(heartbeat_timeout_seconds=PEER_SECONDS)
+            _joined()
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where support for CUDA is not installed
+        if not jax.config.jax_platforms:
+            raise InputError(f"JAX finds no devices: {_first_line(error)}") from error
+        raise InputError(
+            f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, but there is no such device, or JAX lacks the support for "
+            "it. Unset it to take what is there, or see README.md, Install for GPU and TPU."
+        ) from error
+
+
+def _joined() -> None:
+    """Answer signals again, one of which JAX's service takes for itself, and a lost process with a sentence.
+
+    Where the service loses a process, it aborts from a thread of its own; nothing can be raised or saved then.
+    """
+    global _on_abort
+    lost = LostPeerError()
+    process.watch()
+    _on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: process.leave(lost.exit_code, str(lost)))
+    ctypes.CDLL(None).signal(signal.SIGABRT, _on_abort)  # a handler of Python's would run too late
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error, which may be empty, as a sentence."""
+    line = str(error).strip().partition("\n")[0][:200]
+    return line if not line or line.endswith(".") else line + "."
 
 
 def _has_tpu() -> bool:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 INTERRUPTED = 75
@@ -38,16 +38,16 @@ def watch(code: int = INTERRUPTED, sentence: str = STARTING) -> None:
         code: exit code then.
         sentence: what is said then, on stderr.
     """
+    take(lambda number, frame: leave(code, sentence))
 
-    def leave(number, frame):
-        del number, frame
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-        with contextlib.suppress(Exception):
-            os.write(2, f"{sentence}\n".encode() if sentence else b"")
-        os._exit(code)
 
-    take(leave)
+def leave(code: int, sentence: str = "") -> NoReturn:
+    """End the process without another look at anything, after `sentence` on stderr."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    with contextlib.suppress(Exception):
+        os.write(2, f"{sentence}\n".encode() if sentence else b"")
+    os._exit(code)
 
 
 def take(handler: Callable[[int, Any], None]) -> dict[int, Any]:
@@ -58,6 +58,27 @@ def take(handler: Callable[[int, Any], None]) -> dict[int, Any]:
     """
     taken = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in taken}
+
+
+def find_home() -> None:
+    """Give a user without a home folder (a container's, without passwd entry) one for the caches of libraries."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = own_folder()
+        print(f"There is no home folder, so caches go to {os.environ['HOME']}; set HOME to keep them.", file=sys.stderr)
+
+
+def own_folder() -> str:
+    """Return a temporary folder that is this user's alone, if possible the one of the call before."""
+    import stat
+    import tempfile
+
+    folder = os.path.join(tempfile.gettempdir(), f"gan_seg_jax-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, mode=0o700)
+    found = os.lstat(folder)
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return folder
+    return tempfile.mkdtemp(prefix="gan_seg_jax-")  # somebody else has taken the name
 
 
 @contextlib.contextmanager

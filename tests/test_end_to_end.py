@@ -615,6 +615,26 @@ train._Run._poll = send
     assert f"Continuing from step {steps.pop()} " in ends[0][0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_others_with_a_sentence(tiny, tmp_path, killed):
+    code = f"""
+import os, signal
+from gan_seg_jax import train
+poll, count = train._Run._poll, []
+def die(self):
+    count.append(1)
+    if len(count) == 4 and os.environ["JAX_PROCESS_ID"] == "{killed}": os.kill(os.getpid(), signal.SIGKILL)
+    poll(self)
+train._Run._poll = die
+"""
+    args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=100000", f"--workdir={tmp_path / 'run'}")
+    ends = tiny_runs.run_processes(tiny, args, codes=(75, -signal.SIGKILL), code=code)
+    err = ends[1 - killed][1]
+    assert "Another process of this run has died" in err and "Traceback" not in err, err
+    assert checkpoint.load_checkpoint(tmp_path / "run", "latest")[1]["step"] == 2
+
+
 def test_without_a_workdir_the_run_is_named_after_its_config(tiny, tmp_path):
     args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=1")
     with contextlib.chdir(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = "gan_seg_jax"
 # For everyone; among themselves, they import errors alone.
-BASE = {"errors", "files", "resample", "config", "config_fields", "process", "progress"}
+BASE = {"errors", "files", "resample", "config", "config_fields", "process", "faults", "progress"}
 LEVELS = {
     "augment": 0, "noise": 0, "judging_panels": 0, "metrics": 0, "writer": 0, "panels": 0, "tiling": 0,
     "diff_augment": 0, "mixing": 0,

@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import tqdm_utils
 from tqdm import tqdm
 
+from gan_seg_jax import process
 from gan_seg_jax.data.catalog import Dataset, DatasetInfo
 from gan_seg_jax.data.scenes_canvas import CLASS_COLORS, CLASS_NAMES
 from gan_seg_jax.data.scenes_encoding import encode_scenes
@@ -108,7 +109,8 @@ def open_scenes(
     """Open the embedded data set; draw it first where it is not in the cache.
 
     Args:
-        data_dir: Folder of the cache; "" for gan_seg_jax in the user's own, $XDG_CACHE_HOME or ~/.cache.
+        data_dir: Folder of the cache; "" for gan_seg_jax in the user's own, $XDG_CACHE_HOME or ~/.cache, or where
+            that cannot be written for a temporary folder.
         size: (height, width) of the scenes in pixels, each at least 8.
         counts: Scenes in train, val and test; train and val at least 1.
         seed: Of the whole set, at least 0.
@@ -130,7 +132,10 @@ def open_scenes(
         raise unknown("look of the scenes", look, LOOKS)
     config = ScenesConfig(height=size[0], width=size[1], counts=tuple(counts), seed=seed, look=look)
     root = pathlib.Path(data_dir).expanduser() if str(data_dir) else default_data_dir()
-    directory = root / "scenes" / config.name / str(Scenes.VERSION)
+    place = pathlib.Path("scenes") / config.name / str(Scenes.VERSION)
+    if not str(data_dir) and not (root / place / "dataset_info.json").exists():
+        root = _writable(root)
+    directory = root / place
     if not (directory / "dataset_info.json").exists():
         _prepare(root, config, directory)
     splits = {s: TfdsSplit(INFO, s, str(directory), s) for s, count in zip(SPLITS, counts, strict=True) if count}
@@ -147,6 +152,17 @@ def default_data_dir() -> pathlib.Path:
     """Return the cache of this user: gan_seg_jax in $XDG_CACHE_HOME, or in ~/.cache where that is not set."""
     base = os.environ["XDG_CACHE_HOME"] if os.environ.get("XDG_CACHE_HOME") else "~/.cache"
     return pathlib.Path(base).expanduser() / "gan_seg_jax"
+
+
+def _writable(cache: pathlib.Path) -> pathlib.Path:
+    """Return the cache, or where it cannot be written a temporary folder."""
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        if os.access(cache, os.W_OK | os.X_OK):
+            return cache
+    folder = pathlib.Path(process.own_folder())
+    print(f"{cache} cannot be written, so scenes go to {folder}; set XDG_CACHE_HOME to keep them.", file=sys.stderr)
+    return folder
 
 
 def _prepare(root: pathlib.Path, config: ScenesConfig, directory: pathlib.Path) -> None:
