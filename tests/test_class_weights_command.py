@@ -18,7 +18,7 @@ def data_dir(tmp_path_factory):
     (folder / "classes.txt").write_text("0 sky 0 0 255\n1 road 90 90 90\n2 car 200 0 0\n")
     for name in ("first", "second"):
         for kind, array in (
-            ("images", np.full((4, 5, 3), 80, np.uint8)),
+            ("images", np.full((4, 5, 3), len(name), np.uint8)),  # not the same: one of them is val
             ("masks", np.array([[0] * 5] * 3 + [[1] * 4 + [255]], np.uint8)),
         ):
             path = folder / "train" / kind / f"{name}.png"
