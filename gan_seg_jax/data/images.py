@@ -204,8 +204,8 @@ def _rgb(name, stored: Stored, bits: int) -> np.ndarray:
         if values.max() >= 1 << bits:
             raise ImageError(
                 name,
-                f"holds 16-bit values up to {values.max()}, beyond the {bits} bits that are in use in its set; give "
-                "--config.image_bits=16, or save the set anew with 8 bits.",
+                f"holds 16-bit values up to {values.max()}, beyond the {bits} bits that the images of its set, or of "
+                "the run's training, use; scale it as they are, or train with --config.image_bits=16.",
             )
         grey = (values >> (bits - 8)).astype(np.uint8)
         return _upright(stored, np.repeat(grey[:, :, None], 3, axis=2))

@@ -72,8 +72,8 @@ def _open_source(config: ConfigDict) -> Dataset:
             )
     elif (name, folder) == (config.dataset, config.data_dir):
         raise InputError("config.source is the data set itself; name another data_dir, or leave config.source.dataset.")
-    # Its images may use other bits than the data set's, for which config.image_bits stands.
-    how = dataclasses.replace(rules(config), image_bits=0)
+    # config.image_bits and config.group_pattern are of the data set itself; its source may have other images and ids.
+    how = dataclasses.replace(rules(config), image_bits=0, group_pattern="")
     return _open_whole(name, folder, config.scenes, how, seed=seed, look=config.source.look, field="source.data_dir")
 
 
@@ -92,6 +92,8 @@ def _open_whole(
     if "://" in folder:
         raise InputError(f"config.{field} is {folder!r}; data sets are read from a folder of this machine: mount it.")
     if name == "scenes":
+        if how.group_pattern:
+            raise InputError("config.group_pattern has no meaning for scenes, drawn one by one; leave it away.")
         return open_scenes(folder, size=tuple(scenes.size), counts=tuple(scenes.counts), seed=seed, look=look)
     if name.startswith("tfds:"):
         return open_tfds(name.removeprefix("tfds:"), folder, rules=how)

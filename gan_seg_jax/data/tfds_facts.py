@@ -55,7 +55,9 @@ def look(directory: str, splits: dict[str, object], *, max_pixels: int) -> dict[
     known = remembered.load(directory)
     try:
         if known.get("stamp") == stamp:
-            return {name: _restored(known["splits"][name], len(split)) for name, split in splits.items()}
+            facts = {name: _restored(known["splits"][name], len(split)) for name, split in splits.items()}
+            if all(found.sizes.prod(axis=1, dtype=np.int64).max() <= max_pixels for found in facts.values()):
+                return facts
     except (ValueError, TypeError, KeyError, IndexError):
         pass  # damaged: look again
     facts = {name: _read(name, split, max_pixels) for name, split in splits.items()}

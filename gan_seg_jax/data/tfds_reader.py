@@ -7,6 +7,7 @@ as those of a folder are. Nothing is downloaded.
 import contextlib
 import os
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -113,7 +114,7 @@ class TfdsSplit:
 
     def where(self, record: dict) -> str:
         """Return what an example is called in an error."""
-        return f"{self.info.name}, split {self._source}, example {record['id']}"
+        return files.shown(f"{self.info.name}, split {self._source}, example {record['id']}")
 
     def record(self, index: int) -> dict:
         """Return the encoded pictures and the id of an example.
@@ -190,6 +191,9 @@ def open_tfds(name: str, data_dir: str | os.PathLike, *, rules: Rules | None = N
             f"tfds:{name}: no split train with examples in {directory}, found {', '.join(sorted(splits)) or 'none'}."
         )
     sources = {ours: theirs for theirs, ours in _SPLITS.items() if splits.get(theirs, 0)}
+    others = sorted(set(splits) - set(sources.values()))
+    if others:
+        print(f"left out in tfds:{name}: splits that are not read: {', '.join(others)}", file=sys.stderr)
     unknown = DatasetInfo(name, ("unknown",), ((0, 0, 0),))
     plain = {ours: TfdsSplit(unknown, ours, directory, theirs) for ours, theirs in sources.items()}
     facts = tfds_facts.look(directory, plain, max_pixels=rules.max_pixels)

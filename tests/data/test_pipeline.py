@@ -1,5 +1,6 @@
 """Batches: functions of (seed, position) alone, whatever the processes, the workers and the sizes of the images."""
 
+import dataclasses
 import itertools
 import types
 
@@ -8,8 +9,10 @@ import pytest
 from PIL import Image
 
 from configs import common
+from gan_seg_jax import train
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE
+from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.errors import InputError
 from tests import tiny_runs
 
@@ -275,6 +278,15 @@ def test_the_config_says_how_a_set_is_read(tmp_path):
     config.max_pixels = 47
     with pytest.raises(InputError, match="max_pixels"):
         pipeline.open_dataset(config)
+
+
+def test_a_prior_run_reads_its_set_by_the_same_rules():
+    assert {field.name for field in dataclasses.fields(Rules)} <= set(train.DATA_FIELDS)
+
+
+def test_groups_are_refused_where_they_would_not_be_kept():
+    with pytest.raises(InputError, match="config.group_pattern has no meaning for scenes"):
+        pipeline.open_dataset(make_config(group_pattern="^(.)"))
 
 
 @pytest.mark.parametrize("name", ["scenes", "folder", "pairs", "tfds:x", "camvid"])

@@ -252,6 +252,29 @@ def test_a_second_start_reads_no_record(tmp_path, monkeypatch):
     assert again.info == first.info and again.digests == first.digests
 
 
+def test_a_limit_of_pixels_holds_for_what_is_remembered(tmp_path, monkeypatch):
+    prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)]}, mask="named")
+    open_tfds("tiny_masks", tmp_path)
+    with pytest.raises(InputError, match=r"the mask: has 8 x 8 pixels, .*config.max_pixels"):
+        open_tfds("tiny_masks", tmp_path, rules=Rules(max_pixels=63))
+
+
+def test_splits_that_are_not_read_are_named(tmp_path, monkeypatch, capsys):
+    splits = {"train": [example(i) for i in range(4)], "extra": [example(9)]}
+    prepare(tmp_path, monkeypatch, splits, mask="named")
+    open_tfds("tiny_masks", tmp_path)
+    assert "left out in tfds:tiny_masks: splits that are not read: extra\n" in capsys.readouterr().err
+
+
+def test_twelve_bits_in_sixteen_are_scaled(tmp_path, monkeypatch):
+    deep = [{**example(i), "image": png(np.full((6 + i % 3, 8), top, np.uint16))} for i, top in enumerate((4095, 800))]
+    image = tfds.features.Image(shape=(None, None, 1), dtype=np.uint16)
+    prepare(tmp_path, monkeypatch, {"train": deep, "val": [example(9)]}, mask="named", extra={"image": image})
+    dataset = open_tfds("tiny_masks", tmp_path)
+    assert dataset.info.image_bits == 12
+    assert [dataset.splits["train"][index]["image"][0, 0, 0] for index in (0, 1)] == [255, 800 >> 4]
+
+
 def test_the_same_image_in_two_splits_is_refused_unless_it_is_allowed(tmp_path, monkeypatch):
     splits = {"train": [example(i) for i in range(4)], "test": [example(9), example(2)]}
     prepare(tmp_path, monkeypatch, splits, mask="named")
