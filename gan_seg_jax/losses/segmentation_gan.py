@@ -113,29 +113,6 @@ def label_mix_consistency(
     return segmentation.mse(mixed_logits, jnp.where(mask[..., None], real_logits, fake_logits), known)
 
 
-def confidence_cross_entropy(scores: jax.Array, target: chex.Numeric, known: jax.Array | None = None) -> jax.Array:
-    """Compute the binary cross-entropy of a confidence map, a mean over known pixels.
-
-        loss = E[softplus(s) - t s] = E[-t log sigmoid(s) - (1 - t) log(1 - sigmoid(s))]
-
-    The fully convolutional discriminator of Hung et al. 2018, Adversarial Learning for Semi-Supervised Semantic
-    Segmentation (AdvSemiSeg, arXiv:1802.07934): 0.5 of it with t = 1 on true masks plus 0.5 with t = 0 on
-    predictions (their code's halves), whose numbers may differ; with t = 1 on predictions it is the segmenter's term.
-
-    Args:
-        scores: float [b, h, w, 1], logits.
-        target: 0..1, a number or an array that broadcasts to the scores.
-        known: bool [b, h, w], the pixels that count; None = all.
-
-    Returns:
-        float32 scalar, at least 0.
-    """
-    chex.assert_axis_dimension(scores, 3, 1)
-    scores = scores.astype(jnp.float32)
-    loss = (jax.nn.softplus(scores) - target * scores)[..., 0]
-    return jnp.mean(loss) if known is None else segmentation.weighted_mean(loss, known.astype(jnp.float32))
-
-
 def confident_self_training(
     logits: jax.Array, confidence: jax.Array, *, threshold: float = 0.2, known: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:

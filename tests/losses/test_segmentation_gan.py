@@ -103,28 +103,6 @@ def test_label_mix_consistency():
     assert not np.any(np.asarray(gradients[0])[~mask]) and not np.any(np.asarray(gradients[1])[mask])
 
 
-@pytest.mark.parametrize("target", [0.0, 1.0, 0.9])
-def test_confidence_cross_entropy(target):
-    scores = _logits(14, 1)
-    known = _label(15) != 255
-    p = 1 / (1 + np.exp(-scores[..., 0]))
-    each = -target * np.log(p) - (1 - target) * np.log(1 - p)
-    loss = segmentation_gan.confidence_cross_entropy
-    np.testing.assert_allclose(loss(scores, target), each.mean(), rtol=1e-5)
-    np.testing.assert_allclose(loss(scores, target, known), each[known].mean(), rtol=1e-5)
-    gradient = jax.grad(loss)(scores, target, known)[..., 0]
-    np.testing.assert_allclose(gradient, known * (p - target) / known.sum(), atol=1e-6)
-    extreme = jax.value_and_grad(loss)(jnp.array([1e4, -1e4]).reshape(1, 1, 2, 1), target)
-    chex.assert_tree_all_finite(extreme)
-
-
-def test_confidence_cross_entropy_without_a_known_pixel():
-    value, gradient = jax.value_and_grad(segmentation_gan.confidence_cross_entropy)(
-        _logits(16, 1), 1.0, np.zeros((2, 4, 5), bool)
-    )
-    assert value == 0.0 and not np.any(gradient)
-
-
 def test_self_training_uses_the_pixels_that_convince():
     logits, confidence = _logits(17, _CLASSES), 1 / (1 + np.exp(-_logits(18, 1)[..., 0]))
     known = _label(19) != 255

@@ -64,7 +64,6 @@ def count(network, size=(65, 97)):
 
 # Backbones without their classifier: published totals less the fully connected layer(s).
 VGG16 = 138_357_544 - (25088 * 4096 + 4096) - (4096 * 4096 + 4096) - (4096 * 1000 + 1000)
-RESNET50 = 25_557_032 - (2048 * 1000 + 1000)
 RESNET101 = 44_549_160 - (2048 * 1000 + 1000)
 NORMS_OF_RESNET101 = 105_344
 FC6_TO_FC8 = 9 * 512 * 1024 + 1024 + 1024 * 1024 + 1024 + 1024 * 21 + 21
