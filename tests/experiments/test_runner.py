@@ -441,7 +441,7 @@ def test_git_state_counts_changes_but_not_records(tmp_path):
 
 @pytest.mark.slow
 def test_a_real_cell(tmp_path):
-    arms = [Arm("cgan", "configs/cgan_seg.py:smoke")]
+    arms = [Arm("cgan", "configs/cgan_seg.py:smoke", ("--config.scenes.seed={seed}",), acts="generator")]
     argv = [f"--workdir={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}", "--keep_pictures"]
     assert runner.main("smoke.py", "Smoke", arms, argv) == 0
     record = record_of(tmp_path, "cgan-seed0")
