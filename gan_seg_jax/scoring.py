@@ -22,7 +22,8 @@ from gan_seg_jax.postprocess import crf
 from gan_seg_jax.state import AdversarialState, inference_view
 
 PIXELS_AT_ONCE = 2**22  # in a batch, where images are large: 12 classes take 200 MB an array
-SCORES_AT_ONCE = 2**26  # numbers in a band on each device, 256 MB; about three such arrays are alive at a time
+BAND = 32  # rows whose labels are made at once; as few for small images, so that no rounding differs
+SCORES_AT_ONCE = 2**26  # or fewer, so that a band has so many numbers on a device: 256 MB, in about three arrays
 CRF_PIXELS = 2**21  # of one image; the CRF needs 2.5 kB for each
 
 Views = tuple[jax.Array, ...]
@@ -157,7 +158,7 @@ def make_chooser(config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None
             return choose(apply_crf(scores, stream["original"], stream["size"], options.crf, mesh))
         images = len(stream["size"])
         row = width * config.num_classes * -(-images // (1 if mesh is None else mesh.size))
-        rows = min(height, max(8, SCORES_AT_ONCE // row))
+        rows = min(height, BAND, max(1, SCORES_AT_ONCE // row))
 
         def band(found, first):
             scores = _own_size(views, stream, config, options, (rows, width), first)
