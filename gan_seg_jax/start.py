@@ -151,9 +151,11 @@ def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool
             if not fresh:
                 continue
             stored = checkpoint.restore_networks(source, (role,), limit=integrity.room(variables))[role]
-            variables[role] = checkpoint.fill(
-                variables[role], checkpoint.flatten(stored), origin=f"The {role} of {source}"
-            )
+            stored, origin = checkpoint.flatten(stored), f"The {role} of {source}"
+            trained = workdirs.trained_config(source)
+            if role in optimizers and trained.num_classes != config.num_classes:
+                stored = _without_head(method, config, role, variables[role], stored, trained, origin)
+            variables[role] = checkpoint.fill(variables[role], stored, origin=origin)
         elif role not in optimizers and source != "random":
             raise InputError(
                 f"{role} moves in no phase, so it needs weights: set config.init.{role} to the folder of a run, or to "
@@ -162,6 +164,39 @@ def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool
     if fresh:
         variables |= _pretrained(variables, config, workdir)
     return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=_averaged(config, optimizers))
+
+
+def _without_head(
+    method: Any, config: ConfigDict, role: str, first: Any, stored: dict[str, Any], trained: ConfigDict, origin: str
+) -> dict[str, Any]:
+    """Return path -> array of a network trained for other classes, those that follow from the classes as in `first`.
+
+    Args:
+        method: the method.
+        config: the run's config.
+        role: of the network, which is trained further: its first head knows nothing.
+        first: its first variables in this run.
+        stored: path -> array, of the other run.
+        trained: the other run's config.
+        origin: what to call the network.
+
+    Raises:
+        InputError: more differs than the classes explain.
+    """
+    there = config.copy_and_resolve_references().unlock()
+    there.update({name: trained[name] for name in ("num_classes", "class_names", "class_colors")})
+    there.losses.class_weights = ()
+    batch = jax.eval_shape(lambda: example_batch(method.STREAMS, there))
+    shapes = variable_shapes(method, method.build(there), batch, there)[role]
+    checkpoint.fill(shapes, stored, origin=origin)
+    here, theirs = checkpoint.flatten(first), checkpoint.flatten(shapes)
+    head = {path: leaf for path, leaf in here.items() if path in theirs and theirs[path].shape != leaf.shape}
+    if head and parallel.is_first_process():
+        print(
+            f"{origin} was trained for {trained.num_classes} classes, this run has {config.num_classes}: all of it is "
+            f"taken but what follows from their number, {', '.join(sorted(head))}.", flush=True,
+        )  # fmt: skip
+    return {**stored, **head}
 
 
 def state_shapes(method: Any, config: ConfigDict) -> AdversarialState:
