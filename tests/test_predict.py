@@ -1,13 +1,16 @@
 """Labelling a folder of images: names, sizes, kinds of files, and what happens to damaged ones."""
 
 import shutil
+import types
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from gan_seg_jax import predict, scoring
 from gan_seg_jax.data import canvas
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.postprocess import morphology
 from tests import tiny_runs
 
@@ -119,6 +122,17 @@ def test_bad_arguments(tiny, source, tmp_path, args, words):
     outcome = run(tiny, source, tmp_path / "out", *args)
     assert outcome.code == 2 and words in outcome.err and "Traceback" not in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("task", ["segmentation", "translation"])
+def test_images_of_few_bits_are_read_as_in_training(source, task):
+    Image.fromarray(np.full((4, 6), 4095, np.uint16)).save(source / "a.png")
+    config = ConfigDict({"image_bits": 12, "max_pixels": 24, "input": "target"})
+    read = predict._reader(types.SimpleNamespace(method=types.SimpleNamespace(TASK=task), config=config))
+    np.testing.assert_array_equal(read(source / "a.png"), np.full((4, 6, 3), 255))
+    config.max_pixels = 23
+    with pytest.raises(InputError, match="has 4 x 6 pixels"):
+        predict._reader(types.SimpleNamespace(method=types.SimpleNamespace(TASK=task), config=config))(source / "a.png")
 
 
 def test_linked_folders_are_followed_and_what_is_left_out_is_counted(source, tmp_path, capsys):

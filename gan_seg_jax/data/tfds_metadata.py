@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,12 +30,7 @@ def check(directory: str) -> None:
     Raises:
         InputError: They name other classes or places, cannot be read, or something there is no regular file.
     """
-    if not os.path.isdir(directory):
-        return
-    for entry in os.scandir(directory):
-        mode = os.stat(entry.path).st_mode if os.path.exists(entry.path) else stat.S_IFREG
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise InputError(f"{files.shown(entry.path)} is no regular file; remove it, or prepare the set anew.")
+    expect_regular_files(directory)
     features, info = (_read(os.path.join(directory, name)) for name in ("features.json", "dataset_info.json"))
     known = _feature_classes()
     for path, value in (("features.json", features), ("dataset_info.json", _inner(info, "features"))):
@@ -47,6 +41,19 @@ def check(directory: str) -> None:
                 "imported; only the classes of tensorflow_datasets.features are. Prepare the set with these."
             )
     _check_places(directory, info)
+
+
+def expect_regular_files(folder: str) -> None:
+    """Refuse pipes and devices in a folder and below: TFDS would wait for them.
+
+    Raises:
+        InputError: There is one.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise InputError(f"{files.shown(path)} is no regular file; remove it, or prepare the set anew.")
 
 
 def _check_places(directory: str, info: Any) -> None:

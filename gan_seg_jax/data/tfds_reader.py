@@ -6,6 +6,7 @@ as those of a folder are. Nothing is downloaded.
 
 import contextlib
 import os
+import re
 import struct
 import sys
 import threading
@@ -18,7 +19,7 @@ from tensorflow_datasets.core.read_only_builder import _find_builder_dir, builde
 
 from gan_seg_jax import files
 from gan_seg_jax.data import checks, images, tfds_facts, tfds_metadata
-from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example, Members
+from gan_seg_jax.data.catalog import IGNORE, MAX_CLASSES, Dataset, DatasetInfo, Example, Members
 from gan_seg_jax.data.splits import Rules, carve, check
 from gan_seg_jax.errors import InputError
 
@@ -236,7 +237,10 @@ def _describe(
     colors = tuple(_color(value) for value in stored_ids or range(len(classes)))
     deep = [pair for split in facts.values() for pair in split.deep]
     bits = images.expect_bits(f"tfds:{name}", rules.image_bits, deep)
-    return DatasetInfo(name, classes, colors, protocol=protocol, image_bits=bits), stored_ids
+    try:
+        return DatasetInfo(name, classes, colors, protocol=protocol, image_bits=bits), stored_ids
+    except ValueError as error:  # names of classes that are equal
+        raise InputError(f"tfds:{error} Prepare the set anew.") from None
 
 
 def _lookup(stored_ids: tuple[int, ...]) -> np.ndarray:
@@ -251,6 +255,7 @@ def _find(name: str, data_dir: str | os.PathLike) -> tuple[str, dict[str, int], 
     """Return (folder, examples per split, class names or None) of a prepared set, checked for format and features."""
     place = os.path.expanduser(os.fspath(data_dir)) if data_dir else None
     shown = place or "~/tensorflow_datasets"
+    tfds_metadata.expect_regular_files(os.path.join(os.path.expanduser(shown), re.split("[:/]", name)[0]))
     try:
         with quiet_logs():
             found = _find_builder_dir(name, data_dir=place)  # what the next call opens, and imports the classes of
@@ -280,6 +285,11 @@ def _find(name: str, data_dir: str | os.PathLike) -> tuple[str, dict[str, int], 
         )
     mask = features["segmentation_mask"]
     named = isinstance(mask, tfds.features.LabeledImage) and mask.num_classes
+    if named and mask.num_classes > MAX_CLASSES:  # before their names are made
+        raise InputError(
+            f"tfds:{name}: segmentation_mask has {mask.num_classes} classes; expected at most {MAX_CLASSES}, whose ids "
+            "fit into 8 bits beside 255 for ignore: prepare the set with fewer."
+        )
     names = tuple(map(files.shown, mask.names)) if named else None
     return directory, {s: i.num_examples for s, i in info.splits.items()}, names
 

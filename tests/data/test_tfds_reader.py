@@ -238,6 +238,18 @@ def test_a_pipe_among_the_files_is_not_waited_for(tmp_path, monkeypatch):
     os.mkfifo(path)
     with pytest.raises(InputError, match="features.json is no regular file"):
         tfds_metadata.check(str(path.parent))
+    with pytest.raises(InputError, match="features.json is no regular file"):
+        open_tfds("tiny_masks:3.*.*", tmp_path)
+
+
+def test_more_classes_than_ids_are_refused_before_their_names_are_made(tmp_path, monkeypatch):
+    prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)]}, mask="named")
+    path = next(tmp_path.glob("*/*/features.json"))
+    path.write_text(path.read_text().replace('"numClasses": "4"', f'"numClasses": "{10**12}"'))
+    for labels in path.parent.glob("*.labels.txt"):
+        labels.unlink()
+    with pytest.raises(InputError, match="segmentation_mask has 1000000000000 classes; expected at most 255"):
+        open_tfds("tiny_masks", tmp_path)
 
 
 def test_a_second_start_reads_no_record(tmp_path, monkeypatch):
