@@ -456,6 +456,20 @@ def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, monke
     assert outcome.code == 0 and "Continuing from step" in outcome.out, outcome.err
 
 
+@pytest.mark.parametrize(("gone", "calls"), [(".", 2), ("checkpoints", 5)])
+def test_a_folder_that_is_removed_under_a_run_is_said(tiny, tmp_path, gone, calls):
+    """Nobody takes a run for done whose config or weights are nowhere: before the first checkpoint, and behind one."""
+    workdir = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        remove = lambda: shutil.rmtree(workdir / gone)
+        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, remove, calls=calls))
+        args = (*tiny_runs.supervised_args(tiny.data), "--config.tensorboard=False", "--config.log_every=6")
+        outcome = tiny_runs.command("main", *args, f"--workdir={workdir}")
+    assert outcome.code == 2 and "Traceback" not in outcome.err, outcome
+    assert str(workdir / "checkpoints") in outcome.err and "is gone" in outcome.err
+    assert len(outcome.err.splitlines()) < 12 and not (workdir / "summary.json").exists()
+
+
 @pytest.mark.slow
 def test_a_file_that_vanishes_is_named_by_worker_processes(tiny, tmp_path):
     data, workdir = tmp_path / "data", tmp_path / "run"

@@ -15,7 +15,7 @@ LEVELS = {
     "models.pooling": 0, "models.pretrained": 0.5, "models.stages": 0.5, "models.aspp": 0.6,
     "models.resnet": 0.6, "models.mobilenet": 0.6, "models.vgg": 0.6, "models.backbones": 0.7,
     "integrity": 1, "state": 2, "optimizers": 2, "parallel": 2, "game": 2.5, "makers": 2.5,
-    "train_step": 4, "checkpoint": 4,
+    "train_step": 4, "checkpoint": 4, "checkpoint_store": 3.9,
     "commands": 5, "inference": 5, "inference_options": 5, "scoring": 5, "workdirs": 5, "preemption": 5, "report": 5,
     "evaluate": 5,
     "config_files": 5, "feature_space": 5, "generation": 5, "translation_scores": 5, "judging_views": 5,
