@@ -181,7 +181,8 @@ def with_bits(info: DatasetInfo, splits: dict[str, Files], facts: dict[str, imag
     Raises:
         InputError: They hold more than the rules say, or are in colour, of which only the upper 8 bits can be read.
     """
-    deep = [facts[file.path] for files in splits.values() for file in files.images.values() if facts[file.path].top]
+    groups = [group for files in splits.values() for group in (files.images, files.partners)]  # targets count as well
+    deep = [facts[file.path] for group in groups for file in group.values() if facts[file.path].top]
     bits = images.expect_bits(info.name, rules.image_bits, [(image.top, image.deep_colour) for image in deep])
     return info if bits == info.image_bits else dataclasses.replace(info, image_bits=bits)
 

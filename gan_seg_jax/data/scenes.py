@@ -24,7 +24,7 @@ from gan_seg_jax.data.catalog import Dataset, DatasetInfo
 from gan_seg_jax.data.scenes_canvas import CLASS_COLORS, CLASS_NAMES
 from gan_seg_jax.data.scenes_encoding import encode_scenes
 from gan_seg_jax.data.scenes_looks import LOOKS
-from gan_seg_jax.data.tfds_reader import TfdsSplit, quiet_logs
+from gan_seg_jax.data.tfds_split import TfdsSplit, quiet_logs
 from gan_seg_jax.errors import InputError, unknown
 
 INFO = DatasetInfo(

@@ -113,6 +113,13 @@ def test_a_rotation_that_a_target_may_or_may_not_have_is_refused(root):
     assert "train/images/a.png (EXIF orientation 3, target 1): EXIF rotation that the target" in message(root)
 
 
+def test_targets_of_sixteen_bits_count_for_the_bits_in_use(root):
+    for kind, value in (("images", 4095), ("targets", 65535)):
+        Image.fromarray(np.full((6, 8), value, np.uint16)).save(root / "train" / kind / "a.png")
+    example = pairs.open_pairs(root).splits["train"][0]
+    assert (example["image"][0, 0, 0], example["target"][0, 0, 0]) == (4095 >> 8, 255)
+
+
 def test_a_target_that_changes_later_is_named(root):
     train = pairs.open_pairs(root).splits["train"]
     save(root / "train" / "targets" / "a.png", picture(0, (7, 8)))

@@ -16,7 +16,8 @@ from gan_seg_jax.data import tfds_metadata
 from gan_seg_jax.data.catalog import DatasetInfo
 from gan_seg_jax.data.images import decode_image, decode_mask
 from gan_seg_jax.data.splits import Rules
-from gan_seg_jax.data.tfds_reader import TfdsSplit, open_tfds
+from gan_seg_jax.data.tfds_reader import open_tfds
+from gan_seg_jax.data.tfds_split import TfdsSplit
 from gan_seg_jax.errors import InputError
 
 
