@@ -187,9 +187,9 @@ def _scoring_lines(table: Table) -> list[str]:
     configs = [record["config"] for record in table.finished]
     splits = _distinct("test" if record["scores"]["test"] else "val (no test split)" for record in table.finished)
     drawn = [config["scenes"] for config in configs if "scenes" in config]
-    made = _distinct(f"; {_size(s['size'])}, {'/'.join(map(str, s['counts']))} images, seed {s['seed']}" for s in drawn)
+    made = _distinct(f"{_size(s['size'])}, {'/'.join(map(str, s['counts']))} images, seed {s['seed']}" for s in drawn)
     few = _distinct(
-        f"; {config['labelled']['fraction']:g} of the labels, drawn by seed {config['labelled']['seed']}"
+        f"{config['labelled']['fraction']:g} of the labels, drawn by seed {config['labelled']['seed']}"
         for config in configs
         if config.get("labelled", {}).get("fraction", 1) < 1
     )
@@ -206,7 +206,7 @@ def _scoring_lines(table: Table) -> list[str]:
             "in the made image.",
         )
     lines = [
-        f"Data: `{table.sets[0]}`{made}{few}; scores of the {splits} split, with the checkpoint that is best on val by "
+        f"Data: `{'; '.join(part for part in (f'{table.sets[0]}`', made, few) if part)}; scores of the {splits} split, with the checkpoint that is best on val by "
         f"{chosen}.",
         meaning,
     ]
