@@ -6,4 +6,5 @@ if sys.argv[:1] == ["-m"] and any(word.startswith(f"{__name__}.") for word in sy
     # `python -m gan_seg_jax.COMMAND`, which is being looked up: before anything heavy is imported.
     from gan_seg_jax import process
 
+    process.use_utf8()
     process.begin()

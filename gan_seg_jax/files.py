@@ -105,8 +105,13 @@ def local(path: str | os.PathLike) -> Path:
     """Return a path of this machine's file system.
 
     Raises:
-        InputError: it is an address, such as gs://bucket/run, of which a folder `gs:` would be made here.
+        InputError: it is an address, such as gs://bucket/run, of which a folder `gs:` would be made here, or its name
+            is not UTF-8, which the libraries that write checkpoints demand.
     """
+    try:
+        os.fsdecode(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"The name of {shown(path)} is not UTF-8; give a folder of another name.") from error
     if match := re.match("([A-Za-z][A-Za-z0-9+.-]+):/", os.fsdecode(path)):  # pathlib makes one slash of two
         raise InputError(
             f"{shown(path)} is an address of {match[1]}://; expected a folder of this machine. Mount it, or copy it "

@@ -29,6 +29,17 @@ def begin() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))
 
 
+def use_utf8() -> None:
+    """Start the process again where names of files are in another encoding: libraries in C++ know UTF-8 only.
+
+    What is printed stays in the encoding of the terminal.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable:
+        if sys.stdout is not None:
+            os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def watch(code: int = INTERRUPTED, sentence: str = STARTING) -> None:
     """End the process on a signal, at once: nothing is there to be saved.
 

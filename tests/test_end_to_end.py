@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -305,6 +307,40 @@ def test_signals_save_and_exit_75(tiny, tmp_path, where, number):
     outcome = tiny_runs.command("main", *tiny.args, f"--workdir={workdir}")
     assert outcome.code == 0, outcome.err
     assert_same_end(workdir, tiny.cgan)
+
+
+@pytest.mark.slow
+def test_signals_at_any_moment_are_answered(tiny, tmp_path):
+    """From the first moment to the last, once or twice: 75 and a sentence, or 0 where all is done."""
+
+    def run(name, moment=None, number=None, times=1):
+        command = [sys.executable, "-m", "gan_seg_jax.main", *tiny.args, f"--workdir={tmp_path / name}"]
+        environment = tiny_runs.environment(tiny.cache)
+        process = subprocess.Popen(
+            command, cwd=tiny_runs.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(times if moment else 0):
+            time.sleep(moment)
+            process.send_signal(number)
+            moment = 0.05
+        _, err = process.communicate(timeout=400)
+        return process.returncode, err
+
+    began = time.monotonic()
+    assert run("whole")[0] == 0
+    moments = np.linspace(0.3, 1.05 * (time.monotonic() - began), 16)
+    wrong, interrupted = [], None
+    for k, moment in enumerate(moments):
+        number, times = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[k % 3], 1 + k % 2
+        code, err = run(str(k), moment, number, times)
+        done = (tmp_path / str(k) / "summary.json").exists()
+        print(f"{moment:.2f} s, {number.name} x{times}: {code} {err.strip().splitlines()[-1:]}")
+        if "Traceback" in err or not ((code == 75 and "Interrupted" in err) or (code == 0 and done)):
+            wrong.append((moment, number, code, err))
+        interrupted = tmp_path / str(k) if code == 75 else interrupted
+    assert not wrong, f"{len(wrong)} of {len(moments)}: {wrong}"
+    assert run(interrupted.name)[0] == 0
+    assert_same_end(interrupted, tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -1,14 +1,17 @@
 """Signals from the first moment, streams that fail, and what is answered without JAX: the process of a command."""
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from gan_seg_jax import process
+from gan_seg_jax import files, process
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.preemption import Preemption
 from tests import tiny_runs
 
@@ -136,6 +139,35 @@ def test_streams_that_are_closed_or_full_cost_no_exit_code(redirection):
         found = ended(["bash", "-c", command])
         assert found.returncode == code, (flag, found.stderr)
         assert "Traceback" not in found.stderr and "Exception ignored" not in found.stderr
+
+
+def test_a_run_ends_well_whatever_becomes_of_its_output(tiny, tmp_path):
+    """Nobody reads its stdout, which has no letters for its classes; the disk of its stderr is full."""
+    data, workdir, names = tmp_path / "daten", tmp_path / "größe", ("фон", "круг", "正方形")
+    shutil.copytree(tiny.data, data)
+    lines = (f"{number} {name} {number} 0 0\n" for number, name in enumerate(names))
+    (data / "classes.txt").write_text("".join(lines), encoding="utf-8")
+    reader, writer = os.pipe()
+    os.close(reader)
+    args = (*tiny_runs.supervised_args(tiny.data), f"--config.data_dir={data}", f"--workdir={workdir}")
+    with open(writer, "w", encoding="ascii") as stdout, open("/dev/full", "w", encoding="ascii") as stderr:
+        outcome = tiny_runs.command("main", *args, "--config.steps=1", stdout=stdout, stderr=stderr)
+    assert outcome.code == 0
+    assert tuple(json.loads((workdir / "summary.json").read_text())["test"]["iou_per_class"]) == names
+    with open(tmp_path / "log", "w+", encoding="ascii") as stdout:
+        assert tiny_runs.command("evaluate", f"--workdir={workdir}", stdout=stdout).code == 0
+        stdout.seek(0)
+        assert "\\u0444\\u043e\\u043d" in stdout.read() and (workdir / "evaluation-test.json").exists()
+
+
+def test_names_of_files_are_utf8_under_every_locale(tmp_path):
+    config = tmp_path / "größe.py"
+    config.write_text("import sys\nraise RuntimeError(sys.getfilesystemencoding() + ' ' + sys.stdout.encoding)")
+    latin = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    found = ended([*MAIN, f"--config={config}"], env={**os.environ, **latin})
+    assert found.returncode == 2 and "utf-8 ascii" in found.stderr and "gr\\xf6\\xdfe.py" in found.stderr
+    with pytest.raises(InputError, match=r"is not UTF-8"):
+        files.local(os.fsdecode(b"runs/gr\xf6\xdfe"))
 
 
 # What is answered without JAX

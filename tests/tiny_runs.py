@@ -12,6 +12,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import TextIO
 
 import jax
 import numpy as np
@@ -112,14 +113,15 @@ class Outcome:
     err: str
 
 
-def command(module: str, *args: str) -> Outcome:
-    """Run `python -m gan_seg_jax.MODULE ARGS` inside this process."""
+def command(module: str, *args: str, stdout: TextIO | None = None, stderr: TextIO | None = None) -> Outcome:
+    """Run `python -m gan_seg_jax.MODULE ARGS` inside this process; what it prints into streams of ours is not kept."""
     known, argv = set(flags.FLAGS), sys.argv
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     out, err = io.StringIO(), io.StringIO()
     sys.argv = [f"gan_seg_jax/{module}.py", *map(str, args)]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        streams = contextlib.redirect_stdout(stdout or out), contextlib.redirect_stderr(stderr or err)
+        with streams[0], streams[1], warnings.catch_warnings():
             warnings.simplefilter("ignore")  # runpy: the module has been imported before
             runpy.run_module(f"gan_seg_jax.{module}", run_name="__main__")
         raise AssertionError("a command ends by sys.exit")
