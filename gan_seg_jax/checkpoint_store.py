@@ -54,8 +54,8 @@ class Checkpoints:
             keep: how many of the newest checkpoints stay, besides the best.
             read_only: never write, remove or move anything.
         """
-        # Orbax tells of every retention decision through absl; a run has its own messages.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax tells of every retention decision through absl, and prints what it raises; a run has its own messages.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         _drop_late_futures()
         self.directory = Path(workdir).absolute() / "checkpoints"
         self._keep = _Keep(keep)
@@ -169,7 +169,8 @@ class Checkpoints:
             raise
         except Exception as error:
             raise InputError(
-                f"A checkpoint cannot be written to {self.directory}: {_short(error)} What was saved before stays."
+                f"A checkpoint cannot be written to {self.directory}: {_short(error).rstrip('.')}. What was saved "
+                "before stays."
             ) from error
 
     def load_latest(

@@ -40,7 +40,7 @@ def _run(main: Callable[[], None], usage: str, *, devices: bool = True) -> int:
                 return 0
             _parse(sys.argv)
             # Libraries log what no user can act on; a run has its own messages.
-            logging.getLogger("absl").setLevel(logging.ERROR)
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
             process.find_home()
             if devices:
                 from gan_seg_jax import parallel  # after the flags: it loads JAX

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from gan_seg_jax import commands, faults, parallel, process
+from gan_seg_jax import checkpoint, commands, faults, parallel, process
 from gan_seg_jax.data import scenes
 from gan_seg_jax.errors import InputError, LostPeerError
 from tests import tiny_runs
@@ -81,6 +82,24 @@ def test_commands_say_what_the_machine_did(monkeypatch, capsys):
     assert commands._run(fill_a_disk, "What it does.") == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1 and "No space left" in captured.err and captured.out == ""
+
+
+def test_a_checkpoint_that_finds_no_room_is_a_sentence(tmp_path, capfd):
+    """Written in the background; a limit on the size of files stands for the disk."""
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    state = {"x": np.random.default_rng(0).random(10_000)}
+    checkpoints.save(1, state, {"best_step": None})
+    checkpoints.wait()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written to .*checkpoints: .*\. What was saved before stays"):
+            checkpoints.save(2, state, {"best_step": None})
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "Traceback" not in capfd.readouterr().err
+    assert checkpoint.Checkpoints(tmp_path, read_only=True).steps() == [1]
 
 
 # Devices
