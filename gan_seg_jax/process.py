@@ -3,6 +3,7 @@
 Nothing heavy is imported here: `gan_seg_jax/__init__.py` calls `begin` before anything else is loaded.
 """
 
+import atexit
 import contextlib
 import errno
 import os
@@ -20,6 +21,7 @@ _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.EINTR)  # what is pr
 def begin() -> None:
     """Answer signals from here on, and stand in for standard streams that are closed."""
     watch()
+    atexit.register(_ignore)  # the last to be called: handlers of Python's do not outlive it
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -50,6 +52,11 @@ def watch(code: int = INTERRUPTED, sentence: str = STARTING) -> None:
         sentence: what is said then, on stderr.
     """
     take(lambda number, frame: leave(code, sentence))
+
+
+def _ignore() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def leave(code: int, sentence: str = "") -> NoReturn:

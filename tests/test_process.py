@@ -48,6 +48,22 @@ def test_a_signal_before_there_is_a_run_ends_with_75(tmp_path, name):
     assert (found.returncode, found.stdout, found.stderr) == (75, "", process.STARTING + "\n")
 
 
+def test_a_signal_after_the_end_does_not_change_the_exit_code():
+    """Also in the last moments, when Python has taken its own handlers away."""
+    script = """
+import os, runpy, sys
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid(), write=os.write):
+        write(2, b"late")
+        kill(me, 1)  # SIGHUP
+        write(2, b"r")
+late, sys.argv = Late(), ["main", "--help"]
+runpy.run_module("gan_seg_jax.main", run_name="__main__")
+"""
+    found = ended([sys.executable, "-c", script])
+    assert found.returncode == 0 and found.stderr == "later", found
+
+
 def test_what_nohup_ignores_stays_ignored(tmp_path):
     config = tmp_path / "config.py"
     config.write_text(RAISING.format(name="SIGHUP"))
