@@ -193,6 +193,7 @@ def _scoring_lines(table: Table) -> list[str]:
         for config in configs
         if config.get("labelled", {}).get("fraction", 1) < 1
     )
+    data = "; ".join(part for part in (f"`{table.sets[0]}`", made, few) if part)
     chosen, meaning = (
         "mIoU",
         "Scores are fractions 0..1 from one confusion matrix over the split, at the labels' own size. Void: pixels "
@@ -206,8 +207,7 @@ def _scoring_lines(table: Table) -> list[str]:
             "in the made image.",
         )
     lines = [
-        f"Data: `{'; '.join(part for part in (f'{table.sets[0]}`', made, few) if part)}; scores of the {splits} split, with the checkpoint that is best on val by "
-        f"{chosen}.",
+        f"Data: {data}; scores of the {splits} split, with the checkpoint that is best on val by {chosen}.",
         meaning,
     ]
     if table.adapts:
