@@ -106,7 +106,7 @@ def _own_size(
 
     if options.views == 1:
         return resized(views[0][0], options.scales[0])
-    total = jnp.zeros((len(stream["size"]), *out_size, config.num_classes))
+    total = jnp.zeros((len(stream["size"]), *out_size, config.num_classes), jnp.float32)
     for scale, found in zip(options.scales, views, strict=True):
         for logits in found:
             total += jax.nn.softmax(resized(logits, scale)) / options.views
@@ -165,7 +165,7 @@ def make_chooser(config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None
             place = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, axis=1)
             return jax.tree.map(place, found, choose(scores)), None
 
-        nothing = (jnp.zeros((images, *out_size), jnp.uint8), jnp.zeros((images, *out_size)))
+        nothing = (jnp.zeros((images, *out_size), jnp.uint8), jnp.zeros((images, *out_size), jnp.float32))
         # The last band ends with the image, so it may do some rows of the one before again.
         starts = jnp.minimum(jnp.arange(0, height, rows), height - rows)
         return jax.lax.scan(band, nothing, starts)[0]

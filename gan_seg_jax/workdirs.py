@@ -20,6 +20,7 @@ from gan_seg_jax.writer import write_json
 MAKING = ("noise", "sample_as_trained")  # how a generator is used; belongs to it like its architecture
 # Networks with a weight for each place of what they make or see, which has `config.crop_size`.
 SIZED = ("dcgan_generator", "dense_generator", "dcgan_discriminator", "dense_discriminator")
+UNREADABLE = "[]\\"  # Orbax takes paths for patterns and finds none of the arrays that it has saved there
 JUDGE = "judge"  # name of the prior run that stands for config.judge
 
 
@@ -28,9 +29,14 @@ def lock(workdir: Path) -> Iterator[None]:
     """Hold the folder for this run; it is made if it is missing.
 
     Raises:
-        InputError: it cannot be written, or another process trains in it.
+        InputError: it cannot be written, another process trains in it, or its checkpoints could not be read again.
     """
     files.local(workdir)
+    if found := sorted({*os.fspath(workdir.absolute())} & {*UNREADABLE}):
+        raise InputError(
+            f"The workdir {files.shown(workdir.absolute())} has {' and '.join(found)} in its path, from where Orbax "
+            "cannot read checkpoints; name another with --workdir."
+        )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         handle = files.open_in_place(workdir / f".lock-{jax.process_index()}", os.O_RDWR)
