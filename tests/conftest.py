@@ -5,12 +5,12 @@ import os
 import re
 from pathlib import Path
 
-# Tests compile much and compute little: without optimisation, and without XLA's newer fusion emitters for CPU, which
-# take twice as long to compile.
+# Tests compile much and compute little: without optimisation, without XLA's newer fusion emitters for CPU, which take
+# twice as long to compile, and in one part, for pytest keeps every core busy already.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-    + " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+    + " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters --xla_cpu_parallel_codegen_split_count=1"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

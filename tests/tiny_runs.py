@@ -142,7 +142,7 @@ def environment(cache: Path, **more: str) -> dict[str, str]:
     own = {
         "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"],  # the same, so that what is compiled here is found there
         "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     return {**os.environ, **own, **more}
