@@ -28,7 +28,7 @@ from gan_seg_jax.feature_space import open_judge
 from gan_seg_jax.inference import Run, load_run
 from gan_seg_jax.judging import fidelity
 from gan_seg_jax.progress import track
-from gan_seg_jax.writer import write_json
+from gan_seg_jax.writer import write_json, write_picture
 
 QUANTILE = 0.01  # of real images that are called copies, where there are enough of them
 LONG_SIDE = 32  # pixels of an image in which pixels are compared
@@ -117,14 +117,10 @@ def main() -> None:
         "made": len(made), "training_images": len(train), "held_out": len(held_out), "judge": judge.name,
         "quantile": max(QUANTILE, 1 / len(held_out)), **{name: summary(each, ids) for name, each in found.items()},
     }  # fmt: skip
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        order = np.argsort(found["features"].distance)[:SHOWN]
-        pairs = {"made": made[order], "nearest in training": train[found["features"].nearest[order]]}
-        Image.fromarray(panels.image_grid(pairs)).save(output / "closest.png")
-        write_json(output / "copies.json", report)
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}.") from error
+    order = np.argsort(found["features"].distance)[:SHOWN]
+    pairs = {"made": made[order], "nearest in training": train[found["features"].nearest[order]]}
+    write_picture(output / "closest.png", panels.image_grid(pairs))
+    write_json(output / "copies.json", report)
     for name in spaces:
         share, wanted = report[name]["copied"], report["quantile"]
         print(f"{name}: {share:.1%} of {len(made)} are copies ({wanted:.1%} of real images are), ", end="")

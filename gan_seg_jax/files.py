@@ -34,10 +34,10 @@ def read_bytes(path: str | os.PathLike, *, limit: int = LIMIT) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer does not block
     _expect_regular(path, handle)
     with open(handle, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise InputError(f"{shown(path)} has more than {limit} bytes; expected a file of at most so many.")
-    return content
+        size = os.fstat(handle).st_size
+        if size > limit:
+            raise InputError(f"{shown(path)} has more than {limit} bytes; expected a file of at most so many.")
+        return file.read(size)  # `read` sets aside as much as it is asked for
 
 
 def read_json(path: str | os.PathLike, *, limit: int = LIMIT) -> Any:
@@ -66,7 +66,7 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         OSError: it cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(16)}.tmp")  # short: the name may be as long as names get
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(temporary, flags, 0o666)
     try:

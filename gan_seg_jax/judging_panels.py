@@ -1,10 +1,13 @@
 """The picture of a judging: reliability diagrams, scores of real and fake patches, and maps of one image."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from gan_seg_jax import files
 
 WIDTH = 14.0  # inches
 TALLEST = 6.0  # inches, of a map
@@ -60,7 +63,9 @@ def judging_sheet(
         _histograms(axes[-1], histograms, edges)
     for axis, shown in zip(bottom.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
         _map(axis, shown)
-    figure.savefig(out_png)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    files.write_bytes(out_png, buffer.getvalue())
 
 
 def _reliability(axis, title, diagram):

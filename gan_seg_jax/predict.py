@@ -32,6 +32,7 @@ from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.progress import track
 from gan_seg_jax.scoring import CRF_PIXELS, Labeller, images_at_once
+from gan_seg_jax.writer import write_picture
 
 FOLDERS = ("masks", "colors", "overlays", "confidence")
 TRANSLATIONS = "images"  # the folder of what a run of translation makes
@@ -222,15 +223,7 @@ def write(output: Path, name: Path, image: np.ndarray, mask: np.ndarray, confide
         "confidence": np.round(255.0 * confidence).astype(np.uint8),
     }
     for folder in FOLDERS:
-        _save(output / folder / name, pictures[folder])
-
-
-def _save(path: Path, picture: np.ndarray) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+        write_picture(output / folder / name, pictures[folder])
 
 
 def main() -> None:
@@ -266,7 +259,7 @@ def _translate(run: Run, source: Path, output: Path, options: Options) -> None:
     files = find_images(source, output, (TRANSLATIONS,), endings)
     written = 0
     for name, image in track(translate_images(run, files), len(files)):
-        _save(output / TRANSLATIONS / name, image)
+        write_picture(output / TRANSLATIONS / name, image)
         written += 1
     if written == 0:
         raise InputError(f"None of the {len(files)} images of {source} could be read.")

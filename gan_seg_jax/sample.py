@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from PIL import Image
 
-from gan_seg_jax import commands, generation, panels, parallel
+from gan_seg_jax import commands, files, generation, panels, parallel
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import Run, load_run
 from gan_seg_jax.progress import track
+from gan_seg_jax.writer import write_picture
 
 SHEET = 24  # images on the sheet
 
@@ -45,14 +45,8 @@ def write(output: Path, number: int, image: np.ndarray, mask: np.ndarray | None)
         InputError: a file cannot be written.
     """
     for folder, array in (("images", image), ("masks", mask)):
-        if array is None:
-            continue
-        path = output / "train" / folder / f"made-{number:06d}.png"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+        if array is not None:
+            write_picture(output / "train" / folder / f"made-{number:06d}.png", array)
 
 
 def classes_text(info: DatasetInfo) -> str:
@@ -89,8 +83,8 @@ def main() -> None:
     if shown[0][1] is not None:
         columns["mask"] = panels.colorize(np.stack([mask for _, mask in shown]), run.config.class_colors)
         info = DatasetInfo(run.config.dataset, run.config.class_names, run.config.class_colors)
-        (output / "classes.txt").write_text(classes_text(info), encoding="utf-8")
-    Image.fromarray(panels.image_grid(columns)).save(output / "samples.png")
+        files.write_bytes(output / "classes.txt", classes_text(info).encode())
+    write_picture(output / "samples.png", panels.image_grid(columns))
     provenance.copy(workdir, output)
     print(f"{values.count} {'images' if shown[0][1] is None else 'pairs'} in {output}/train, some in samples.png")
     if len(different) < values.count:

@@ -140,14 +140,13 @@ class Writer:
             raise ValueError(f"picture {name!r} is {array.dtype} {array.shape}, expected uint8 [h, w, 3]")
         if not self._active:
             return
-        buffer = io.BytesIO()
-        Image.fromarray(array).save(buffer, format="PNG")
+        png = _png(array)
         path = self._workdir / "samples" / f"{name.replace('/', '-')}-{step:07d}.png"
         with _io_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_bytes(path, buffer.getvalue())
+            files.write_bytes(path, png)
         if self._events is not None:
-            self._events.image(step, name, buffer.getvalue(), size=array.shape[:2])
+            self._events.image(step, name, png, size=array.shape[:2])
 
     def progress(self, step: int, *, images_per_second: float | None, losses: Mapping[str, float | None]) -> None:
         """Show how far the training is: images/s, losses, time left.
@@ -189,6 +188,29 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         files.write_bytes(path, text.encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a PNG in one step, its folder made if it is missing; a link of its name is replaced, not followed.
+
+    Args:
+        path: the file.
+        picture: uint8 [h, w] or [h, w, 3].
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, _png(picture))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

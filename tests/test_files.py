@@ -43,6 +43,11 @@ def test_reading_is_bounded(tmp_path):
         files.read_bytes(tmp_path / "a", limit=4)
 
 
+def test_a_bound_beyond_all_memory_costs_nothing(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert files.read_bytes(tmp_path / "a", limit=2**70) == b"12345"
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 10_000])
 def test_what_is_not_json_is_said(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text)
@@ -62,6 +67,11 @@ def test_writing_replaces_a_link_and_not_what_it_names(tmp_path):
     assert outside.read_bytes() == b"precious"
     assert (folder / "summary.json").read_bytes() == b"new" and not (folder / "summary.json").is_symlink()
     assert [path.name for path in folder.iterdir()] == ["summary.json"]
+
+
+def test_the_longest_name_can_be_written(tmp_path):
+    files.write_bytes(tmp_path / ("a" * 255), b"new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
 
 
 def test_what_is_written_has_the_mode_of_any_new_file(tmp_path):

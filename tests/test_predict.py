@@ -2,6 +2,7 @@
 
 import shutil
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,3 +248,15 @@ def test_options_change_the_labels_and_clean_up_comes_last(tiny, source, tmp_pat
         np.testing.assert_array_equal(found["clean"][file], right)
         confidence = [Image.open(tmp_path / name / "confidence" / file) for name in ("plain", "clean")]
         np.testing.assert_array_equal(*map(np.array, confidence))
+
+
+def test_pictures_take_the_place_of_links(tmp_path):
+    outside, output = tmp_path / "outside", tmp_path / "out"
+    outside.write_bytes(b"precious")
+    for folder in FOLDERS:
+        (output / folder).mkdir(parents=True)
+        (output / folder / "a.png").symlink_to(outside)
+    mask = np.array([[0, 1]], np.uint8)
+    predict.write(output, Path("a.png"), np.zeros((1, 2, 3), np.uint8), mask, np.ones((1, 2)), ((0, 0, 0), (9, 9, 9)))
+    assert outside.read_bytes() == b"precious"
+    np.testing.assert_array_equal(np.array(Image.open(output / "masks" / "a.png")), mask)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from gan_seg_jax import files, panels, writer
+from gan_seg_jax import files, judging_panels, panels, writer
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.writer import Writer
 
@@ -185,15 +185,22 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
         lambda folder: open_writer(folder).scalars(1, "train", {"a": 1.0}),
         lambda folder: writer.write_json(folder / "summary.json", {"a": 1}),
         lambda folder: panels.plot_curves(folder / "nothing", folder / "curves.png"),
+        lambda folder: writer.write_picture(folder / "closest.png", np.zeros((2, 3), np.uint8)),
+        lambda folder: judging_panels.judging_sheet(
+            folder / "judging-test.png", title="", diagrams={}, histograms={"real": np.ones(1)},
+            edges=np.array([0.0, 1.0]), maps=[judging_panels.Map("", np.zeros((2, 3, 3), np.uint8))],
+        ),
     ],
-    ids=["metrics.jsonl", "summary.json", "curves.png"],
+    ids=["metrics.jsonl", "summary.json", "curves.png", "closest.png", "judging-test.png"],
 )
 def test_planted_links_lead_nowhere(tmp_path, write):
     """Neither the name of a file nor that of its temporary form of old is written through."""
     outside, folder = tmp_path / "outside", tmp_path / "run"
     outside.write_bytes(b"precious")
     folder.mkdir()
-    for name in ("metrics.jsonl", "summary.json", "summary.partial", "curves.png"):
+    for name in (
+        "metrics.jsonl", "summary.json", "summary.partial", "curves.png", "closest.png", "judging-test.png",
+    ):  # fmt: skip
         (folder / name).symlink_to(outside)
     with contextlib.suppress(InputError):  # a log is refused, other files take the link's place
         write(folder)
