@@ -34,7 +34,9 @@ SHARED = (
     "--config.baselines=()",
 )
 INTERVALS = ("eval_every", "checkpoint_every", "samples_every")
-REFINER = ("networks.refiner.*", "optimizers.refiner.*", "init.refiner", "refiner_*", "noise_channels")
+REFINER = (  # with three stages, in one of which the segmenter rests
+    "networks.refiner.*", "optimizers.refiner.*", "init.refiner", "refiner_*", "noise_channels", comparison.UPDATES,
+)  # fmt: skip
 
 
 def schedule(steps: int) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ ABSENT = "(absent)"
 PROBE = 424242  # a seed that no table has: where it turns up, a field follows the seed
 ROLE_GROUPS = ("networks", "optimizers", "init", "pretrained")  # of a config, by role
 
+UPDATES = "updates.ACTING"  # how often a step moves the acting network: `phases` may hide fewer, or more, of them
+
 # The fields that a game between a segmenter and a discriminator has and cross-entropy has not. The supervised losses
 # (`losses.weights.*` and their options), the acting network, its optimizer and the data are none of them.
 GAME = (
@@ -34,7 +36,8 @@ class ComparisonError(Exception):
 def flat(config: Mapping[str, Any], acts: str) -> dict[str, Any]:
     """Return field -> value of a config in JSON form, with the acting role under one name.
 
-    How scenes are drawn is left out where nobody draws any.
+    How scenes are drawn is left out where nobody draws any. UPDATES is computed: a game changes the phases, but not how
+    much the network that it is to help is trained.
 
     Args:
         config: as `--show_config` prints it.
@@ -47,6 +50,9 @@ def flat(config: Mapping[str, Any], acts: str) -> dict[str, Any]:
         [length, [["ACTING" if role == acts else role for role in roles] for roles in updates]]
         for length, updates in config["phases"]
     ]
+    steps = sum(length for length, _ in renamed["phases"])
+    moved = sum(length * sum("ACTING" in roles for roles in updates) for length, updates in renamed["phases"])
+    renamed[UPDATES] = moved / steps if steps else 0.0
     if "scenes" not in (config["dataset"], config["source"]["dataset"]):
         del renamed["scenes"]
     return dict(_leaves(renamed))
@@ -128,6 +134,35 @@ def check_seeds(arm: str, config: Mapping[str, Any], fixed: Sequence[str]) -> No
             )
 
 
+def check_references(arms: Sequence[Any], configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that no arm stands in a table without a comparison, in which anything might differ unseen.
+
+    Args:
+        arms: the arms; the first is a control, and classical methods, which have no networks, may be.
+        configs: name of each -> its config.
+
+    Raises:
+        ComparisonError: references lead round in a circle, or a further arm has none and is none.
+    """
+    references = {arm.name: arm.reference for arm in arms}
+    for arm in arms:
+        passed, name = [arm.name], arm.reference
+        while name:
+            if name in passed:
+                raise ComparisonError(
+                    f"The references of {', '.join(passed)} lead round in a circle; one of them must be a "
+                    "control, with the reference ''."
+                )
+            passed.append(name)
+            name = references[name]
+    for arm in arms[1:]:
+        if not arm.reference and configs[arm.name]["networks"] and arm.name not in references.values():
+            raise ComparisonError(
+                f"The arm {arm.name!r} is compared with no other, and no other with it; give it a reference, such as "
+                f"{arms[0].name!r}."
+            )
+
+
 def compare(
     arms: Sequence[Any], configs: Mapping[str, Mapping[str, Any]], varies: Sequence[str], fixed: Sequence[str]
 ) -> dict[str, dict[str, list[Any]]]:
@@ -143,8 +178,10 @@ def compare(
         Arm -> field -> [value of its reference, its own]; nothing for an arm without a reference.
 
     Raises:
-        ComparisonError: an arm differs in more than that, its data do not follow the seed, or it has no such role.
+        ComparisonError: an arm differs in more than that or is compared with nothing, its data do not follow the seed,
+            or it has no such role.
     """
+    check_references(arms, configs)
     acts = {arm.name: arm.acts for arm in arms}
     found = {}
     for arm in arms:

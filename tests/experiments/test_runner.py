@@ -329,6 +329,21 @@ def test_a_reference_is_another_arm(table, capfd, reference):
     assert f"The arm 'b' has the reference {reference!r}, which is no other arm." in capfd.readouterr().err
 
 
+def test_references_that_lead_round_in_a_circle_are_refused(table, capfd):
+    arms = [Arm("a", "a.py"), Arm("b", "a.py", reference="c"), Arm("c", "a.py", reference="b")]
+    assert table(arms) == 2
+    assert "The references of b, c lead round in a circle" in capfd.readouterr().err
+
+
+def test_no_arm_with_a_network_stands_in_a_table_without_a_comparison():
+    arms = [Arm("a", "a.py"), Arm("b", "a.py"), Arm("kmeans", "a.py")]
+    configs = {"a": {"networks": {"s": {}}}, "b": {"networks": {"s": {}}}, "kmeans": {"networks": {}}}
+    with pytest.raises(comparison.ComparisonError, match="'b' is compared with no other, and no other with it"):
+        comparison.check_references(arms, configs)
+    comparison.check_references([*arms, Arm("c", "a.py", reference="b")], configs)  # a second group, as with a DCGAN
+    comparison.check_references([arms[0], arms[2]], configs)
+
+
 def test_every_arm_says_what_it_is_compared_with():
     with pytest.raises(TypeError, match="reference"):
         runner.Arm("a", "a.py")
@@ -390,6 +405,15 @@ def test_acting_networks_are_compared_under_one_name():
     assert comparison.differences(alone, {**alone, "optimizers.ACTING.beta1": 0.5}) == {
         "optimizers.ACTING.beta1": (0.9, 0.5)
     }
+    # Phases are a game's own, but in them the acting network moves as often as in those of the reference.
+    rests = [[3, [["discriminator"], ["generator"]]], [1, [["discriminator"]]]]
+    twice = [[1, [["discriminator"], ["generator"], ["generator"]]]]
+    for phases, updates in ((rests, 0.75), (twice, 2.0)):
+        other = comparison.flat(config(["generator", "discriminator"], phases), "generator")
+        found = comparison.differences(alone, other)
+        assert found[comparison.UPDATES] == (1.0, updates)
+        with pytest.raises(comparison.ComparisonError, match="config.updates.ACTING"):
+            comparison.check_difference("rests", "alone", found, comparison.GAME)
 
 
 def test_the_acting_role_is_one_that_the_config_has():
