@@ -13,7 +13,7 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import ConfigDict
 
-from gan_seg_jax import config_files, faults, process
+from gan_seg_jax import config_files, faults, files, process
 from gan_seg_jax.errors import DivergedError, InputError, LostPeerError, PreemptedError
 
 
@@ -59,7 +59,8 @@ def _say(error: Exception) -> int:
         if found is None:
             raise error
         error = found
-    print(error if isinstance(error, PreemptedError) else f"error: {error}", file=sys.stderr, flush=True)
+    lines = str(error if isinstance(error, PreemptedError) else f"error: {error}").split("\n")
+    print("\n".join(map(files.shown, lines)), file=sys.stderr, flush=True)  # names in it may be anybody's
     if isinstance(error, LostPeerError):
         process.leave(error.exit_code)
     return error.exit_code

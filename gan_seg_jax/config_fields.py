@@ -7,6 +7,7 @@ OF_METHODS, one of its losses in LOSSES_OF_METHODS; attributes of networks are k
 """
 
 import math
+import os
 from typing import Any
 
 from gan_seg_jax.errors import InputError, unknown
@@ -82,7 +83,7 @@ def check_fields(values: Any, prefix: str = "", depth: int = 0) -> None:
         if name in BY_ROLE:
             _expect(isinstance(value, dict), prefix + name, value, "fields by their names")
             for role, inner in value.items():
-                _expect(role.isidentifier() and len(role) < 80, prefix + name, role, "names of roles")
+                _expect(_is_name(role), prefix + name, role, "names of roles")
                 _check_role(name, inner, f"{prefix}{name}.{role}", depth)
         elif name == "phases":
             _check_phases(value, prefix + name)
@@ -100,7 +101,7 @@ def _check_role(group: str, value: Any, field: str, depth: int) -> None:
         ok = isinstance(value, dict) and isinstance(value.get("name"), str)
         _expect(ok, field, value, "fields by their names, `name` among them")
         for name, attribute in value.items():
-            _expect(name.isidentifier() and len(name) < 80, field, name, "names of attributes")
+            _expect(_is_name(name), field, name, "names of attributes")
             kind = type(attribute) if isinstance(attribute, (bool, str)) else float
             _check_kind(attribute, [kind] if isinstance(attribute, list) else kind, f"{field}.{name}")
         _check_kind(value.get("ema"), bool, f"{field}.ema")
@@ -131,7 +132,7 @@ def _check_kind(value: Any, kind: Any, field: str) -> None:
         for inner in value:
             _check_kind(inner, kind[0], field)
     elif kind is str:
-        ok = isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value
+        ok = isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value and _can_be_path(value)
         _expect(ok, field, value, f"text of at most {LONGEST_TEXT} letters")
     elif kind is bool:
         _expect(isinstance(value, bool), field, value, WORDS[bool])
@@ -148,6 +149,20 @@ def _check_phases(value: Any, field: str) -> None:
         _expect(isinstance(phase, list) and len(phase) == 2, field, phase, "pairs of a length and groups of roles")
         _check_kind(phase[0], float, field)
         _check_kind(phase[1], [[str]], field)
+
+
+def _is_name(text: str) -> bool:
+    """Tell whether text can be the name of a role or an attribute; ConfigDict keeps those with an underscore."""
+    return text.isidentifier() and not text.startswith("_") and len(text) < 80
+
+
+def _can_be_path(text: str) -> bool:
+    """Tell whether text can name a file: JSON can also hold halves of letters, which nothing can."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _expect(ok: bool, field: str, found: Any, expected: str) -> None:

@@ -77,7 +77,9 @@ def _walk(root: Path, written: set[str], endings: tuple[str, ...]) -> tuple[list
     A folder is entered once, whatever links lead to it, so that loops end; those of `written` are our own pictures.
     """
     names, others, entered = [], [], set(written)
-    complain = lambda error: print(f"skipped: {error.filename} cannot be listed: {error.strerror}", file=sys.stderr)
+    complain = lambda error: print(
+        f"skipped: {files.shown(error.filename)} cannot be listed: {error.strerror}", file=sys.stderr
+    )
     for folder, inner, found in os.walk(root, onerror=complain, followlinks=True):
         place = os.path.realpath(folder)
         if place in entered:

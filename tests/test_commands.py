@@ -30,6 +30,11 @@ def raising(error):
     return main
 
 
+def test_what_an_error_names_cannot_act_on_the_terminal(monkeypatch, capsys):
+    assert run(raising(InputError("a\x1b[2J\r is wrong.\nGive b\x9b.")), monkeypatch) == 2
+    assert capsys.readouterr().err == "error: a\\x1b[2J\\r is wrong.\nGive b\\x9b.\n"
+
+
 def test_of_a_field_given_twice_the_last_value_counts():
     argv = [
         "main",

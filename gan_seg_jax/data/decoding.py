@@ -98,7 +98,7 @@ def decode(name: str | os.PathLike, content: bytes, *, max_pixels: int) -> Store
         elif kind == "TIFF":
             tags = image.tag_v2
             bits, white_is_zero = max(tags.get(_TIFF_BITS, (1,))), tags.get(_TIFF_PHOTOMETRIC) == 0
-            orientation = tags.get(_ORIENTATION_TAG, 1)
+            orientation = _known_orientation(tags.get(_ORIENTATION_TAG))
             _expect_all_rows(image)
         else:
             orientation = _orientation(image)
@@ -146,6 +146,8 @@ def _check_png(name, content: bytes) -> int:
         (checksum,) = struct.unpack(">I", _take(file, 4))
         if zlib.crc32(kind + data) != checksum:
             raise OSError(f"wrong checksum in chunk {kind.decode('ascii', 'replace')}")
+        if kind == b"IHDR" and header:  # Pillow would believe the second one
+            raise OSError("it has two headers")
         if kind == b"IHDR":
             header, expected = data, _png_bytes(*struct.unpack(">IIBBBBB", data))
         while kind == b"IDAT" and data and found < expected and not inflate.eof:
@@ -185,10 +187,13 @@ def _take(file: BinaryIO, count: int) -> bytes:
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation 1..8; 1, upright, where there is none or it cannot be read."""
     try:
-        found = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)  # PNG's own getexif decodes all pixels first
-        return found if found in range(1, 9) else 1
+        return _known_orientation(Image.Image.getexif(image).get(_ORIENTATION_TAG))  # PNG's own decodes all pixels
     except Exception:  # damaged metadata around sound pixels
         return 1
+
+
+def _known_orientation(found) -> int:
+    return found if found in range(1, 9) else 1
 
 
 def _too_large(height: int, width: int, max_pixels: int) -> str:

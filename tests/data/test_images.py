@@ -125,6 +125,16 @@ def test_exif_rotation_is_applied_to_images_masks_and_sizes(write, orientation):
     np.testing.assert_array_equal(images.read_mask(path), expected[..., 0])
     path = write(encode(Image.fromarray(pixels), "JPEG", exif=exif.tobytes()), "it.jpg")
     assert images.read_image(path).shape == expected.shape
+    path = write(encode(Image.fromarray(pixels), "TIFF", exif=exif), "it.tif")
+    np.testing.assert_array_equal(images.read_image(path), expected)
+    assert images.inspect_image(path).orientation == (orientation if orientation < 9 else 1)
+
+
+def test_a_second_header_does_not_hide_missing_rows(write):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0))
+    path = write(png([[1, 1], [1, 1]], width=2, height=4, late=header))
+    with pytest.raises(images.ImageError, match="it has two headers"):
+        images.read_mask(path)
 
 
 def test_rotation_behind_the_pixels_and_of_16_bits_counts(write):
