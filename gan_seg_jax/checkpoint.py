@@ -138,11 +138,22 @@ def _find(workdir: str | Path, which: str) -> tuple[Checkpoints, dict[str, Any]]
         except Damaged as error:
             problem = problem or str(error)
             continue
-        if problem:
+        if problem or (problem := _gone(workdir, step)):
             _say_older(problem, step)
         best = meta["best_step"]
         return checkpoints, meta if which == "latest" or best in (None, step) else checkpoints.load_meta(best)
     raise InputError(f"No checkpoint in {checkpoints.directory} can be used. {problem}")
+
+
+def _gone(workdir: str | Path, newest: int) -> str:
+    """Return the sentence for a finished run whose last checkpoint is not there any more, "" where it is."""
+    try:
+        last = files.read_json(Path(workdir) / "summary.json")["steps"]
+    except (FileNotFoundError, InputError, TypeError, KeyError):
+        return ""
+    if not isinstance(last, int) or last <= newest:
+        return ""
+    return f"The run in {workdir} ended at step {last}, whose checkpoint is gone."
 
 
 def _say_older(problem: str, step: int) -> None:

@@ -278,6 +278,17 @@ def test_reading_moves_nothing_and_says_which_is_used(run, capsys):
         load_checkpoint(folder, "30")
 
 
+@pytest.mark.parametrize(("summary", "said"), [('{"steps": 30}', True), ('{"steps": 20}', False), ("[]", False)])
+def test_a_finished_run_whose_last_checkpoint_is_gone_is_told(run, capsys, summary, said):
+    folder, _ = run
+    (folder / "summary.json").write_text(summary)
+    assert load_checkpoint(folder, "latest")[1]["step"] == 30 and not capsys.readouterr().err
+    shutil.rmtree(folder / "checkpoints" / "30")
+    assert load_checkpoint(folder, "latest")[1]["step"] == 20
+    sentence = "ended at step 30, whose checkpoint is gone. The one of step 20 takes its place."
+    assert (sentence in capsys.readouterr().err) == said
+
+
 def change_meta(folder, step, change):
     path = folder / "checkpoints" / str(step) / "meta" / "metadata"
     meta = json.loads(path.read_text())
