@@ -1,6 +1,7 @@
 """Read classes.txt, the names and colours of the classes of a folder set."""
 
 import os
+import unicodedata
 
 from gan_seg_jax import files
 from gan_seg_jax.data.catalog import IGNORE, MAX_CLASSES, DatasetInfo
@@ -34,7 +35,8 @@ def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[Data
         if len(words) < 5 or not all(0 <= value <= 255 for value in numbers):
             raise InputError(f"{where}: expected `id name R G B` with whole numbers from 0 to 255.")
         class_id, red, green, blue = numbers
-        class_name = files.shown(" ".join(words[1:-3]))  # tables and messages show it, so no control characters
+        # Tables and messages show it, so no control characters; and two that look the same are the same.
+        class_name = files.shown(unicodedata.normalize("NFC", " ".join(words[1:-3])))
         if len(class_name) > _LONGEST_NAME:
             raise InputError(f"{where}: the name has more than {_LONGEST_NAME} letters; shorten it.")
         if class_id in rows or class_name in [other for other, _ in rows.values()]:

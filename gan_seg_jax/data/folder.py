@@ -212,7 +212,9 @@ def _check(
     for split, files in splits.items():
         pairs = [(files.images[image_id].path, mask.path) for image_id, mask in files.partners.items()]
         problems += checks.compare_sizes(pairs, facts)
-        meant = ignore_is_named and split != "train"  # nothing can be learnt from a train split of 0 and ignore
+        void = all(set(facts[mask].values) <= {IGNORE} for _, mask in pairs if mask in facts)  # `expect_labels` says so
+        # Nothing can be learnt from a train split of 0 and ignore.
+        meant = (ignore_is_named or void) and split != "train"
         problems += checks.check_values([mask for _, mask in pairs], facts, info, ignore_is_meant=meant)
     checks.raise_problems(found.root, problems, len(image_files) + len(mask_files))
     return facts

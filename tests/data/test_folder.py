@@ -269,9 +269,10 @@ def test_a_group_is_in_one_split(root, tmp_path):
     assert {image_id[:2] for image_id in splits["train"].ids} == {"p1"} and splits["val"].ids == ("p2_b",)
 
 
+@pytest.mark.parametrize("ignore", ["", "255 void 0 0 0\n"])
 @pytest.mark.parametrize("carved", [False, True])
-def test_a_val_without_a_labelled_pixel_is_refused_and_a_test_is_told(root, carved, capsys):
-    (root / "classes.txt").write_text(CLASSES + "255 void 0 0 0\n")
+def test_a_val_without_a_labelled_pixel_is_refused_and_a_test_is_told(root, carved, ignore, capsys):
+    (root / "classes.txt").write_text(CLASSES + ignore)
     for path in (root / "test" / "masks").glob("*.png"):
         save(path, np.full((6, 8), 255))
     folder.open_folder(root)
@@ -413,6 +414,12 @@ def test_bad_classes_are_named_with_their_line(root, text, words):
     (root / "classes.txt").write_text(text)
     with pytest.raises(InputError, match=f"classes.txt.*{words}"):
         folder.open_folder(root)
+
+
+def test_names_of_classes_that_look_the_same_are_the_same(tmp_path):
+    (tmp_path / "classes.txt").write_text("0 cafe\u0301 0 0 0\n1 caf\u00e9 1 1 1\n")
+    with pytest.raises(InputError, match=r"line 2 .*there twice"):
+        classes.read_classes(tmp_path / "classes.txt")
 
 
 def test_classes_may_come_from_other_systems_and_in_any_order(tmp_path):
