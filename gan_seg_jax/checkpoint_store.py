@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from gan_seg_jax import integrity, parallel
+from gan_seg_jax import faults, integrity, parallel
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.integrity import Damaged, array_digest, flatten
 
@@ -168,9 +168,9 @@ class Checkpoints:
         except (InputError, MemoryError):
             raise
         except Exception as error:
+            reason = faults.said_by_disk(error) or _short(error).rstrip(".")
             raise InputError(
-                f"A checkpoint cannot be written to {self.directory}: {_short(error).rstrip('.')}. What was saved "
-                "before stays."
+                f"A checkpoint cannot be written to {self.directory}: {reason}. What was saved before stays."
             ) from error
 
     def load_latest(

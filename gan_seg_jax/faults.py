@@ -8,7 +8,9 @@ from typing import Any
 from gan_seg_jax.errors import InputError, LostPeerError
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EFBIG)
-_FULL = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system|Input/output error")
+_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|Input/output error|File too large"
+)
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # EAGAIN: no process can be started
 _PEERS = re.compile(
     r"gloo|nccl|connection (reset|closed|refused)|socket closed|UNAVAILABLE|heartbeat|DEADLINE_EXCEEDED", re.IGNORECASE
@@ -40,9 +42,15 @@ def known(error: BaseException, config: Any = None, *, processes: int = 1) -> In
             return InputError(f"{where} cannot be read or written: {each.strerror}. What was saved stays.")
         if isinstance(each, OSError) and each.errno in _LIMITS:
             return InputError(f"The system's limits are too low ({each.strerror}); see ulimit -n and -u.")
-        if match := _FULL.search(text):
-            return InputError(f"A file cannot be written: {match[0]}. What was saved stays.")
+        if said := said_by_disk(each):
+            return InputError(f"A file cannot be written: {said}. What was saved stays.")
     return None
+
+
+def said_by_disk(error: BaseException) -> str | None:
+    """Return why nothing could be written, in the system's words, where a library's message quotes them somewhere."""
+    match = _FULL.search(str(error))
+    return match[0] if match else None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
