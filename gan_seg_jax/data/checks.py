@@ -161,15 +161,16 @@ def expect_labels(root: str, masks: Mapping[str, list[str]], facts: Mapping[str,
 
 
 def without_labels(where: str, split: str) -> None:
-    """Refuse a val without labels, warn of a test."""
+    """Refuse a val without labels, warn of other splits."""
     if split == "val":
         raise InputError(
             f"{files.shown(where)}: no pixel of val is labelled (its masks hold nothing but 255, which means ignore), "
             "so the best step cannot be chosen; write class ids into them, or make a val of labelled images (where "
             "there is none, a tenth of train is taken)."
         )
+    follows = "it will have no scores" if split == "test" else "nothing can be learnt from its labels"
     print(
-        f"warning: {files.shown(where)}: no pixel of {split} is labelled (all is 255, ignore); it will have no scores.",
+        f"warning: {files.shown(where)}: no pixel of {split} is labelled (all is 255, ignore); {follows}.",
         file=sys.stderr,
     )
 

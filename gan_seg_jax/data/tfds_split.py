@@ -112,12 +112,18 @@ class TfdsSplit:
 
         Raises:
             IndexError: The index is outside.
+            InputError: The record is damaged.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.info.name}, split {self.name}: index {index} is outside 0 to {len(self) - 1}")
         records = self._open()
         index = int(index if self._indices is None else self._indices[index])
-        record = records[index]
+        try:
+            record = records[index]
+        except MemoryError:
+            raise
+        except Exception as error:  # array_record raises RuntimeError, TFDS whatever the bytes lead to
+            raise self._damaged(error) from error
         name = record[self._naming].decode("utf-8", "replace") if self._naming else f"{self._source}-{index:06d}"
         return {"image": record["image"], "segmentation_mask": record["segmentation_mask"], "id": name}
 
@@ -142,10 +148,13 @@ class TfdsSplit:
                 records[0]
             return records
         except Exception as error:  # TFDS and array_record raise a dozen kinds for a missing or damaged file
-            raise InputError(
-                f"{self._directory} is damaged or incomplete ({first_line(error)}); delete this folder and "
-                "prepare the set anew (scenes are drawn anew by themselves)."
-            ) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self._directory} is damaged or incomplete ({first_line(error)}); delete this folder and prepare the set "
+            "anew (scenes are drawn anew by themselves)."
+        )
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_records")}

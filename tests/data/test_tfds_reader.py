@@ -338,6 +338,22 @@ def test_damage_inside_of_a_record_is_found(tmp_path, monkeypatch, feature):
         open_tfds("tiny_masks", tmp_path).splits["train"][0]
 
 
+def test_damage_around_the_records_is_bad_input(tmp_path, monkeypatch):
+    """Wherever a bit is flipped in the file, the labels are those that were stored or there is a sentence."""
+    prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)], "validation": [example(20)]}, mask="named")
+    read = lambda: [open_tfds("tiny_masks", tmp_path).splits["train"][index]["label"].tolist() for index in range(4)]
+    stored, (path,) = read(), tmp_path.glob("*/*/*train*array_record*")
+    content, refused = path.read_bytes(), 0
+    for position in np.flatnonzero(np.frombuffer(content, np.uint8))[::60]:  # the rest is padding
+        path.write_bytes(flipped(content, position))
+        try:
+            assert read() == stored
+        except InputError as error:
+            assert "damaged" in str(error)
+            refused += 1
+    assert refused > 3
+
+
 def test_a_lost_file_is_bad_input(tmp_path, monkeypatch):
     prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)]}, mask="named")
     dataset = open_tfds("tiny_masks", tmp_path)
