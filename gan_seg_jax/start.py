@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import checkpoint, generation, integrity, parallel, workdirs
+from gan_seg_jax import checkpoint, files, generation, integrity, parallel, workdirs
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.canvas import canvas_of
@@ -153,7 +153,7 @@ def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool
             stored = checkpoint.restore_networks(source, (role,), limit=integrity.room(variables))[role]
             stored, origin = checkpoint.flatten(stored), f"The {role} of {source}"
             trained = workdirs.trained_config(source)
-            if role in optimizers and trained.num_classes != config.num_classes:
+            if _other_classes(config, trained) and (role in optimizers or trained.num_classes == config.num_classes):
                 stored = _without_head(method, config, role, variables[role], stored, trained, origin)
             variables[role] = checkpoint.fill(variables[role], stored, origin=origin)
         elif role not in optimizers and source != "random":
@@ -166,6 +166,12 @@ def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool
     return create_state(variables, modules, optimizers, seed=config.seed, ema_roles=_averaged(config, optimizers))
 
 
+def _other_classes(config: ConfigDict, trained: ConfigDict) -> bool:
+    """Return whether a run has other classes than the one it starts from, be it in their order."""
+    names = tuple(config.class_names), tuple(trained.class_names)
+    return trained.num_classes != config.num_classes or (all(names) and names[0] != names[1])
+
+
 def _without_head(
     method: Any, config: ConfigDict, role: str, first: Any, stored: dict[str, Any], trained: ConfigDict, origin: str
 ) -> dict[str, Any]:
@@ -174,29 +180,50 @@ def _without_head(
     Args:
         method: the method.
         config: the run's config.
-        role: of the network, which is trained further: its first head knows nothing.
+        role: of the network; where it is trained no further, it may have no head.
         first: its first variables in this run.
         stored: path -> array, of the other run.
         trained: the other run's config.
         origin: what to call the network.
 
     Raises:
-        InputError: more differs than the classes explain.
+        InputError: more differs than the classes explain, or the network cannot learn the classes of this run.
     """
     there = config.copy_and_resolve_references().unlock()
     there.update({name: trained[name] for name in ("num_classes", "class_names", "class_colors")})
     there.losses.class_weights = ()
-    batch = jax.eval_shape(lambda: example_batch(method.STREAMS, there))
-    shapes = variable_shapes(method, method.build(there), batch, there)[role]
-    checkpoint.fill(shapes, stored, origin=origin)
-    here, theirs = checkpoint.flatten(first), checkpoint.flatten(shapes)
-    head = {path: leaf for path, leaf in here.items() if path in theirs and theirs[path].shape != leaf.shape}
-    if head and parallel.is_first_process():
+
+    def shapes(run):
+        batch = jax.eval_shape(lambda: example_batch(method.STREAMS, run))
+        return variable_shapes(method, method.build(run), batch, run)[role]
+
+    checkpoint.fill(shapes(there), stored, origin=origin)
+    here, theirs = checkpoint.flatten(first), checkpoint.flatten(shapes(there))
+    what, others = "their number", here
+    if trained.num_classes == config.num_classes:  # with one more, the same arrays have another shape
+        what, there.num_classes = "them", trained.num_classes + 1
+        there.class_names, there.class_colors = (*trained.class_names, "one more"), (*trained.class_colors, (1, 2, 3))
+        others = checkpoint.flatten(shapes(there))
+    head = {path: here[path] for path in theirs if path in here and theirs[path].shape != others[path].shape}
+    if not head:
+        return stored
+    both = f"{trained.num_classes} classes, this run has {config.num_classes}"
+    if what == "them":
+        both = f"the classes {_listed(trained)}, this run has {_listed(config)}"
+    if not any(role in group for _, updates in config.phases for group in updates):
+        raise InputError(f"{origin} was trained for {both}, and it moves in no phase; name a run with the same ones.")
+    if parallel.is_first_process():
         print(
-            f"{origin} was trained for {trained.num_classes} classes, this run has {config.num_classes}: all of it is "
-            f"taken but what follows from their number, {', '.join(sorted(head))}.", flush=True,
+            f"{origin} was trained for {both}: all of it is taken but what follows from {what}, "
+            f"{', '.join(sorted(head))}.", flush=True,
         )  # fmt: skip
     return {**stored, **head}
+
+
+def _listed(config: ConfigDict) -> str:
+    """Return the first few names of a run's classes, in their order."""
+    names = [files.shown(name) for name in config.class_names]
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
 def state_shapes(method: Any, config: ConfigDict) -> AdversarialState:

@@ -1,4 +1,4 @@
-"""A run that starts from one with other classes takes all but what their number shapes."""
+"""A run that starts from one with other classes takes all but what they shape."""
 
 import numpy as np
 import pytest
@@ -45,3 +45,18 @@ def test_other_differences_and_networks_that_learn_no_more_are_refused(tiny, tmp
     frozen = five_classes(tiny, phases=((1, (("discriminator",),)),))
     with pytest.raises(InputError, match="another architecture: params/logits"):
         arrays(frozen, tmp_path, "generator")
+
+
+def test_as_many_classes_in_another_order_are_other_classes(tiny, tmp_path, capsys):
+    names = checkpoint.read_config(tiny.cgan).class_names
+    order = {"num_classes": 3, "class_colors": ((1, 0, 0), (2, 0, 0), (3, 0, 0)), "class_names": names[::-1]}
+    found = arrays(five_classes(tiny, **order), tmp_path, "generator")
+    stored = checkpoint.flatten(checkpoint.restore_networks(tiny.cgan, ("generator",))["generator"])
+    differing = {path for path in found if not np.array_equal(found[path], stored[path])}
+    assert "params/logits/kernel" in differing and differing <= {"params/logits/kernel", "params/logits/bias"}
+    said = f"trained for the classes {', '.join(names)}, this run has {', '.join(names[::-1])}: all of it is taken but"
+    assert said in capsys.readouterr().out
+    with pytest.raises(InputError, match="it moves in no phase; name a run with the same"):
+        arrays(five_classes(tiny, **order, phases=((1, (("discriminator",),)),)), tmp_path, "generator")
+    assert set(arrays(five_classes(tiny, **{**order, "class_names": names}), tmp_path, "generator")) == set(found)
+    assert "trained for" not in capsys.readouterr().out
