@@ -138,7 +138,8 @@ def _check_kind(value: Any, kind: Any, field: str) -> None:
         _expect(isinstance(value, bool), field, value, WORDS[bool])
     else:
         types = (int,) if kind is int else (int, float)
-        ok = isinstance(value, types) and not isinstance(value, bool) and abs(value) < LARGEST and math.isfinite(value)
+        ok = isinstance(value, types) and not isinstance(value, bool)
+        ok = ok and (math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST)
         _expect(ok, field, value, f"{WORDS[kind]}, not beyond all bounds")
 
 
