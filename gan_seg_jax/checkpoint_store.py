@@ -9,6 +9,7 @@ one that does verify is used.
 import contextlib
 import errno
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,9 @@ class Checkpoints:
             workdir: the run's folder.
             keep: how many of the newest checkpoints stay, besides the best.
             read_only: never write, remove or move anything.
+
+        Raises:
+            InputError: a link to nothing, a pipe or another file stands in the place of the folder.
         """
         # Orbax tells of every retention decision through absl, and prints what it raises; a run has its own messages.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -61,6 +65,8 @@ class Checkpoints:
         self._keep = _Keep(keep)
         self._read_only = read_only
         self._saved: int | None = None  # the newest step that this process has saved or restored
+        if os.path.lexists(self.directory) and not self.directory.is_dir():
+            raise InputError(f"{self.directory} is no folder; remove it, or name another --workdir.")
         if not read_only:
             self._settle()
         self._manager = ocp.CheckpointManager(

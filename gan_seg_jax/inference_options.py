@@ -1,6 +1,7 @@
 """How a trained run labels images beyond one pass of the network: the options, their checks and their flags."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def read_crf(workdir: str | Path) -> CRFParameters:
         InputError: the file is damaged or holds other values.
     """
     path = Path(workdir) / CRF_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return CRFParameters()
     try:
         found = files.read_json(path)["parameters"]

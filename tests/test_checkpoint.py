@@ -169,6 +169,15 @@ def test_nothing_there(tmp_path):
     checkpoints.close()
 
 
+def test_the_folder_is_a_folder(tmp_path):
+    place = tmp_path / "checkpoints"
+    for make in (lambda: place.symlink_to(place), lambda: place.symlink_to("nowhere"), lambda: os.mkfifo(place)):
+        make()
+        with pytest.raises(InputError, match="checkpoints is no folder"):
+            Checkpoints(tmp_path)
+        place.unlink()
+
+
 def flip(folder, step):
     for path in data_files(folder, step):
         content = bytearray(path.read_bytes())

@@ -15,7 +15,7 @@ from PIL import Image
 from gan_seg_jax import parallel, scoring, tiling
 from gan_seg_jax.data import canvas, pipeline
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference_options import Options
+from gan_seg_jax.inference_options import Options, read_crf
 from gan_seg_jax.postprocess import crf
 from tests.red_channel import METHOD, STATE, coded_split, make_config, read_class
 
@@ -229,3 +229,10 @@ def test_tags_name_what_is_on():
 def test_options_out_of_range_are_named(wrong):
     with pytest.raises(InputError, match=next(iter(wrong)).split("_")[0] if "crf" not in wrong else "bilateral_xy"):
         Options(**wrong)
+
+
+def test_settings_of_the_crf_that_lead_nowhere_are_not_those_of_a_run_without_any(tmp_path):
+    assert read_crf(tmp_path) == crf.CRFParameters()
+    (tmp_path / "crf.json").symlink_to("nowhere")
+    with pytest.raises(InputError, match="crf.json cannot be used"):
+        read_crf(tmp_path)
