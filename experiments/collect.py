@@ -292,7 +292,7 @@ def summary(folder: Path) -> str:
     table = Table(folder)
     command = f"`python experiments/{table.listed['script']}`"
     if not table.finished:
-        return f"{table.listed['title']}: not run yet ({command})."
+        return f"{table.listed['title']} (not run yet: {command})"
     score, header = next(iter(tables.columns(table.rows).items()))
     ended = [stopped for record in table.finished if (stopped := stopped_rising(record)) is not None]
     last = f"in {ended.count(False)} of {len(ended)} runs the best step was the last"
