@@ -279,8 +279,7 @@ def interrupt(monkeypatch, where, number):
 
 PLACES = ("compiling", "training", "validation", "validation at the end", "final scores", "baselines")
 QUICK = (
-    ("compiling", signal.SIGTERM),
-    ("training", signal.SIGINT),
+    ("training", signal.SIGTERM),
     ("validation", signal.SIGHUP),
     ("final scores", signal.SIGINT),
 )

@@ -43,9 +43,7 @@ GAMES = (
 )
 QUICK = (
     "supervised_seg",
-    "adversarial_seg",
     "semi_seg:advsemiseg",
-    "synthesis:pix2pix",
     "dcgan",
 )  # the others are slow
 FAST = {"xla_backend_optimization_level": 0}  # compile quickly, run slowly

@@ -88,7 +88,11 @@ def by_hand(params, apply, batch, options, levels):
 
 @pytest.mark.parametrize(
     ("words", "name"),
-    [pytest.param("", "non_saturating", marks=pytest.mark.slow), ("", "least_squares"), ("multi", "non_saturating")],
+    [
+        pytest.param("", "non_saturating", marks=pytest.mark.slow),
+        ("", "least_squares"),
+        pytest.param("multi", "non_saturating", marks=pytest.mark.slow),
+    ],
 )
 def test_gradients_are_those_of_the_equations(words, name):
     # Weights at which the game is no rounding error beside the supervised loss.

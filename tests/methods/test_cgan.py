@@ -228,7 +228,7 @@ def test_words_say_what_they_change():
     assert min(cgan_seg.get_config("smoke,patch286").crop_size) == 96
 
 
-@pytest.mark.parametrize("network", ["patchgan", "multiscale_patchgan"])
+@pytest.mark.parametrize("network", ["patchgan", pytest.param("multiscale_patchgan", marks=pytest.mark.slow)])
 def test_features_are_matched_where_a_discriminator_shows_them(network):
     config = make_config(feature_matching=2.0).copy_and_resolve_references().unlock()
     if network == "patchgan":

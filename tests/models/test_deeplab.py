@@ -181,9 +181,10 @@ def branch_gradients(network, size=(64, 64)):
         (DeepLabV2(3, channels=8), [f"head/branch_{i}_{fc}" for i in range(4) for fc in ("fc6", "fc7", "fc8")]),
         (DeepLabV3(3, aspp_channels=8), [f"aspp/{branch}" for branch in ASPP_BRANCHES]),
         (DeepLabV3Plus(3, aspp_channels=8), [*(f"aspp/{branch}" for branch in ASPP_BRANCHES), "low_level"]),
-        (
+        pytest.param(
             DeepLabV3Plus(3, aspp_channels=8, separable=True),
             [f"aspp/branch_{i}/{part}" for i in (1, 2, 3) for part in ("depthwise", "pointwise")],
+            marks=pytest.mark.slow,
         ),
     ],
 )

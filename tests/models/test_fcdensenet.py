@@ -93,10 +93,12 @@ def test_fcdensenet_blocks_are_dense():
     assert params["logits"]["kernel"].shape == (1, 1, 3 + 10 + 6, 2)
 
 
+@pytest.mark.slow
 def test_fcdensenet_gradient_reaches_every_parameter():
     network_checks.assert_gradient_reaches_every_parameter(FCDenseNet(3, **SMALL), network_checks.image(2, 13, 18))
 
 
+@pytest.mark.slow
 def test_fcdensenet_modes():
     network_checks.assert_modes(FCDenseNet(3, **SMALL), network_checks.image(2, 12, 19))
 

@@ -59,6 +59,7 @@ def test_pspnet_maps_odd_sizes_to_themselves(h, w, output_stride):
     assert network_checks.shapes(network, 2, h, w)[0] == (2, h, w, 5)
 
 
+@pytest.mark.slow
 def test_pspnet_gradient_reaches_every_parameter():
     network = PSPNet(3, **SMALL, output_stride=16)
     network_checks.assert_gradient_reaches_every_parameter(network, network_checks.image(2, 37, 45))

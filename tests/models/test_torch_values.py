@@ -87,7 +87,9 @@ def test_features_of_a_backbone(expected, name):
         assert_near(features[f"c{level}"], expected[f"{name}/c{level}"], f"c{level}")
 
 
-@pytest.mark.parametrize("variant", INCEPTION)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name != "fid")) for name in INCEPTION]
+)
 def test_features_of_inception(expected, variant):
     module, example = inception.InceptionV3(variant), image(INCEPTION[variant])
     drawn = variables(jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 299, 299, 3))), pretrained.torch_key)
