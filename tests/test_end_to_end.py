@@ -422,6 +422,7 @@ def test_the_log_of_a_killed_run_is_that_of_an_undisturbed_one(tiny, supervised,
     assert metas[0]["images"] == metas[1]["images"] == 6 * 4
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_list_of_labelled_images(tiny, tmp_path):
     listed, workdir = tmp_path / "ids.txt", tmp_path / "run"
     listed.write_text("000\n003\n005\n007\n")

@@ -101,6 +101,7 @@ def test_slices_are_sharded_by_their_examples():
         assert {shard.data.shape[:2] for shard in leaf.addressable_shards} == {(3, 1)}
 
 
+@pytest.mark.slow
 def test_slices_on_one_and_four_devices_agree():
     case, results = CASES["critic rounds"], []
     for devices in (1, 4):

@@ -197,6 +197,7 @@ def test_few_programs_serve_many_sizes(tiny, source, monkeypatch, options, heigh
     assert len(choices) == len(set(choices)) == programs  # heights times widths of buckets
 
 
+@pytest.mark.slow
 def test_images_too_large_for_the_crf_are_labelled_at_a_smaller_size(tiny, source, monkeypatch):
     monkeypatch.setattr(scoring, "CRF_PIXELS", 64 * 64)
     save(source / "large.png", (100, 80))

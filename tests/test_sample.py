@@ -111,6 +111,7 @@ def test_a_generator_of_another_size_is_named(generator, tiny, tmp_path):
     assert outcome.code == 2 and words in outcome.err, outcome.err
 
 
+@pytest.mark.slow
 def test_a_run_with_made_pairs_does_not_go_on_with_other_training_images(generator, tiny, tmp_path):
     args = (*augment_arguments(generator, tmp_path / "run"), "--config.extend=constant")
     outcome = tiny_runs.command("main", *args, f"--config.data_dir={tiny.data}")

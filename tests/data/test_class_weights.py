@@ -86,6 +86,7 @@ def test_rounding_keeps_small_weights():
     assert found == (0.0001235, 12.35, 0.0) and all(type(weight) is float for weight in found)
 
 
+@pytest.mark.slow
 def test_camvid_is_near_segnet():
     if not (REAL_DATA / "camvid" / "classes.txt").is_file():
         pytest.skip(f"camvid is not in {REAL_DATA} (GAN_SEG_DATA names the folder of the real sets)")

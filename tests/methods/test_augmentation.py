@@ -70,7 +70,7 @@ def mixed(config, seeds=(0,)):
     return [mix(jax.random.key(seed)) for seed in seeds], (image, label)
 
 
-@pytest.mark.parametrize("arm", ["pix2pix", "oasis"])
+@pytest.mark.parametrize("arm", ["pix2pix", pytest.param("oasis", marks=pytest.mark.slow)])
 def test_painted_rows_keep_their_masks(arm):
     [(image, label), (other, _)], (real, truth) = mixed(make_config(arm), seeds=(0, 1))
     np.testing.assert_array_equal(label, truth)

@@ -206,7 +206,8 @@ def forward_backward(module, variables, image):
     return value, features, updates, gradients
 
 
-@pytest.mark.parametrize("name", ["resnet18", pytest.param("mobilenetv2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2"])
 def test_a_sharded_batch_gives_the_same_loss_statistics_and_gradients(name):
     variables, _ = initial(name, (32, 32))
     image = jax.random.uniform(jax.random.key(2), (4, 33, 40, 3), minval=-1, maxval=1)

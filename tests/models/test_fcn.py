@@ -35,6 +35,7 @@ def test_up_starts_as_bilinear_interpolation():
     np.testing.assert_allclose(actual[:, 0, 0], 0.75**2 * x[:, 0, 0], atol=1e-6)  # towards zero at the border
 
 
+@pytest.mark.slow
 def test_fcn_starts_with_equal_scores():
     network, x = FCN(5, **SMALL), network_checks.image(1, 33, 40)
     variables = network_checks.initialize(network, x)
@@ -57,6 +58,7 @@ def test_fcn_gradient_reaches_every_parameter(options):
     network_checks.assert_gradient_reaches_every_parameter(network, network_checks.image(2, 65, 78))
 
 
+@pytest.mark.slow
 def test_fcn_modes():
     network_checks.assert_modes(FCN(3, **SMALL), network_checks.image(2, 35, 40))
 

@@ -69,7 +69,10 @@ def segmenter(name, *words, **changes):
 
 
 @pytest.mark.parametrize("words", [(), ("smoke",), ("paper",)], ids=["small", "smoke", "paper"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("fcdensenet67", "fcdensenet103"))) for name in NAMES],
+)
 def test_networks_of_the_config_keep_the_size(name, words):
     config = supervised_seg.get_config(",".join((name, *words)))
     config_lib.check(config)
