@@ -19,7 +19,7 @@ class Interrupts:
     """Context that passes SIGINT and SIGTERM on to the running cell and remembers them.
 
     The cell runs in a process group of its own, so that Ctrl-C reaches it once, through here: its first signal makes
-    it save, a second one ends it.
+    it save and end.
     """
 
     def __init__(self):

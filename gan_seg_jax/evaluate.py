@@ -44,13 +44,19 @@ class Tally:
         self.confusion = np.zeros((num_classes, num_classes), np.int64)
         self.boundary = np.zeros((num_classes, 4), np.int64)
 
-    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
-        """Count one image: label uint8 [h, w] with 255 = ignore, prediction uint8 [h, w] of class ids."""
+    def add(self, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Count one image: label uint8 [h, w] with 255 = ignore, prediction uint8 [h, w] of class ids.
+
+        Returns:
+            The image's own confusion matrix, int64 [k, k].
+        """
         k = len(self.confusion)
         known = label < k
         cells = label[known].astype(np.int64) * k + prediction[known]
-        self.confusion += np.bincount(cells, minlength=k * k).reshape(k, k)
-        self.boundary += metrics.boundary_counts(label, prediction, num_classes=len(self.confusion))
+        confusion = np.bincount(cells, minlength=k * k).reshape(k, k)
+        self.confusion += confusion
+        self.boundary += metrics.boundary_counts(label, prediction, num_classes=k)
+        return confusion
 
     def scores(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Return the contract's scores, over all processes."""
@@ -90,10 +96,9 @@ class Evaluator:
                 label, labelled = batch["label"][window], prediction[window]
                 if clean_up:
                     labelled = morphology.clean(labelled, **clean_up, num_classes=self._config.num_classes)
-                tally.add(label, labelled)
+                confusion = tally.add(label, labelled)
                 if image_counts is not None:
-                    counted = metrics.class_counts(label, labelled, num_classes=self._config.num_classes)
-                    image_counts[int(batch["id"][row])] = counted
+                    image_counts[int(batch["id"][row])] = metrics.class_counts(confusion)
         return tally.scores(self._config.class_names)
 
     def _predictions(self, state) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:

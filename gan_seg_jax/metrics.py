@@ -109,22 +109,17 @@ def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict:
     }
 
 
-def class_counts(label: np.ndarray, prediction: np.ndarray, *, num_classes: int) -> np.ndarray:
-    """Count the pixels of one image by class, on the host; IoU over any choice of images follows from their sum.
+def class_counts(confusion: np.ndarray) -> np.ndarray:
+    """Return the counts by class of a confusion matrix; IoU over any choice of images follows from their sum.
 
     Args:
-        label: integer [h, w], true class ids; pixels with an id outside 0..num_classes - 1 are dropped.
-        prediction: integer [h, w], predicted class ids within the range.
-        num_classes: k.
+        confusion: int64 [k, k], pixels by true class (rows) and predicted class, such as of one image.
 
     Returns:
         int64 [k, 3]: true positives, false positives, false negatives of each class.
     """
-    known = label < num_classes
-    truth, found = label[known], prediction[known]
-    count = lambda ids: np.bincount(ids, minlength=num_classes)
-    hits = count(truth[truth == found])
-    return np.stack([hits, count(found) - hits, count(truth) - hits], axis=1)
+    hits = np.diag(confusion)
+    return np.stack([hits, confusion.sum(axis=0) - hits, confusion.sum(axis=1) - hits], axis=1)
 
 
 def boundary_counts(

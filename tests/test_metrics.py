@@ -34,7 +34,7 @@ def by_sklearn(label, prediction, num_classes):
 
 def test_class_counts_of_six_pixels():
     label, prediction = np.array([[0, 0, 1], [1, 255, 2]], np.uint8), np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
-    counts = metrics.class_counts(label, prediction, num_classes=4)
+    counts = metrics.class_counts(by_sklearn(label, prediction, 4))
     assert counts.tolist() == [[1, 1, 1], [1, 2, 1], [0, 0, 1], [0, 0, 0]]  # hits, false alarms, misses
 
 
