@@ -106,21 +106,32 @@ NETWORKS: dict[str, Callable[[], ConfigDict]] = {
     "deeplabv1": _network(
         "deeplabv1", backbone="vgg16_bn", backbone_width=0.25, output_stride=16, rate=3, channels=128
     ),
-    "deeplabv2": _network(
-        "deeplabv2", backbone="resnet18", backbone_width=0.5, output_stride=16, rates=(1, 2, 3, 4)
-    ),
+    "deeplabv2": _network("deeplabv2", backbone="resnet18", backbone_width=0.5, output_stride=16, rates=(1, 2, 3, 4)),
     "deeplabv3": _network(
-        "deeplabv3", backbone="resnet18", backbone_width=0.5, output_stride=16, multi_grid=(1, 1, 1), rates=(2, 4, 6),
+        "deeplabv3",
+        backbone="resnet18",
+        backbone_width=0.5,
+        output_stride=16,
+        multi_grid=(1, 1, 1),
+        rates=(2, 4, 6),
         aspp_channels=64,
     ),
     "deeplabv3plus": _network(
-        "deeplabv3plus", backbone="resnet18", backbone_width=0.5, output_stride=16, multi_grid=(1, 1, 1),
-        rates=(2, 4, 6), aspp_channels=64, low_level_channels=24, decoder_channels=64, separable=False,
+        "deeplabv3plus",
+        backbone="resnet18",
+        backbone_width=0.5,
+        output_stride=16,
+        multi_grid=(1, 1, 1),
+        rates=(2, 4, 6),
+        aspp_channels=64,
+        low_level_channels=24,
+        decoder_channels=64,
+        separable=False,
     ),
     "fcdensenet56": _network("fcdensenet", layers=(4, 4, 4, 4, 4), bottleneck=4, growth=12),
     "fcdensenet67": _network("fcdensenet", layers=(5, 5, 5, 5, 5), bottleneck=5, growth=16),
     "fcdensenet103": _network("fcdensenet", layers=(4, 5, 7, 10, 12), bottleneck=15, growth=16),
-}  # fmt: skip
+}
 
 
 def _voc(crop: int, **fields: Any) -> dict[str, Any]:
@@ -174,9 +185,14 @@ def _fcdensenet(layers: tuple[int, ...], bottleneck: int, growth: int) -> Recipe
     # stairs. The authors then go on at 1e-4 with whole images, one a batch: a second run that starts from the first
     # (`--config.init.segmenter=WORKDIR`).
     optimizer = common.adam(
-        learning_rate=1e-3, beta1=0.0, beta2=0.9, l2=1e-4, schedule="step",
-        decay_at=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), decay_factor=0.687,
-    )  # fmt: skip
+        learning_rate=1e-3,
+        beta1=0.0,
+        beta2=0.9,
+        l2=1e-4,
+        schedule="step",
+        decay_at=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        decay_factor=0.687,
+    )
     network = _network("fcdensenet", layers=layers, bottleneck=bottleneck, growth=growth, dropout=0.2)
     return Recipe(network, optimizer, _camvid(crop_size=(224, 224), batch_size=3, steps=91_500))
 

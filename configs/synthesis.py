@@ -75,9 +75,13 @@ def _pix2pix(config: ConfigDict, *, paper: bool) -> None:
     config.sample_as_trained = True  # dropout is the only noise
     if paper:
         config.networks.generator = common.unet(
-            channels=(64, 128, 256, 512, 512, 512, 512, 512), encoder_convs=0, decoder_convs=0, skip="concat",
-            dropout=0.5, kernel_init="0.02",
-        )  # fmt: skip
+            channels=(64, 128, 256, 512, 512, 512, 512, 512),
+            encoder_convs=0,
+            decoder_convs=0,
+            skip="concat",
+            dropout=0.5,
+            kernel_init="0.02",
+        )
         config.networks.discriminator = common.patchgan(channels=64, norm="batch")
         config.optimizers.generator = common.adam()
         config.batch_size = 1

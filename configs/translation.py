@@ -69,9 +69,14 @@ def _paper(config: ConfigDict) -> None:
     """Set the networks of the paper's appendix and its training."""
     # In batches of one, BatchNorm in training mode, which the paper keeps for use, is instance norm.
     config.networks.generator = common.unet(
-        channels=(64, 128, 256, 512, 512, 512, 512, 512), encoder_convs=(0,) * 8, decoder_convs=(0,) * 7,
-        norm="instance", skip="concat", dropout=0.5, kernel_init="0.02",
-    )  # fmt: skip
+        channels=(64, 128, 256, 512, 512, 512, 512, 512),
+        encoder_convs=(0,) * 8,
+        decoder_convs=(0,) * 7,
+        norm="instance",
+        skip="concat",
+        dropout=0.5,
+        kernel_init="0.02",
+    )
     config.networks.discriminator = common.patchgan(channels=64, norm="instance")
     config.optimizers.generator = common.adam()
     config.batch_size, config.steps, config.ema_decay = 1, 80000, 0.0

@@ -26,15 +26,24 @@ ARMS = (
     arm("s4gan", "semi_seg.py:s4gan", *EIGHTH, seeds=SEEDS, varies=SEMI, **SUPERVISED),
     arm("mean-teacher", "semi_seg.py:mean_teacher", *EIGHTH, seeds=SEEDS, varies=TEACHER, **SUPERVISED),
     arm(
-        "augmentation-spade", "augment_seg.py:spade", *EIGHTH, f"--config.prior_runs.generator.steps={STEPS}",
-        "--config.prior_runs.generator.judge={workdir}/supervised-seed{seed}", varies=MADE, **SUPERVISED,
+        "augmentation-spade",
+        "augment_seg.py:spade",
+        *EIGHTH,
+        f"--config.prior_runs.generator.steps={STEPS}",
+        "--config.prior_runs.generator.judge={workdir}/supervised-seed{seed}",
+        varies=MADE,
+        **SUPERVISED,
     ),
     # The zoom of the config's word, which the range that all arms share would undo.
     arm(
-        "augmentation-geometric", "augment_seg.py:geometric", *EIGHTH, "--config.augment.scale=(0.5, 2.0)",
-        varies=("augment.scale",), **SUPERVISED,
+        "augmentation-geometric",
+        "augment_seg.py:geometric",
+        *EIGHTH,
+        "--config.augment.scale=(0.5, 2.0)",
+        varies=("augment.scale",),
+        **SUPERVISED,
     ),
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))

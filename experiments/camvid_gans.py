@@ -35,8 +35,13 @@ SHARED = (
 )
 INTERVALS = ("eval_every", "checkpoint_every", "samples_every")
 REFINER = (  # with three stages, in one of which the segmenter rests
-    "networks.refiner.*", "optimizers.refiner.*", "init.refiner", "refiner_*", "noise_channels", comparison.UPDATES,
-)  # fmt: skip
+    "networks.refiner.*",
+    "optimizers.refiner.*",
+    "init.refiner",
+    "refiner_*",
+    "noise_channels",
+    comparison.UPDATES,
+)
 
 
 def schedule(steps: int) -> tuple[str, ...]:
@@ -65,11 +70,13 @@ ARMS = (
     arm("adversarial-lambda0", "adversarial_seg.py:lambda0", reference="supervised", seeds=SEEDS),
     arm("adversarial", "adversarial_seg.py", reference="adversarial-lambda0", seeds=SEEDS),
     arm(
-        "adversarial-random-discriminator", "adversarial_seg.py:random_discriminator", reference="adversarial-lambda0",
+        "adversarial-random-discriminator",
+        "adversarial_seg.py:random_discriminator",
+        reference="adversarial-lambda0",
     ),
     arm("refinement-lambda0", "refine_seg.py:unet,lambda0", reference="supervised", varies=REFINER),
     arm("refinement", "refine_seg.py:unet", reference="refinement-lambda0"),
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))

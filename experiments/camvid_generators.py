@@ -20,8 +20,12 @@ def arm(name: str, config: str, *overrides: str, reference: str) -> Arm:
     """Return the arm of a method that makes images."""
     judge = "--config.judge={workdir}/../camvid_gans/supervised-seed0"
     return Arm(
-        name, f"configs/{config}", (*DATA, *schedule(STEPS), judge, *overrides), reference=reference, acts="generator",
-    )  # fmt: skip
+        name,
+        f"configs/{config}",
+        (*DATA, *schedule(STEPS), judge, *overrides),
+        reference=reference,
+        acts="generator",
+    )
 
 
 ARMS = (

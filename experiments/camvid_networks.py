@@ -56,9 +56,11 @@ def classical(method: str) -> Arm:
 WIDE = tuple(  # of the U-Net: more width at half the resolution, where poles and signs still are
     f"--config.networks.segmenter.{name}={value}"
     for name, value in {
-        "channels": (32, 64, 128, 256), "encoder_convs": (0, 1, 1, 2), "decoder_convs": (1, 1, 1),
+        "channels": (32, 64, 128, 256),
+        "encoder_convs": (0, 1, 1, 2),
+        "decoder_convs": (1, 1, 1),
     }.items()
-)  # fmt: skip
+)
 ARMS = (
     network("unet", 2250, *WIDE, then=(*CHEAP, SEARCH, CRF)),
     network("fcn8s", 2900),
@@ -71,9 +73,15 @@ ARMS = (
 
 # What ten minutes are spent on is the network's own: steps, and the crop of one that is slow.
 VARIES = (
-    "networks.ACTING.*", "pretrained.ACTING", "backbone", "steps", "eval_every", "checkpoint_every", "samples_every",
+    "networks.ACTING.*",
+    "pretrained.ACTING",
+    "backbone",
+    "steps",
+    "eval_every",
+    "checkpoint_every",
+    "samples_every",
     "crop_size",
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     sys.exit(runner.main(__file__, TITLE, ARMS, varies=VARIES))

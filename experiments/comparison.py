@@ -22,11 +22,24 @@ UPDATES = "updates.ACTING"  # how often a step moves the acting network: `phases
 # The fields that a game between a segmenter and a discriminator has and cross-entropy has not. The supervised losses
 # (`losses.weights.*` and their options), the acting network, its optimizer and the data are none of them.
 GAME = (
-    "method", "phases", "networks.discriminator*", "optimizers.discriminator*", "init.discriminator*",
-    "losses.adversarial*", "losses.r1", "losses.gradient_penalty", "losses.diff_augment", "losses.instance_noise*",
-    "losses.accuracy_bound", "losses.feature_matching", "losses.conditional", "losses.discriminator_input",
-    "losses.truth_softness", "losses.image_level", "output",
-)  # fmt: skip
+    "method",
+    "phases",
+    "networks.discriminator*",
+    "optimizers.discriminator*",
+    "init.discriminator*",
+    "losses.adversarial*",
+    "losses.r1",
+    "losses.gradient_penalty",
+    "losses.diff_augment",
+    "losses.instance_noise*",
+    "losses.accuracy_bound",
+    "losses.feature_matching",
+    "losses.conditional",
+    "losses.discriminator_input",
+    "losses.truth_softness",
+    "losses.image_level",
+    "output",
+)
 
 
 class ComparisonError(Exception):

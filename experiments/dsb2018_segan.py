@@ -20,13 +20,22 @@ ARMS = (
     Arm("lambda0", "configs/segan.py:lambda0", FIELDS, SEEDS, reference=""),
     Arm("segan-cross-entropy", "configs/segan.py", (*FIELDS, BESIDE), SEEDS, reference="lambda0"),
     Arm(
-        "segan", "configs/segan.py", FIELDS, SEEDS, reference="lambda0", varies=("losses.weights.cross_entropy",),
+        "segan",
+        "configs/segan.py",
+        FIELDS,
+        SEEDS,
+        reference="lambda0",
+        varies=("losses.weights.cross_entropy",),
     ),
     Arm(
-        "segan-legacy", "configs/segan.py:legacy", FIELDS, SEEDS, reference="lambda0",
+        "segan-legacy",
+        "configs/segan.py:legacy",
+        FIELDS,
+        SEEDS,
+        reference="lambda0",
         varies=("losses.weights.cross_entropy", "losses.weights.dice", "losses.legacy"),
     ),
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     sys.exit(runner.main(__file__, TITLE, ARMS, varies=("losses.adversarial_weight",)))

@@ -32,9 +32,12 @@ ARMS = (
     cgan("cgan-lambda0", ":lambda0", reference="supervised", varies=("losses.weights.l1",)),
     cgan("cgan", "", reference="cgan-lambda0"),
     cgan(
-        "pix2pix-losses", ":paper", reference="cgan", varies=("losses.weights.l1", "losses.weights.cross_entropy"),
+        "pix2pix-losses",
+        ":paper",
+        reference="cgan",
+        varies=("losses.weights.l1", "losses.weights.cross_entropy"),
     ),
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))

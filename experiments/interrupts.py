@@ -48,9 +48,14 @@ class Interrupts:
     def run(self, command: Sequence[str]) -> tuple[int, str]:
         """Run a command from the root of the repository; return its exit code and the error it printed."""
         process = subprocess.Popen(
-            command, cwd=records.ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+            command,
+            cwd=records.ROOT,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
             process_group=0,
-        )  # fmt: skip
+        )
         self._child = process
         pending, self._pending = self._pending, None
         if pending is not None:  # it came while the process was being started

@@ -23,8 +23,17 @@ ROOT = Path(__file__).resolve().parents[1]
 START_FILE = "cell.json"
 PICTURE_BYTES = 200_000
 CONFIG_FIELDS = (
-    "method", "dataset", "canvas_size", "crop_size", "resize", "batch_size", "rounds", "dtype", "labelled", "source",
-)  # fmt: skip
+    "method",
+    "dataset",
+    "canvas_size",
+    "crop_size",
+    "resize",
+    "batch_size",
+    "rounds",
+    "dtype",
+    "labelled",
+    "source",
+)
 MEASURES = ("seconds", "compile_seconds", "images_per_second", "steps", "best_step", "parameters", "skipped_steps")
 
 
@@ -60,9 +69,18 @@ def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str])
     start = read_start(workdir) if (workdir / "config.json").exists() else None
     if start is None:
         start = {
-            "arm": arm, "seed": seed, "arguments": list(arguments), **now, "resumed": [], "hardware": hardware(),
-            "python": platform.python_version(), "exit_code": None, "message": "", "then": [], "load": [],
-        }  # fmt: skip
+            "arm": arm,
+            "seed": seed,
+            "arguments": list(arguments),
+            **now,
+            "resumed": [],
+            "hardware": hardware(),
+            "python": platform.python_version(),
+            "exit_code": None,
+            "message": "",
+            "then": [],
+            "load": [],
+        }
     else:
         start = {**start, "resumed": [*start["resumed"], now], "exit_code": None, "message": ""}
     write_json(workdir / START_FILE, start)

@@ -184,14 +184,18 @@ def _parse(table: str, title: str, argv: Sequence[str] | None) -> argparse.Names
         "--only", action="append", default=[], metavar="NAME", help="run this arm only; may be repeated"
     )
     parser.add_argument(
-        "--data_dir", type=Path,
+        "--data_dir",
+        type=Path,
         default=Path(os.environ.get("GAN_SEG_DATA") or records.ROOT.parent / "shared" / "data"),
         help="folder that holds the data sets, a folder each; default: the environment variable GAN_SEG_DATA",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--override", action="append", default=[], metavar="FLAG",
+        "--override",
+        action="append",
+        default=[],
+        metavar="FLAG",
         help="a flag for every cell, such as --override=--config.steps=10; records then go to WORKDIR/results",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--check", action="store_true", help="compare the arms, make the table of the records there are, run nothing"
     )
@@ -248,9 +252,13 @@ def _show_config(arm: Arm, options: argparse.Namespace, command: Sequence[str]) 
     """
     arguments = _filled(_arguments(arm, comparison.PROBE, options), _places(options))
     done = subprocess.run(
-        [*command, f"{PACKAGE}.main", *arguments, "--show_config"], cwd=records.ROOT, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, errors="replace",
-    )  # fmt: skip
+        [*command, f"{PACKAGE}.main", *arguments, "--show_config"],
+        cwd=records.ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise TableError(f"The arm {arm.name!r} cannot run: {reason.removeprefix('error: ')}")

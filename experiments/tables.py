@@ -11,13 +11,21 @@ from comparison import ABSENT
 from intervals import bootstrap_difference, mean_interval, paired_differences
 
 SCORES = {
-    "miou": "mIoU", "pixel_accuracy": "pixel accuracy", "mean_accuracy": "mean accuracy", "boundary_f1": "boundary F1",
-}  # fmt: skip
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "boundary_f1": "boundary F1",
+}
 GENERATION_SCORES = {  # of tables whose runs make images
-    "frechet": "Frechet distance", "frechet_real": "of real images", "kernel": "kernel distance",
-    "precision": "precision", "recall": "recall", "diversity": "diversity",
-    "judge_miou": "judge's mIoU", "judge_miou_real": "on real pairs",
-}  # fmt: skip
+    "frechet": "Frechet distance",
+    "frechet_real": "of real images",
+    "kernel": "kernel distance",
+    "precision": "precision",
+    "recall": "recall",
+    "diversity": "diversity",
+    "judge_miou": "judge's mIoU",
+    "judge_miou_real": "on real pairs",
+}
 MARKS = {True: "*", False: "", None: "?"}  # by whether a cell ran beside other work
 Record = dict[str, Any]
 Rows = Mapping[str, Mapping[int, Record]]  # arm or baseline -> seed -> scores

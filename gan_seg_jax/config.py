@@ -13,26 +13,62 @@ from ml_collections import ConfigDict
 from gan_seg_jax.errors import InputError
 
 POSITIVE = (
-    "steps", "batch_size", "rounds", "keep_checkpoints", "log_every", "eval_every", "checkpoint_every",
-    "max_bad_steps", "prefetch", "max_pixels",
-)  # fmt: skip
+    "steps",
+    "batch_size",
+    "rounds",
+    "keep_checkpoints",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "max_bad_steps",
+    "prefetch",
+    "max_pixels",
+)
 NOT_NEGATIVE = ("seed", "num_workers", "penalty_every", "samples_every", "num_classes")
 SIZES = ("canvas_size", "crop_size")
 COUNTS = (  # fields of networks that are positive whole numbers, one or several
-    "channels", "rate", "rates", "multi_grid", "bins", "growth", "stem", "bottleneck", "aspp_channels",
-    "low_level_channels", "decoder_channels", "head_channels", "head_kernel", "output_stride", "stride",
-)  # fmt: skip
+    "channels",
+    "rate",
+    "rates",
+    "multi_grid",
+    "bins",
+    "growth",
+    "stem",
+    "bottleneck",
+    "aspp_channels",
+    "low_level_channels",
+    "decoder_channels",
+    "head_channels",
+    "head_kernel",
+    "output_stride",
+    "stride",
+)
 MAY_BE_ZERO = {("deeplabv2", "channels")}  # where it has a meaning
 MAY_CHANGE_ON_RESUME = (
-    "steps", "log_every", "eval_every", "checkpoint_every", "samples_every", "keep_checkpoints",
-    "num_workers", "prefetch", "data_dir", "max_pixels", "tensorboard", "extend", "planned_steps",
-)  # fmt: skip
+    "steps",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "samples_every",
+    "keep_checkpoints",
+    "num_workers",
+    "prefetch",
+    "data_dir",
+    "max_pixels",
+    "tensorboard",
+    "extend",
+    "planned_steps",
+)
 SHARES_OF_STEPS = ("consistency_ramp", "self_training_start")  # of config.losses
 # No more than any machine could hold: a config may come from somebody else.
 MOST = {
-    "steps": 2**31 - 1, "batch_size": 2**16, "rounds": 2**10, "num_workers": 2**10, "prefetch": 2**10,
+    "steps": 2**31 - 1,
+    "batch_size": 2**16,
+    "rounds": 2**10,
+    "num_workers": 2**10,
+    "prefetch": 2**10,
     "num_classes": 255,
-}  # fmt: skip
+}
 LONGEST_SIDE, LARGEST_AREA = 2**14, 2**26  # of a canvas, a crop or a scene, in pixels
 PIXELS_OF_A_STEP, PIXELS_OF_SCENES = 2**31, 2**40
 LONGEST_PHASE = 2**53
@@ -117,7 +153,6 @@ def _check_data(config: ConfigDict) -> None:
         _expect(config[group][field] in LOOKS, name, config[group][field], f"one of {', '.join(LOOKS)}")
     for name, seed in (("labelled.seed", config.labelled.seed), ("source.seed", config.source.seed)):
         _expect(0 <= seed < 2**32, name, seed, "at least 0 and less than 2**32")
-
 
     names, colors, lengths = config.class_names, config.class_colors, (0, config.num_classes)
     _expect(len(names) in lengths, "class_names", names, "(), or as many names as config.num_classes")

@@ -114,9 +114,13 @@ def main() -> None:
         return
     ids = [train_split[row]["id"] for row in range(len(train))]
     report = {
-        "made": len(made), "training_images": len(train), "held_out": len(held_out), "judge": judge.name,
-        "quantile": max(QUANTILE, 1 / len(held_out)), **{name: summary(each, ids) for name, each in found.items()},
-    }  # fmt: skip
+        "made": len(made),
+        "training_images": len(train),
+        "held_out": len(held_out),
+        "judge": judge.name,
+        "quantile": max(QUANTILE, 1 / len(held_out)),
+        **{name: summary(each, ids) for name, each in found.items()},
+    }
     order = np.argsort(found["features"].distance)[:SHOWN]
     pairs = {"made": made[order], "nearest in training": train[found["features"].nearest[order]]}
     write_picture(output / "closest.png", panels.image_grid(pairs))

@@ -183,10 +183,16 @@ def main() -> None:
     before = judge(None, kept)
     if parallel.is_first_process():
         found = {
-            "parameters": best._asdict(), "miou_before": before, "miou_deeplab": deeplab, "miou": after,
-            "split": values.split, "images": len(part), "step": run.step, "seconds": time.monotonic() - start,
+            "parameters": best._asdict(),
+            "miou_before": before,
+            "miou_deeplab": deeplab,
+            "miou": after,
+            "split": values.split,
+            "images": len(part),
+            "step": run.step,
+            "seconds": time.monotonic() - start,
             "candidates": candidates,
-        }  # fmt: skip
+        }
         write_json(workdir / CRF_FILE, found)
     say(
         f"\n{values.split}, {len(part)} images: mIoU {before:.4f} without CRF, {deeplab:.4f} with DeepLab's settings, "

@@ -205,8 +205,9 @@ def open_split(run: Run, name: str) -> tuple[Split, Mesh]:
     if run.data.get(name) != dataset.digests.get(name) and parallel.is_first_process():
         print(
             f"The images or labels of {name} are not those that the run knew at step {run.step}; its own scores are of "
-            "others.", file=sys.stderr,
-        )  # fmt: skip
+            "others.",
+            file=sys.stderr,
+        )
     mesh = parallel.make_mesh()
     config.batch_size = -(-config.batch_size // mesh.size) * mesh.size
     return dataset.splits[name], mesh

@@ -181,9 +181,17 @@ def play(
         metrics |= {f"{name}/{role}": value for name, value in penalties.items()}
     accept = {role: accuracy <= options.accuracy_bound} if options.accuracy_bound < 1 else {}
     return Outcome(
-        discriminator, generator, term, real_scores, fake_scores, real_features, fake_features, successor, metrics,
+        discriminator,
+        generator,
+        term,
+        real_scores,
+        fake_scores,
+        real_features,
+        fake_features,
+        successor,
+        metrics,
         accept,
-    )  # fmt: skip
+    )
 
 
 def realness(outputs: Any, config: ConfigDict) -> jax.Array:

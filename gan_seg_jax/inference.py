@@ -30,9 +30,12 @@ def example_batch(streams: tuple[str, ...], config: ConfigDict, count: int = 2) 
     """Return an all-zero batch of `count` examples as methods see it, for shapes."""
     size = (count, *config.crop_size)
     stream = {
-        "image": jnp.zeros((*size, 3)), "label": jnp.zeros(size, jnp.int32), "target": jnp.zeros((*size, 3)),
-        "valid": jnp.ones(count, bool), "id": jnp.zeros(count, jnp.int32),
-    }  # fmt: skip
+        "image": jnp.zeros((*size, 3)),
+        "label": jnp.zeros(size, jnp.int32),
+        "target": jnp.zeros((*size, 3)),
+        "valid": jnp.ones(count, bool),
+        "id": jnp.zeros(count, jnp.int32),
+    }
     return dict.fromkeys(streams, stream)
 
 

@@ -23,9 +23,14 @@ FAINT_COLOR = (110, 110, 110)
 LEGEND_LIMIT = 40  # with more classes than this the legend names only those in the sheet
 ROLE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 SCORES = {  # between 0 and 1, of a run's curves
-    "miou": "mIoU", "pixel_accuracy": "pixel accuracy", "boundary_f1": "boundary F1",
-    "judge_miou": "judge's mIoU", "precision": "precision", "recall": "recall", "ssim": "SSIM",
-}  # fmt: skip
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "boundary_f1": "boundary F1",
+    "judge_miou": "judge's mIoU",
+    "precision": "precision",
+    "recall": "recall",
+    "ssim": "SSIM",
+}
 
 
 def colorize(

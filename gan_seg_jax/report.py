@@ -66,9 +66,13 @@ class SampleSheet:
         if found[0][1] is not None:
             maps = self._cells([scores[0] for _, scores in found], contents, nearest, 0)
         return panels.sample_panel(
-            images, labels, predictions, class_colors=self._config.class_colors, class_names=self._config.class_names,
+            images,
+            labels,
+            predictions,
+            class_colors=self._config.class_colors,
+            class_names=self._config.class_names,
             score_maps=maps,
-        )  # fmt: skip
+        )
 
     def _cells(self, arrays, sizes, resampling: Image.Resampling, padding: int) -> np.ndarray:
         """Return the first `sizes` pixels of each array, scaled until they just fit the box, stacked."""

@@ -81,8 +81,11 @@ def _make_network(method, config, options, state, stream) -> Callable[[jax.Array
     def by_windows(image):
         probabilities = tiling.blend(
             lambda tile: jax.nn.softmax(network(tile)),
-            image, window=options.window, overlap=options.overlap, channels=config.num_classes,
-        )  # fmt: skip
+            image,
+            window=options.window,
+            overlap=options.overlap,
+            channels=config.num_classes,
+        )
         return _log(probabilities)
 
     return network if options.window == (0, 0) else by_windows
@@ -183,8 +186,10 @@ class Labeller:
         self._look = jax.jit(make_views(method, config, options), in_shardings=(whole, sharded), out_shardings=views)
         self._choose = jax.jit(
             make_chooser(config, options, mesh),
-            static_argnums=2, in_shardings=(views, sharded), out_shardings=sharded,
-        )  # fmt: skip
+            static_argnums=2,
+            in_shardings=(views, sharded),
+            out_shardings=sharded,
+        )
         contents = (view_names(scale)[1] for scale in options.scales)
         self._needed = ("size", *contents, *(["original"] if options.crf is not None else []))
 

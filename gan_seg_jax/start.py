@@ -215,8 +215,9 @@ def _without_head(
     if parallel.is_first_process():
         print(
             f"{origin} was trained for {both}: all of it is taken but what follows from {what}, "
-            f"{', '.join(sorted(head))}.", flush=True,
-        )  # fmt: skip
+            f"{', '.join(sorted(head))}.",
+            flush=True,
+        )
     return {**stored, **head}
 
 
@@ -291,7 +292,9 @@ def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: Adver
     canvas = canvas_of(sizes[sizes.min(axis=1).argmin()], config.canvas_size, resize=config.resize)  # the narrowest
     shape = lambda *size, dtype=np.int32: jax.ShapeDtypeStruct((1, *size), dtype)
     stream = {
-        "image": shape(*canvas, 3, dtype=np.uint8), "content": shape(2), "id": shape(),
+        "image": shape(*canvas, 3, dtype=np.uint8),
+        "content": shape(2),
+        "id": shape(),
         "valid": shape(dtype=np.bool_),
-    }  # fmt: skip
+    }
     jax.eval_shape(make_views(method, config), state, stream)

@@ -323,9 +323,15 @@ def create_state(
         tx = optimizers.get(role, _FROZEN)
         average = (params, collections) if role in ema_roles else (None, None)
         networks[role] = NetworkState(
-            step=jnp.int32(0), apply_fn=module.apply, params=params, tx=tx, opt_state=tx.init(params),
-            collections=collections, ema_params=average[0], ema_collections=average[1],
-        )  # fmt: skip
+            step=jnp.int32(0),
+            apply_fn=module.apply,
+            params=params,
+            tx=tx,
+            opt_state=tx.init(params),
+            collections=collections,
+            ema_params=average[0],
+            ema_collections=average[1],
+        )
     zero = jnp.int32(0)
     state = AdversarialState(step=zero, seed=jnp.uint32(seed), skipped_steps=zero, bad_steps=zero, networks=networks)
     return jax.tree.map(jnp.copy, state)  # a buffer of its own for every leaf: a step donates each once

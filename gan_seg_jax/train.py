@@ -30,9 +30,22 @@ from gan_seg_jax.train_step import train_step
 from gan_seg_jax.writer import Writer
 
 DATA_FIELDS = (  # that a prior run takes from the run it serves
-    "dataset", "data_dir", "scenes", "labelled", "source", "resize", "canvas_size", "crop_size", "seed", "num_workers",
-    "prefetch", "allow_duplicates", "group_pattern", "max_pixels", "image_bits",
-)  # fmt: skip
+    "dataset",
+    "data_dir",
+    "scenes",
+    "labelled",
+    "source",
+    "resize",
+    "canvas_size",
+    "crop_size",
+    "seed",
+    "num_workers",
+    "prefetch",
+    "allow_duplicates",
+    "group_pattern",
+    "max_pixels",
+    "image_bits",
+)
 STEPS_IN_FLIGHT = 2  # dispatched ahead of the devices, so that neither side waits for the other
 
 

@@ -44,9 +44,12 @@ def train_step(
         last = number == config.rounds - 1
         piece = batch if config.rounds == 1 else jax.tree.map(lambda x, n=number: x[n], batch)
         view = Networks(
-            states=networks, rng=jax.random.fold_in(key, number), step=state.step,
-            moving=frozenset(role for group in updates for role in group), penalty=penalty,
-        )  # fmt: skip
+            states=networks,
+            rng=jax.random.fold_in(key, number),
+            step=state.step,
+            moving=frozenset(role for group in updates for role in group),
+            penalty=penalty,
+        )
         networks, new, ok = _run_groups(view, piece, updates if last else updates[:-1], method, config)
         metrics, finite = {**new, **metrics}, finite & ok
     networks = {role: _average(new, state.networks[role], config.ema_decay) for role, new in networks.items()}

@@ -123,9 +123,15 @@ def image_scores(made: np.ndarray, target: np.ndarray, known: np.ndarray) -> dic
     inside = known[border:-border, border:-border]
     if np.any(inside):
         _, similarity = structural_similarity(
-            made, target, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False, full=True,
-        )  # fmt: skip
+            made,
+            target,
+            channel_axis=-1,
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+        )
         ssim = float(np.mean(similarity[border:-border, border:-border][inside]))
     return {
         "l1": float(np.mean(np.abs(difference))) / 255.0,

@@ -29,10 +29,17 @@ METHODS = {  # config and words -> words of its supervised yardstick, and fields
     "adapt_seg": ("supervised_seg", ("--config.scenes.look=rain", "--config.source.dataset=scenes")),
 }
 SHORT = (
-    "--config.scenes.size=(48, 64)", "--config.scenes.counts=(200, 20, 60)", "--config.canvas_size=(48, 64)",
-    "--config.crop_size=(48, 64)", "--config.steps=300", "--config.eval_every=100", "--config.checkpoint_every=100",
-    "--config.samples_every=0", "--config.tensorboard=False", "--config.baselines=()",
-)  # fmt: skip
+    "--config.scenes.size=(48, 64)",
+    "--config.scenes.counts=(200, 20, 60)",
+    "--config.canvas_size=(48, 64)",
+    "--config.crop_size=(48, 64)",
+    "--config.steps=300",
+    "--config.eval_every=100",
+    "--config.checkpoint_every=100",
+    "--config.samples_every=0",
+    "--config.tensorboard=False",
+    "--config.baselines=()",
+)
 
 
 def miou(kind, config, workdir, *fields):
@@ -41,9 +48,14 @@ def miou(kind, config, workdir, *fields):
     words = ",".join(filter(None, (words, "random_discriminator" if kind == "random" else "")))
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     command = [
-        sys.executable, "tests/bad_discriminators.py", f"--kind={kind}", f"--config=configs/{file}.py:{words}",
-        f"--workdir={workdir}", *SHORT, *fields,
-    ]  # fmt: skip
+        sys.executable,
+        "tests/bad_discriminators.py",
+        f"--kind={kind}",
+        f"--config=configs/{file}.py:{words}",
+        f"--workdir={workdir}",
+        *SHORT,
+        *fields,
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.strip().splitlines()[-1])["miou"]

@@ -48,53 +48,93 @@ PLAIN = (
 
 FIELDS = (
     # Wrong types.
-    ("steps=abc", "steps"), ("steps=1.5", "steps"), ("optimizers.segmenter.learning_rate=fast", "learning_rate"),
-    ("canvas_size=16", "canvas_size"), ("canvas_size=('a', 'b')", "canvas_size"), ("canvas_size=(16", "canvas_size"),
+    ("steps=abc", "steps"),
+    ("steps=1.5", "steps"),
+    ("optimizers.segmenter.learning_rate=fast", "learning_rate"),
+    ("canvas_size=16", "canvas_size"),
+    ("canvas_size=('a', 'b')", "canvas_size"),
+    ("canvas_size=(16", "canvas_size"),
     ("augment.scale=('a', 'b')", "augment.scale"),
     ("networks.segmenter.channels=('a', 8)", "networks.segmenter.channels"),
     # Sizes, counts and rates out of range.
-    ("steps=0", "steps"), ("steps=-4", "steps"), ("batch_size=0", "batch_size"), ("batch_size=-8", "batch_size"),
-    ("rounds=0", "rounds"), ("canvas_size=(0, 16)", "canvas_size"), ("canvas_size=(16,)", "canvas_size"),
-    ("canvas_size=(8, 8, 8)", "canvas_size"), ("crop_size=(-1, 16)", "crop_size"), ("seed=-1", "seed"),
-    ("seed=4294967296", "seed"), ("num_workers=-1", "num_workers"), ("ema_decay=1.0", "ema_decay"),
-    ("ema_decay=-0.1", "ema_decay"), ("ema_decay=nan", "ema_decay"), ("eval_every=0", "eval_every"),
-    ("checkpoint_every=0", "checkpoint_every"), ("keep_checkpoints=0", "keep_checkpoints"),
+    ("steps=0", "steps"),
+    ("steps=-4", "steps"),
+    ("batch_size=0", "batch_size"),
+    ("batch_size=-8", "batch_size"),
+    ("rounds=0", "rounds"),
+    ("canvas_size=(0, 16)", "canvas_size"),
+    ("canvas_size=(16,)", "canvas_size"),
+    ("canvas_size=(8, 8, 8)", "canvas_size"),
+    ("crop_size=(-1, 16)", "crop_size"),
+    ("seed=-1", "seed"),
+    ("seed=4294967296", "seed"),
+    ("num_workers=-1", "num_workers"),
+    ("ema_decay=1.0", "ema_decay"),
+    ("ema_decay=-0.1", "ema_decay"),
+    ("ema_decay=nan", "ema_decay"),
+    ("eval_every=0", "eval_every"),
+    ("checkpoint_every=0", "checkpoint_every"),
+    ("keep_checkpoints=0", "keep_checkpoints"),
     ("log_every=0", "log_every"),
-    ("max_bad_steps=0", "max_bad_steps"), ("penalty_every=-1", "penalty_every"),
+    ("max_bad_steps=0", "max_bad_steps"),
+    ("penalty_every=-1", "penalty_every"),
     ("augment.scale=(0.0, 1.0)", "augment.scale"),
-    ("augment.scale=(2.0, 1.0)", "augment.scale"), ("augment.scale=(1.0,)", "augment.scale"),
-    ("augment.brightness=-1.0", "brightness"), ("augment.contrast=nan", "contrast"),
+    ("augment.scale=(2.0, 1.0)", "augment.scale"),
+    ("augment.scale=(1.0,)", "augment.scale"),
+    ("augment.brightness=-1.0", "brightness"),
+    ("augment.contrast=nan", "contrast"),
     ("optimizers.segmenter.learning_rate=0.0", "learning_rate"),
     ("optimizers.segmenter.learning_rate=-1e-3", "learning_rate"),
     ("optimizers.segmenter.learning_rate=nan", "learning_rate"),
     ("optimizers.segmenter.learning_rate=inf", "learning_rate"),
-    ("optimizers.segmenter.beta1=1.5", "beta1"), ("optimizers.segmenter.beta2=-0.1", "beta2"),
-    ("optimizers.segmenter.weight_decay=-0.1", "weight_decay"), ("optimizers.segmenter.clip_norm=-1.0", "clip_norm"),
-    ("optimizers.segmenter.warmup_steps=-1", "warmup_steps"), ("networks.segmenter.channels=(0, 8)", "channels"),
-    ("networks.segmenter.channels=(-4, 8)", "channels"), ("networks.segmenter.channels=()", "channels"),
-    ("networks.segmenter.dropout=1.5", "dropout"), ("networks.segmenter.encoder_convs=-1", "encoder_convs"),
-    ("losses.label_smoothing=2.0", "label_smoothing"), ("losses.label_smoothing=nan", "label_smoothing"),
+    ("optimizers.segmenter.beta1=1.5", "beta1"),
+    ("optimizers.segmenter.beta2=-0.1", "beta2"),
+    ("optimizers.segmenter.weight_decay=-0.1", "weight_decay"),
+    ("optimizers.segmenter.clip_norm=-1.0", "clip_norm"),
+    ("optimizers.segmenter.warmup_steps=-1", "warmup_steps"),
+    ("networks.segmenter.channels=(0, 8)", "channels"),
+    ("networks.segmenter.channels=(-4, 8)", "channels"),
+    ("networks.segmenter.channels=()", "channels"),
+    ("networks.segmenter.dropout=1.5", "dropout"),
+    ("networks.segmenter.encoder_convs=-1", "encoder_convs"),
+    ("losses.label_smoothing=2.0", "label_smoothing"),
+    ("losses.label_smoothing=nan", "label_smoothing"),
     # Unknown names.
-    ("dtype=float16", "float32"), ("resize=stretch", "fit"), ("method=supervized", "supervised"),
+    ("dtype=float16", "float32"),
+    ("resize=stretch", "fit"),
+    ("method=supervized", "supervised"),
     ("dataset=camvit", "camvid"),
-    ("optimizers.segmenter.name=adma", "adam"), ("optimizers.segmenter.schedule=polly", "poly"),
-    ("networks.segmenter.name=unett", "unet"), ("baselines=('kmean',)", "kmeans"),
+    ("optimizers.segmenter.name=adma", "adam"),
+    ("optimizers.segmenter.schedule=polly", "poly"),
+    ("networks.segmenter.name=unett", "unet"),
+    ("baselines=('kmean',)", "kmeans"),
     # Phases.
-    ("phases=()", "phases"), ("phases=(1, (('segmenter',),))", "phases"), ("phases=((1, ('segmenter',)),)", "phases"),
-    ("phases=((1, (('generator',),)),)", "segmenter"), ("phases=((0, (('segmenter',),)),)", "phases"),
-    ("phases=((1,),)", "phases"), ("phases=((1, 5),)", "phases"), ("phases=((1, ((1,),)),)", "phases"),
+    ("phases=()", "phases"),
+    ("phases=(1, (('segmenter',),))", "phases"),
+    ("phases=((1, ('segmenter',)),)", "phases"),
+    ("phases=((1, (('generator',),)),)", "segmenter"),
+    ("phases=((0, (('segmenter',),)),)", "phases"),
+    ("phases=((1,),)", "phases"),
+    ("phases=((1, 5),)", "phases"),
+    ("phases=((1, ((1,),)),)", "phases"),
     # What does not fit together.
-    ("batch_size=6", "4 devices"), ("num_classes=5", "num_classes"), ("class_names=('a', 'b')", "class_names"),
-    ("augment.transpose=True", "square"), ("init.segmenter=/nowhere", "/nowhere"),
+    ("batch_size=6", "4 devices"),
+    ("num_classes=5", "num_classes"),
+    ("class_names=('a', 'b')", "class_names"),
+    ("augment.transpose=True", "square"),
+    ("init.segmenter=/nowhere", "/nowhere"),
     ("dataset=tfds:nothing", "tfds:nothing"),
-)  # fmt: skip
+)
 
 GAN_FIELDS = (
-    ("networks.discriminator.layers=6", "layers"), ("networks.discriminator.layers=-1", "layers"),
-    ("networks.discriminator.channels=0", "channels"), ("networks.discriminator.norm=bach", "batch"),
-    ("losses.adversarial=hing", "hinge"), ("losses.adversarial_weight=-1.0", "adversarial_weight"),
+    ("networks.discriminator.layers=6", "layers"),
+    ("networks.discriminator.layers=-1", "layers"),
+    ("networks.discriminator.channels=0", "channels"),
+    ("networks.discriminator.norm=bach", "batch"),
+    ("losses.adversarial=hing", "hinge"),
+    ("losses.adversarial_weight=-1.0", "adversarial_weight"),
     ("losses.weights.l1=nan", "losses.weights.l1"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("args", "words"), PLAIN, ids=lambda value: " ".join(value))
@@ -126,12 +166,13 @@ def test_a_canvas_that_the_network_cannot_take_is_named_before_training(tiny, tm
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("def get_config(:\n", ("line 1", "SyntaxError")), ("x = 1\n", ("get_config",)),
+        ("def get_config(:\n", ("line 1", "SyntaxError")),
+        ("x = 1\n", ("get_config",)),
         ("raise KeyError('thing')\n", ("KeyError", "thing")),
         ("import nothing_of_the_kind\n", ("nothing_of_the_kind",)),
         ("def get_config():\n    return 1 // 0\n", ("ZeroDivisionError",)),
     ],
-)  # fmt: skip
+)
 def test_a_config_file_that_is_no_config(tmp_path, tiny, text, words):
     (tmp_path / "my_seg.py").write_text(text)
     outcome = tiny_runs.command("main", f"--config={tmp_path / 'my_seg.py'}", f"--workdir={tmp_path / 'run'}")
@@ -299,10 +340,14 @@ def test_a_workdir_whose_config_is_missing_is_taken_over_by_nobody(tiny, finishe
 @pytest.mark.parametrize(
     ("module", "more"),
     [
-        ("main", ()), ("evaluate", ()), ("predict", ("--input=INPUT", "--output=OUTPUT")), ("judge", ()),
-        ("sample", ("--output=OUTPUT", "--count=1")), ("main", ("--config.init.generator=WORKDIR", "--workdir=OUTPUT")),
+        ("main", ()),
+        ("evaluate", ()),
+        ("predict", ("--input=INPUT", "--output=OUTPUT")),
+        ("judge", ()),
+        ("sample", ("--output=OUTPUT", "--count=1")),
+        ("main", ("--config.init.generator=WORKDIR", "--workdir=OUTPUT")),
     ],
-)  # fmt: skip
+)
 def test_a_config_that_was_edited_is_not_believed(tiny, finished, tmp_path, module, more):
     """It is not the one that the checkpoints were saved with, also where the command line agrees with it."""
     config = json.loads((finished / "config.json").read_text())
@@ -320,14 +365,25 @@ def test_a_config_that_was_edited_is_not_believed(tiny, finished, tmp_path, modu
 
 
 STRANGE = [  # fields of a config.json, what they hold, and a word of the sentence
-    ("networks.generator.channels", [60_000] * 12, "GB"), ("networks.generator.channels", "wide", "channels"),
-    ("networks.generator.nonsense", 3, "nonsense"), ("networks.generator.norm", "?", "norm"),
-    ("networks.generator.kernel_init", "?", "standard deviation"), ("networks.generator.skip", "?", "concat"),
-    ("networks", {}, "networks"), ("crop_size", [8000, 8000], ""), ("crop_size", [1, 1], ""),
-    ("losses.adversarial", "?", "adversarial"), ("output", "?", "output"), ("num_classes", 0, "class"),
-    ("method", "?", "method"), ("method", "refinement", "refinement"), ("dataset", "tfds:?", "tfds"),
-    ("data_dir", "/dev/zero", "/dev/zero"), ("stepz", 3, "steps"), ("batch_size", 10**9, "batch_size"),
-]  # fmt: skip
+    ("networks.generator.channels", [60_000] * 12, "GB"),
+    ("networks.generator.channels", "wide", "channels"),
+    ("networks.generator.nonsense", 3, "nonsense"),
+    ("networks.generator.norm", "?", "norm"),
+    ("networks.generator.kernel_init", "?", "standard deviation"),
+    ("networks.generator.skip", "?", "concat"),
+    ("networks", {}, "networks"),
+    ("crop_size", [8000, 8000], ""),
+    ("crop_size", [1, 1], ""),
+    ("losses.adversarial", "?", "adversarial"),
+    ("output", "?", "output"),
+    ("num_classes", 0, "class"),
+    ("method", "?", "method"),
+    ("method", "refinement", "refinement"),
+    ("dataset", "tfds:?", "tfds"),
+    ("data_dir", "/dev/zero", "/dev/zero"),
+    ("stepz", 3, "steps"),
+    ("batch_size", 10**9, "batch_size"),
+]
 
 
 @pytest.mark.parametrize(("field", "value", "word"), STRANGE, ids=lambda value: str(value)[:30])
@@ -356,10 +412,13 @@ def test_a_workdir_elsewhere_is_refused(tiny, tmp_path, workdir):
     args = tiny_runs.supervised_args(tiny.data)
     with contextlib.chdir(tmp_path):
         commands = [
-            ("main", *args, f"--workdir={workdir}"), ("main", *args, f"--config.init.segmenter={workdir}"),
-            ("evaluate", f"--workdir={workdir}"), ("predict", f"--workdir={workdir}", "--input=x", "--output=y"),
-            ("sample", f"--workdir={workdir}", "--output=y", "--count=1"), ("judge", f"--workdir={workdir}"),
-        ]  # fmt: skip
+            ("main", *args, f"--workdir={workdir}"),
+            ("main", *args, f"--config.init.segmenter={workdir}"),
+            ("evaluate", f"--workdir={workdir}"),
+            ("predict", f"--workdir={workdir}", "--input=x", "--output=y"),
+            ("sample", f"--workdir={workdir}", "--output=y", "--count=1"),
+            ("judge", f"--workdir={workdir}"),
+        ]
         for command in commands:
             scheme = workdir.partition("://")[0]
             assert_refused(tiny_runs.command(*command), f"address of {scheme}://", "folder of this machine")

@@ -131,9 +131,12 @@ def test_a_made_image_is_the_same_alone_in_a_batch_and_on_several_devices(form):
     method_state = red_channel.STATE.replace(networks=painter(method, config))
     rng = np.random.default_rng(0)
     batch = {
-        "image": rng.normal(size=(4, 32, 32, 3)).astype(np.float32), "label": rng.integers(0, 4, (4, 32, 32)),
-        "inside": np.ones((4, 32, 32), bool), "valid": np.ones(4, bool), "id": np.array([3, 1, 7, 2], np.int32),
-    }  # fmt: skip
+        "image": rng.normal(size=(4, 32, 32, 3)).astype(np.float32),
+        "label": rng.integers(0, 4, (4, 32, 32)),
+        "inside": np.ones((4, 32, 32), bool),
+        "valid": np.ones(4, bool),
+        "id": np.array([3, 1, 7, 2], np.int32),
+    }
 
     def make(rows, devices):
         mesh = parallel.make_mesh(jax.devices()[:devices])

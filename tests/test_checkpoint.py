@@ -97,9 +97,11 @@ def test_round_trip_is_bit_exact(saved):
 
 def test_odd_bits_survive(tmp_path):
     values = {
-        "floats": np.array([-0.0, np.nan, np.inf, 1e-45, 0.1], np.float32), "bytes": np.arange(256, dtype=np.uint8),
-        "seed": np.uint32(2**32 - 1), "half": jnp.arange(3, dtype=jnp.bfloat16),
-    }  # fmt: skip
+        "floats": np.array([-0.0, np.nan, np.inf, 1e-45, 0.1], np.float32),
+        "bytes": np.arange(256, dtype=np.uint8),
+        "seed": np.uint32(2**32 - 1),
+        "half": jnp.arange(3, dtype=jnp.bfloat16),
+    }
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, values, meta_of(1))
     checkpoints.wait()
@@ -308,11 +310,15 @@ def change_meta(folder, step, change):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda meta: meta.update(step=10**9), lambda meta: meta.update(best_step=20), lambda meta: meta.pop("seconds"),
-        lambda meta: meta["best_scores"].update(miou=0.9), lambda meta: meta.update(more=1),
-        lambda meta: meta.update(integrity.seal({**meta, "step": 31})), lambda meta: meta.update(sha256=None),
+        lambda meta: meta.update(step=10**9),
+        lambda meta: meta.update(best_step=20),
+        lambda meta: meta.pop("seconds"),
+        lambda meta: meta["best_scores"].update(miou=0.9),
+        lambda meta: meta.update(more=1),
+        lambda meta: meta.update(integrity.seal({**meta, "step": 31})),
+        lambda meta: meta.update(sha256=None),
     ],
-)  # fmt: skip
+)
 def test_a_meta_is_what_was_saved(run, change):
     folder, _ = run
     change_meta(folder, 30, change)

@@ -42,8 +42,14 @@ def test_table_flag_and_file(data_dir, tmp_path):
     assert outcome.code == 0 and outcome.err == ""
     header, sky, road, car = outcome.out.splitlines()[:4]
     assert header.split() == [
-        "class", "pixels", "share", "inverse", "median_frequency", "root_median_frequency", "effective_number",
-    ]  # fmt: skip
+        "class",
+        "pixels",
+        "share",
+        "inverse",
+        "median_frequency",
+        "root_median_frequency",
+        "effective_number",
+    ]
     assert sky.split()[:4] == ["sky", "15", "78.95%", "0.4211"]
     assert road.split()[:4] == ["road", "4", "21.05%", "1.579"]
     assert car.split() == ["car", "0", "0.00%", "0", "0", "0", "0"]

@@ -55,24 +55,36 @@ def refused(outcome, *words):
         (["--config.augment={'scale': (0.5, 2.0)}"], ["--config.augment.scale=(0.5, 2.0)"]),
         (["--config.augment", "{'scale': [0.5, 2.0]}"], ["--config.augment.scale=(0.5, 2.0)"]),
         (['--config.augment={"flip_vertical": true}'], ["--config.augment.flip_vertical=True"]),
-        (["--config.losses={'weights': {'dice': 1}, 'focal_gamma': 3}"],
-         ["--config.losses.weights.dice=1", "--config.losses.focal_gamma=3"]),
+        (
+            ["--config.losses={'weights': {'dice': 1}, 'focal_gamma': 3}"],
+            ["--config.losses.weights.dice=1", "--config.losses.focal_gamma=3"],
+        ),
         (["--config.losses.weights={'dice': 1}"], ["--config.losses.weights.dice=1"]),
-        (["--config.optimizers.segmenter={'learning_rate': 1e-3, 'schedule': 'cosine'}"],
-         ["--config.optimizers.segmenter.learning_rate=0.001", "--config.optimizers.segmenter.schedule=cosine"]),
+        (
+            ["--config.optimizers.segmenter={'learning_rate': 1e-3, 'schedule': 'cosine'}"],
+            ["--config.optimizers.segmenter.learning_rate=0.001", "--config.optimizers.segmenter.schedule=cosine"],
+        ),
         (["--config.labelled={'fraction': 0.5}"], ["--config.labelled.fraction=0.5"]),
-        (["--config.networks={'segmenter': {'channels': (8, 8), 'encoder_convs': 1}}"],
-         ["--config.networks.segmenter.channels=(8, 8)", "--config.networks.segmenter.encoder_convs=1"]),
+        (
+            ["--config.networks={'segmenter': {'channels': (8, 8), 'encoder_convs': 1}}"],
+            ["--config.networks.segmenter.channels=(8, 8)", "--config.networks.segmenter.encoder_convs=1"],
+        ),
         # Of a field given twice the last one counts, whichever form it has.
-        (["--config.augment.scale=(1, 3)", "--config.augment={'scale': (1, 2), 'contrast': 0.5}"],
-         ["--config.augment.scale=(1, 2)", "--config.augment.contrast=0.5"]),
-        (["--config.augment={'scale': (1, 2), 'contrast': 0.5}", "--config.augment.scale=(1, 3)"],
-         ["--config.augment.scale=(1, 3)", "--config.augment.contrast=0.5"]),
-        (["--config.augment={'scale': (1, 2)}", "--config.augment={'contrast': 0.5}"],
-         ["--config.augment.scale=(1, 2)", "--config.augment.contrast=0.5"]),
+        (
+            ["--config.augment.scale=(1, 3)", "--config.augment={'scale': (1, 2), 'contrast': 0.5}"],
+            ["--config.augment.scale=(1, 2)", "--config.augment.contrast=0.5"],
+        ),
+        (
+            ["--config.augment={'scale': (1, 2), 'contrast': 0.5}", "--config.augment.scale=(1, 3)"],
+            ["--config.augment.scale=(1, 3)", "--config.augment.contrast=0.5"],
+        ),
+        (
+            ["--config.augment={'scale': (1, 2)}", "--config.augment={'contrast': 0.5}"],
+            ["--config.augment.scale=(1, 2)", "--config.augment.contrast=0.5"],
+        ),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_group_of_fields_is_merged(configured, group, single):
     expected, plain = configured(SUPERVISED, *single), configured(SUPERVISED)
     assert configured(SUPERVISED, *group) == expected != plain

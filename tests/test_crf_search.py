@@ -24,10 +24,12 @@ def hill(top):
 @pytest.mark.parametrize(
     "top",
     [
-        CRFParameters(3.0, 1.0, 3.0, 30.0, 8.0), CRFParameters(5.0, 1.3, 2.0, 40.0, 15.0),
-        CRFParameters(2.2, 0.7, 10.0, 8.0, 3.0), CRFParameters(),
+        CRFParameters(3.0, 1.0, 3.0, 30.0, 8.0),
+        CRFParameters(5.0, 1.3, 2.0, 40.0, 15.0),
+        CRFParameters(2.2, 0.7, 10.0, 8.0, 3.0),
+        CRFParameters(),
     ],
-)  # fmt: skip
+)
 def test_the_best_is_found_to_a_factor(top):
     tried = []
     best = crf_search.search(hill(top), [{}] * 8, tried.append)
@@ -129,11 +131,14 @@ def test_the_command_writes_what_evaluate_uses(workdir):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--split=test",), "never on what is tested"), (("--images=0",), "--images is 0"),
-        (("--workdir=",), "--workdir"), (("--checkpoint=99",), "99"), (("--data_dir=/nowhere",), "/nowhere"),
+        (("--split=test",), "never on what is tested"),
+        (("--images=0",), "--images is 0"),
+        (("--workdir=",), "--workdir"),
+        (("--checkpoint=99",), "99"),
+        (("--data_dir=/nowhere",), "/nowhere"),
         (("--crf",), "crf"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments(workdir, args, words):
     before = sorted(workdir.rglob("*"))
     outcome = tiny_runs.command("crf_search", f"--workdir={workdir}", *args)

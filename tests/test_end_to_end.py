@@ -70,9 +70,20 @@ def assert_same_end(workdir, other):
 def test_the_files_of_a_run(tiny):
     summary = json.loads((tiny.cgan / "summary.json").read_text())
     assert set(summary) >= {
-        "test", "val", "best_step", "steps", "seconds", "compile_seconds", "images_per_second", "parameters",
-        "skipped_steps", "devices", "versions", "last", "selected_by",
-    }  # fmt: skip
+        "test",
+        "val",
+        "best_step",
+        "steps",
+        "seconds",
+        "compile_seconds",
+        "images_per_second",
+        "parameters",
+        "skipped_steps",
+        "devices",
+        "versions",
+        "last",
+        "selected_by",
+    }
     for split in ("test", "val"):
         assert set(summary[split]) == SCORES
         assert set(summary[split]["iou_per_class"]) == {"sky", "road", "car"}
@@ -99,9 +110,15 @@ def test_the_files_of_a_run(tiny):
     assert summary["selected_by"] == "miou"
 
     per_image = json.loads((tiny.cgan / "image_counts-test.json").read_text())
-    hits, alarms, misses = report.gathered(
-        {row: [image.get(str(c), [0, 0, 0]) for c in range(3)] for row, image in enumerate(per_image["images"])}, 6, 3
-    ).sum(axis=0).T  # fmt: skip
+    hits, alarms, misses = (
+        report.gathered(
+            {row: [image.get(str(c), [0, 0, 0]) for c in range(3)] for row, image in enumerate(per_image["images"])},
+            6,
+            3,
+        )
+        .sum(axis=0)
+        .T
+    )
     assert list(summary["test"]["iou_per_class"].values()) == pytest.approx(hits / (hits + alarms + misses))
 
     names = {path.name for path in tiny.cgan.iterdir()}
@@ -521,9 +538,14 @@ def test_a_file_that_vanishes_is_named_by_worker_processes(tiny, tmp_path):
 def test_divergence_ends_with_code_3_and_the_last_good_weights(tiny, tmp_path):
     workdir = tmp_path / "run"
     args = (
-        *tiny_runs.supervised_args(tiny.data), "--config.steps=20", "--config.max_bad_steps=3", "--config.log_every=1",
-        "--config.optimizers.segmenter.learning_rate=1e30", "--config.eval_every=20", f"--workdir={workdir}",
-    )  # fmt: skip
+        *tiny_runs.supervised_args(tiny.data),
+        "--config.steps=20",
+        "--config.max_bad_steps=3",
+        "--config.log_every=1",
+        "--config.optimizers.segmenter.learning_rate=1e30",
+        "--config.eval_every=20",
+        f"--workdir={workdir}",
+    )
     outcome = tiny_runs.command("main", *args)
     assert outcome.code == 3 and "Traceback" not in outcome.err, outcome.err
     assert "loss/segmenter" in outcome.err and "step" in outcome.err
@@ -573,10 +595,13 @@ def test_training_starts_from_another_run(tiny, supervised, tmp_path):
 
 def test_a_frozen_role_takes_its_architecture_and_weights_from_another_run(tiny, tmp_path):
     args = (
-        *tiny.args, "--config.networks.generator.channels=(8, 8)", f"--config.init.generator={tiny.cgan}",
+        *tiny.args,
+        "--config.networks.generator.channels=(8, 8)",
+        f"--config.init.generator={tiny.cgan}",
         "--config.phases=((1, (('discriminator',),)),)",
-        "--config.steps=2", f"--workdir={tmp_path / 'run'}",
-    )  # fmt: skip
+        "--config.steps=2",
+        f"--workdir={tmp_path / 'run'}",
+    )
     outcome = tiny_runs.command("main", *args)
     assert outcome.code == 0, outcome.err
     source, _ = checkpoint.load_checkpoint(tiny.cgan, "best")

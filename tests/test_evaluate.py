@@ -36,9 +36,11 @@ def expected(split) -> dict:
     iou = sklearn_metrics.jaccard_score(truth, found, labels=[0, 1, 2], average=None)
     recall = sklearn_metrics.recall_score(truth, found, labels=[0, 1, 2], average=None)
     return {
-        "iou_per_class": dict(zip(tiny_runs.INFO.class_names, iou, strict=True)), "miou": iou.mean(),
-        "pixel_accuracy": sklearn_metrics.accuracy_score(truth, found), "mean_accuracy": recall.mean(),
-    }  # fmt: skip
+        "iou_per_class": dict(zip(tiny_runs.INFO.class_names, iou, strict=True)),
+        "miou": iou.mean(),
+        "pixel_accuracy": sklearn_metrics.accuracy_score(truth, found),
+        "mean_accuracy": recall.mean(),
+    }
 
 
 @pytest.mark.parametrize("count", [1, 9])
@@ -212,9 +214,16 @@ def test_options_are_scored_into_a_file_of_their_own(workdir):
     assert not (workdir / "evaluation-test.json").exists()
     written = json.loads((workdir / "evaluation-test-scales0.75-1+flip+window12x16-0.5+crf+opening1.json").read_text())
     assert written["options"] == {
-        "scales": [0.75, 1.0], "flip": True, "window": [12, 16], "overlap": 0.5, "min_region": 0, "max_hole": 0,
-        "opening": 1, "closing": 0, "crf": {**CRFParameters()._asdict(), "bilateral_xy": 5.0},
-    }  # fmt: skip
+        "scales": [0.75, 1.0],
+        "flip": True,
+        "window": [12, 16],
+        "overlap": 0.5,
+        "min_region": 0,
+        "max_hole": 0,
+        "opening": 1,
+        "closing": 0,
+        "crf": {**CRFParameters()._asdict(), "bilateral_xy": 5.0},
+    }
     assert 0 < written["miou"] < 1 and written["seconds"] > 0 and f"{written['miou']:.4f}" in outcome.out
 
 
@@ -236,14 +245,25 @@ def test_the_help_lists_the_flags_of_the_options():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--scales=1,big",), "--scales is '1,big'"), (("--scales=0,1",), "--scales is 0.0,1.0"),
-        (("--scales=1,1.0",), "each scale once"), (("--scales=inf",), "--scales"), (("--scales=",), "--scales"),
-        (("--window=64",), "HEIGHT,WIDTH"), (("--window=0,64",), "HEIGHT,WIDTH"), (("--window=6.4,2",), "whole"),
-        (("--overlap=1",), "--overlap is 1.0"), (("--min_region=-1",), "--min_region is -1"), (("--flop",), "flop"),
-        (("--split=tset",), "tset"), (("--checkpoint=5",), "step 5"), (("--checkpoint=worst",), "worst"),
-        (("--data_dir=/nowhere",), "/nowhere"), (("--workdir=/nowhere",), "/nowhere"), (("--workdir=",), "--workdir"),
+        (("--scales=1,big",), "--scales is '1,big'"),
+        (("--scales=0,1",), "--scales is 0.0,1.0"),
+        (("--scales=1,1.0",), "each scale once"),
+        (("--scales=inf",), "--scales"),
+        (("--scales=",), "--scales"),
+        (("--window=64",), "HEIGHT,WIDTH"),
+        (("--window=0,64",), "HEIGHT,WIDTH"),
+        (("--window=6.4,2",), "whole"),
+        (("--overlap=1",), "--overlap is 1.0"),
+        (("--min_region=-1",), "--min_region is -1"),
+        (("--flop",), "flop"),
+        (("--split=tset",), "tset"),
+        (("--checkpoint=5",), "step 5"),
+        (("--checkpoint=worst",), "worst"),
+        (("--data_dir=/nowhere",), "/nowhere"),
+        (("--workdir=/nowhere",), "/nowhere"),
+        (("--workdir=",), "--workdir"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments(workdir, args, words):
     before = sorted(workdir.rglob("*"))
     outcome = tiny_runs.command("evaluate", f"--workdir={workdir}", *args)

@@ -110,8 +110,11 @@ def test_a_platform_that_is_not_here_is_bad_input(tmp_path, module):
     args = ["--config=configs/supervised_seg.py"] if module == "main" else []
     ended = subprocess.run(
         [sys.executable, "-m", f"gan_seg_jax.{module}", *args, f"--workdir={tmp_path / 'run'}"],
-        capture_output=True, text=True, cwd=tiny_runs.ROOT, env={**os.environ, "JAX_PLATFORMS": "tpu"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tiny_runs.ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "tpu"},
+    )
     assert ended.returncode == 2 and "JAX_PLATFORMS is 'tpu'" in ended.stderr and "Traceback" not in ended.stderr
     assert not (tmp_path / "run").exists()
 

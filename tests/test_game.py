@@ -46,9 +46,7 @@ def view(module=None, *, channels=(3, 2), penalty=False, step=0):
     variables = {"discriminator": module.init(jax.random.key(0), *inputs, train=False)}
     state = create_state(variables, {"discriminator": module}, {}, seed=0)
     moving = frozenset({"discriminator"})
-    return Networks(
-        states=state.networks, rng=jax.random.key(1), step=jnp.int32(step), moving=moving, penalty=penalty
-    )  # fmt: skip
+    return Networks(states=state.networks, rng=jax.random.key(1), step=jnp.int32(step), moving=moving, penalty=penalty)
 
 
 def examples(seed, channels=(3, 2)):
@@ -210,9 +208,11 @@ def test_a_critic_is_bounded_by_a_norm_a_penalty_or_a_clamp():
 def test_realness_of_any_discriminator(shape):
     scores = jax.random.normal(jax.random.key(0), (2, 4, 6, 1))
     outputs = {
-        "map": scores, "image": scores[:, 0, 0], "scales": ((scores, scores[:, :2]), {"features": ()}),
+        "map": scores,
+        "image": scores[:, 0, 0],
+        "scales": ((scores, scores[:, :2]), {"features": ()}),
         "features": (scores, {"features": (scores,)}),
-    }[shape]  # fmt: skip
+    }[shape]
     found = game.realness(outputs, make_config())
     expected = jax.nn.sigmoid(scores[:, :1, :1, 0] if shape == "image" else scores[..., 0])
     np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -147,9 +147,12 @@ def test_batches_are_cut_to_the_middle_and_padding_is_grey():
 def test_images_smaller_than_the_crop_are_padded():
     config = make_config(crop_size=(24, 40), canvas_size=(32, 48))
     stream = {
-        "image": jnp.full((1, 16, 32, 3), 255, jnp.uint8), "canvas_label": jnp.zeros((1, 16, 32), jnp.uint8),
-        "content": jnp.array([[16, 30]]), "valid": jnp.array([True]), "id": jnp.array([0]),
-    }  # fmt: skip
+        "image": jnp.full((1, 16, 32, 3), 255, jnp.uint8),
+        "canvas_label": jnp.zeros((1, 16, 32), jnp.uint8),
+        "content": jnp.array([[16, 30]]),
+        "valid": jnp.array([True]),
+        "id": jnp.array([0]),
+    }
     batch = generation.make_batch(stream, config)
     inside = np.zeros((24, 40), bool)
     inside[:16, :30] = True

@@ -219,13 +219,25 @@ def test_tags_name_what_is_on():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"scales": ()}, {"scales": (0,)}, {"scales": (-1,)}, {"scales": (200,)}, {"scales": (float("nan"),)},
+        {"scales": ()},
+        {"scales": (0,)},
+        {"scales": (-1,)},
+        {"scales": (200,)},
+        {"scales": (float("nan"),)},
         {"scales": (1, 1.0)},
-        {"window": (3,)}, {"window": (0, 3)}, {"window": (-1, -1)}, {"overlap": 1.0}, {"overlap": -0.1},
-        {"overlap": float("nan")}, {"min_region": -1}, {"max_hole": -1}, {"opening": -2}, {"closing": -1},
+        {"window": (3,)},
+        {"window": (0, 3)},
+        {"window": (-1, -1)},
+        {"overlap": 1.0},
+        {"overlap": -0.1},
+        {"overlap": float("nan")},
+        {"min_region": -1},
+        {"max_hole": -1},
+        {"opening": -2},
+        {"closing": -1},
         {"crf": crf.CRFParameters(bilateral_xy=0)},
     ],
-)  # fmt: skip
+)
 def test_options_out_of_range_are_named(wrong):
     with pytest.raises(InputError, match=next(iter(wrong)).split("_")[0] if "crf" not in wrong else "bilateral_xy"):
         Options(**wrong)

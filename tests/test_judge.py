@@ -231,8 +231,9 @@ def test_labels_on_the_canvas_are_those_of_training(resize):
     fitted = [fit_to_canvas(blank(label), label, canvas, resize=resize, rng=None) for label in labels]
     stream = {
         "label": np.stack([pad(label, (48, 31), 255) for label in labels]),
-        "size": np.array(sizes, np.int32), "content": np.stack([each["content"] for each in fitted]),
-    }  # fmt: skip
+        "size": np.array(sizes, np.int32),
+        "content": np.stack([each["content"] for each in fitted]),
+    }
     found = np.asarray(judging_views.label_on_canvas(jax.tree.map(jnp.asarray, stream), canvas))
     np.testing.assert_array_equal(found, np.stack([each["label"] for each in fitted]))
 
@@ -294,11 +295,14 @@ def test_without_a_test_split_val_is_judged_and_said_so(workdir, tiny, tmp_path)
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--split=nothing",), "no split 'nothing'"), (("--workdir=",), "--workdir"), (("--checkpoint=99",), "99"),
-        (("--data_dir=/nowhere",), "/nowhere"), (("--workdir=/nowhere",), "not the folder of a run"),
+        (("--split=nothing",), "no split 'nothing'"),
+        (("--workdir=",), "--workdir"),
+        (("--checkpoint=99",), "99"),
+        (("--data_dir=/nowhere",), "/nowhere"),
+        (("--workdir=/nowhere",), "not the folder of a run"),
         (("--temperature=2",), "temperature"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments(workdir, args, words):
     refused(workdir, words, *args)
 

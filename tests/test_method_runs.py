@@ -13,9 +13,15 @@ from tests import tiny_runs
 from tests.test_methods import CONFIGS, load
 
 TINY = (
-    "--config.scenes.counts=(12, 4, 4)", "--config.steps=6", "--config.eval_every=3", "--config.checkpoint_every=2",
-    "--config.log_every=2", "--config.samples_every=3", "--config.tensorboard=False", "--config.baselines=()",
-)  # fmt: skip
+    "--config.scenes.counts=(12, 4, 4)",
+    "--config.steps=6",
+    "--config.eval_every=3",
+    "--config.checkpoint_every=2",
+    "--config.log_every=2",
+    "--config.samples_every=3",
+    "--config.tensorboard=False",
+    "--config.baselines=()",
+)
 MORE = ("refine_seg:frozen", "adapt_seg:rain", "augment_seg:geometric", "augment_seg:repeat", "cgan_seg:lambda0")
 
 

@@ -76,9 +76,12 @@ def test_method_trains(name):
     h, w = config.canvas_size
     rng = np.random.default_rng(0)
     stream = {
-        "image": rng.integers(0, 256, (2, h, w, 3), np.uint8), "label": rng.integers(0, 4, (2, h, w)).astype(np.uint8),
-        "content": np.full((2, 2), (h, w), np.int32), "valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32),
-    }  # fmt: skip
+        "image": rng.integers(0, 256, (2, h, w, 3), np.uint8),
+        "label": rng.integers(0, 4, (2, h, w)).astype(np.uint8),
+        "content": np.full((2, 2), (h, w), np.int32),
+        "valid": np.ones(2, bool),
+        "id": np.arange(2, dtype=np.int32),
+    }
     if config.rounds > 1:
         stream = {name: np.stack([value] * config.rounds) for name, value in stream.items()}
     for _, updates in config_lib.phase_ends(config):
@@ -111,7 +114,11 @@ LOSSES = {  # the form -> who learns, and from what: fields of config.losses, ea
     "cgan_seg": ("generator", *GAME, SUPERVISED),
     "segan": ("segmenter", "adversarial_weight", SUPERVISED),
     "semi_seg:advsemiseg": (
-        "segmenter", "adversarial_weight", "unlabelled_adversarial_weight", "self_training_weight", SUPERVISED,
+        "segmenter",
+        "adversarial_weight",
+        "unlabelled_adversarial_weight",
+        "self_training_weight",
+        SUPERVISED,
     ),
     "semi_seg:s4gan": ("segmenter", *GAME, "self_training_weight", SUPERVISED),
     "semi_seg:mean_teacher": ("segmenter", "consistency_weight", SUPERVISED),
@@ -124,7 +131,7 @@ LOSSES = {  # the form -> who learns, and from what: fields of config.losses, ea
     "dcgan": ("generator", *GAME, "mse_weight"),
     "synthesis:pix2pix": ("generator", *GAME, "image_l1"),
     "synthesis:oasis": ("generator", "adversarial_weight"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -151,10 +158,12 @@ def test_every_discriminator_plays(name):
     variables = variable_shapes(method, modules, example_batch(method.STREAMS, config), config)
     state = jax.eval_shape(lambda values: create_state(values, modules, optimizers, seed=0), variables)
     stream = {
-        "image": jax.ShapeDtypeStruct((2, h, w, 3), np.uint8), "label": jax.ShapeDtypeStruct((2, h, w), np.uint8),
-        "content": jax.ShapeDtypeStruct((2, 2), np.int32), "valid": jax.ShapeDtypeStruct((2,), bool),
+        "image": jax.ShapeDtypeStruct((2, h, w, 3), np.uint8),
+        "label": jax.ShapeDtypeStruct((2, h, w), np.uint8),
+        "content": jax.ShapeDtypeStruct((2, 2), np.int32),
+        "valid": jax.ShapeDtypeStruct((2,), bool),
         "id": jax.ShapeDtypeStruct((2,), np.int32),
-    }  # fmt: skip
+    }
     ((_, updates),) = config_lib.phase_ends(config)
     step = functools.partial(train_step, method=method, config=config, updates=updates)
     _, metrics = jax.eval_shape(step, state, {"labelled": stream})
@@ -168,8 +177,10 @@ def test_discriminators_by_the_config_are_those_of_the_paper():
     words = ("", "luc_large", "luc_small")
     found = [load(f"adversarial_seg:{word}".rstrip(":")).networks.discriminator for word in words]
     assert [(network.name, network.get("field")) for network in found] == [
-        ("patchgan", None), ("luc_discriminator", "large"), ("luc_discriminator", "small")
-    ]  # fmt: skip
+        ("patchgan", None),
+        ("luc_discriminator", "large"),
+        ("luc_discriminator", "small"),
+    ]
     assert found[0].norm == "spectral"
     for words in ("adversarial_seg:luc_large,fcn", "cgan_seg:patch16,fcn", "refine_seg:patchgan,multiscale"):
         with pytest.raises(InputError, match="choose one of"):
@@ -184,9 +195,12 @@ def test_a_role_without_a_loss_is_named():
     state = create_state(init_variables(method, modules, batch, config, 0), modules, {}, seed=0)
     h, w = config.canvas_size
     stream = {
-        "image": np.zeros((2, h, w, 3), np.uint8), "label": np.zeros((2, h, w), np.uint8),
-        "content": np.full((2, 2), (h, w), np.int32), "valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32),
-    }  # fmt: skip
+        "image": np.zeros((2, h, w, 3), np.uint8),
+        "label": np.zeros((2, h, w), np.uint8),
+        "content": np.full((2, 2), (h, w), np.int32),
+        "valid": np.ones(2, bool),
+        "id": np.arange(2, dtype=np.int32),
+    }
     forgetful = types.SimpleNamespace(**vars(method))
     forgetful.losses = lambda *args: method.losses(*args)._replace(losses={})
     with pytest.raises(InputError, match="moves segmenter"):

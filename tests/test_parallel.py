@@ -198,9 +198,13 @@ def test_two_processes(repository):
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     common_settings = {
-        **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu",
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2", "PYTHONPATH": str(repository),
-    }  # fmt: skip
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+        "JAX_NUM_PROCESSES": "2",
+        "PYTHONPATH": str(repository),
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TWO_PROCESSES],

@@ -113,11 +113,17 @@ def test_all_kinds_of_images(tiny, source, tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--input=/nowhere",), "/nowhere"), (("--input=",), "--input"), (("--output=",), "--output"),
-        (("--workdir=/nowhere",), "/nowhere"), (("--checkpoint=99",), "99"), (("--imput=x",), "imput"),
-        (("--scales=1,2,",), "--scales"), (("--window=8",), "--window"), (("--closing=-1",), "--closing"),
+        (("--input=/nowhere",), "/nowhere"),
+        (("--input=",), "--input"),
+        (("--output=",), "--output"),
+        (("--workdir=/nowhere",), "/nowhere"),
+        (("--checkpoint=99",), "99"),
+        (("--imput=x",), "imput"),
+        (("--scales=1,2,",), "--scales"),
+        (("--window=8",), "--window"),
+        (("--closing=-1",), "--closing"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments(tiny, source, tmp_path, args, words):
     save(source / "a.png")
     outcome = run(tiny, source, tmp_path / "out", *args)
@@ -214,8 +220,15 @@ def test_buckets_hold_what_they_are_for():
         size, other = canvas.bucket((length, 33))
         assert size >= length and size % 32 == 0 and other == 64 and (length <= 128 or size / length < 1.25)
     assert [canvas.bucket((n, 1))[0] for n in (1, 32, 96, 256, 257, 480, 3000, 6000)] == [
-        32, 32, 96, 256, 320, 512, 3072, 6144
-    ]  # fmt: skip
+        32,
+        32,
+        96,
+        256,
+        320,
+        512,
+        3072,
+        6144,
+    ]
     assert len({canvas.bucket((length, 1))[0] for length in range(1, 4097)}) == 24
 
 

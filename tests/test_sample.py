@@ -12,24 +12,37 @@ from gan_seg_jax import generation
 from tests import tiny_runs
 
 SMALL = (
-    "--config.canvas_size=(16,24)", "--config.crop_size=(16,24)", "--config.steps=2", "--config.eval_every=2",
-    "--config.checkpoint_every=2", "--config.samples_every=2", "--config.log_every=1", "--config.tensorboard=False",
-)  # fmt: skip
+    "--config.canvas_size=(16,24)",
+    "--config.crop_size=(16,24)",
+    "--config.steps=2",
+    "--config.eval_every=2",
+    "--config.checkpoint_every=2",
+    "--config.samples_every=2",
+    "--config.log_every=1",
+    "--config.tensorboard=False",
+)
 TINY_JUDGE = (
     "--config.prior_runs.judge.networks.segmenter.channels=(4,8)",
     "--config.prior_runs.judge.networks.segmenter.encoder_convs=(0,0)",
     "--config.prior_runs.judge.networks.segmenter.decoder_convs=(0,)",
-    "--config.prior_runs.judge.canvas_size=(16,24)", "--config.prior_runs.judge.crop_size=(16,24)",
-    "--config.prior_runs.judge.steps=2", "--config.prior_runs.judge.eval_every=2",
+    "--config.prior_runs.judge.canvas_size=(16,24)",
+    "--config.prior_runs.judge.crop_size=(16,24)",
+    "--config.prior_runs.judge.steps=2",
+    "--config.prior_runs.judge.eval_every=2",
     "--config.prior_runs.judge.checkpoint_every=2",
-)  # fmt: skip
+)
 
 
 def arguments(tiny, workdir):
     return (
-        "--config=configs/dcgan.py:joint,dense,smoke", *SMALL, *TINY_JUDGE, f"--workdir={workdir}",
-        "--config.dataset=folder", f"--config.data_dir={tiny.data}", "--config.networks.generator.hidden=(8,8)",
-    )  # fmt: skip
+        "--config=configs/dcgan.py:joint,dense,smoke",
+        *SMALL,
+        *TINY_JUDGE,
+        f"--workdir={workdir}",
+        "--config.dataset=folder",
+        f"--config.data_dir={tiny.data}",
+        "--config.networks.generator.hidden=(8,8)",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +86,13 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     made = tmp_path / "made"
     sample(generator, made)
     outcome = tiny_runs.command(
-        "main", *arguments(tiny, tmp_path / "run"), f"--config.judge={generator / 'prior' / 'judge'}",
-        "--config.labelled.fraction=0.5", f"--config.synthetic.folder={made}", "--config.synthetic.share=0.5",
-    )  # fmt: skip
+        "main",
+        *arguments(tiny, tmp_path / "run"),
+        f"--config.judge={generator / 'prior' / 'judge'}",
+        "--config.labelled.fraction=0.5",
+        f"--config.synthetic.folder={made}",
+        "--config.synthetic.share=0.5",
+    )
     assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
 
 
@@ -83,9 +100,13 @@ def test_images_without_masks_need_a_judge_of_others(generator, tiny, tmp_path):
     for split in tiny_runs.COUNTS:
         shutil.copytree(tiny.data / split / "images", tmp_path / "set" / split / "images")
     args = (
-        "--config=configs/dcgan.py:dense,smoke", *SMALL, f"--workdir={tmp_path / 'run'}", "--config.dataset=pairs",
-        f"--config.data_dir={tmp_path / 'set'}", "--config.networks.generator.hidden=(8,8)",
-    )  # fmt: skip
+        "--config=configs/dcgan.py:dense,smoke",
+        *SMALL,
+        f"--workdir={tmp_path / 'run'}",
+        "--config.dataset=pairs",
+        f"--config.data_dir={tmp_path / 'set'}",
+        "--config.networks.generator.hidden=(8,8)",
+    )
     outcome = tiny_runs.command("main", *args)
     assert outcome.code == 2 and "--config.judge=WORKDIR" in outcome.err, outcome.err
     assert not (tmp_path / "run").exists()
@@ -97,11 +118,16 @@ def test_images_without_masks_need_a_judge_of_others(generator, tiny, tmp_path):
 
 def augment_arguments(generator, workdir):
     return (
-        "--config=configs/augment_seg.py:joint,smoke", *SMALL, f"--workdir={workdir}",
-        f"--config.init.generator={generator}", "--config.baselines=()", "--config.dataset=folder",
-        "--config.networks.segmenter.channels=(4,8)", "--config.networks.segmenter.encoder_convs=(0,0)",
+        "--config=configs/augment_seg.py:joint,smoke",
+        *SMALL,
+        f"--workdir={workdir}",
+        f"--config.init.generator={generator}",
+        "--config.baselines=()",
+        "--config.dataset=folder",
+        "--config.networks.segmenter.channels=(4,8)",
+        "--config.networks.segmenter.encoder_convs=(0,0)",
         "--config.networks.segmenter.decoder_convs=(0,)",
-    )  # fmt: skip
+    )
 
 
 def test_a_generator_of_another_size_is_named(generator, tiny, tmp_path):

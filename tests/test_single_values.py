@@ -40,8 +40,12 @@ ARGUMENTS = {  # of every network that has norms: its attributes, and the shapes
     "segan_critic": ({"channels": 4}, (3,)),
 }
 WITHOUT_NORMS = {  # but spectral normalisation, which is of the kernels
-    "dense_discriminator", "fcn_discriminator", "s4gan_discriminator", "luc_discriminator", "unet_discriminator",
-}  # fmt: skip
+    "dense_discriminator",
+    "fcn_discriminator",
+    "s4gan_discriminator",
+    "luc_discriminator",
+    "unet_discriminator",
+}
 
 
 def trace(name, batch, norm, *, train=True):
@@ -128,11 +132,17 @@ def test_known_networks(case, refused):
 @pytest.mark.parametrize(
     ("norm", "batch", "size", "residual", "fitting"),
     [
-        ("instance", 4, (128, 128), 0, 7), ("batch", 1, (128, 128), 0, 7), ("batch", 2, (128, 128), 0, 8),
-        ("instance", 4, (128, 128), 1, 6), ("batch", 1, (256, 256), 0, 8), ("none", 1, (128, 128), 0, 8),
-        ("instance", 1, (128, 256), 0, 8), ("instance", 1, (96, 128), 1, 6), ("layer", 1, (64, 64), 0, 8),
+        ("instance", 4, (128, 128), 0, 7),
+        ("batch", 1, (128, 128), 0, 7),
+        ("batch", 2, (128, 128), 0, 8),
+        ("instance", 4, (128, 128), 1, 6),
+        ("batch", 1, (256, 256), 0, 8),
+        ("none", 1, (128, 128), 0, 8),
+        ("instance", 1, (128, 256), 0, 8),
+        ("instance", 1, (96, 128), 1, 6),
+        ("layer", 1, (64, 64), 0, 8),
     ],
-)  # fmt: skip
+)
 def test_a_u_net_has_as_many_levels_as_fit(norm, batch, size, residual, fitting):
     def levels(count):
         network = UNet(K, channels=(8,) * count, encoder_convs=residual, decoder_convs=0, norm=norm)

@@ -9,9 +9,11 @@ import pytest
 from gan_seg_jax.step_log import StepLog
 
 STEPS = [
-    {"loss/a": 0.1, "skipped": False}, {"loss/a": 0.2, "skipped": False, "penalty": 3.0},
-    {"loss/a": math.nan, "skipped": True}, {"loss/a": 0.3, "skipped": False, "bad": math.inf},
-]  # fmt: skip
+    {"loss/a": 0.1, "skipped": False},
+    {"loss/a": 0.2, "skipped": False, "penalty": 3.0},
+    {"loss/a": math.nan, "skipped": True},
+    {"loss/a": 0.3, "skipped": False, "bad": math.inf},
+]
 
 
 def fill(log, steps):

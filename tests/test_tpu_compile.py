@@ -24,9 +24,14 @@ HBM = 16 * 2**30  # bytes of memory of a v5e chip
 DTYPES = ("float32", "bfloat16")
 # Smoke forms whose steps differ most from each other; the compiler needs one to three minutes for each.
 FORMS = (
-    "dcgan:joint", "synthesis:oasis", "semi_seg:advsemiseg", "refine_seg:unet", "segan:smoke", "adapt_seg:multi",
+    "dcgan:joint",
+    "synthesis:oasis",
+    "semi_seg:advsemiseg",
+    "refine_seg:unet",
+    "segan:smoke",
+    "adapt_seg:multi",
     "augment_seg:pix2pix",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -84,8 +84,10 @@ def test_phases_follow_each_other():
         state, _ = train_step(state, case.batch(), **options)
         chex.assert_trees_all_close(as_textbook(state), expected, rtol=1e-5, atol=1e-5)
     assert {role: int(network.step) for role, network in state.networks.items()} == {
-        "discriminator": 3, "refiner": 3, "segmenter": 1,
-    }  # fmt: skip
+        "discriminator": 3,
+        "refiner": 3,
+        "segmenter": 1,
+    }
 
 
 @pytest.mark.parametrize(("name", "phase"), RUNS, ids=IDS)
@@ -320,9 +322,14 @@ def test_a_metric_is_of_the_first_group_that_has_it():
     assert metrics["real"] == alone["real"]  # judged by the old discriminator
     assert metrics["loss/generator"] != alone["loss/generator"]  # judged by the new one
     assert set(metrics) == {
-        "loss/generator", "loss/discriminator", "grad_norm/generator", "grad_norm/discriminator",
-        "real", "fake", "skipped",
-    }  # fmt: skip
+        "loss/generator",
+        "loss/discriminator",
+        "grad_norm/generator",
+        "grad_norm/discriminator",
+        "real",
+        "fake",
+        "skipped",
+    }
 
 
 def test_streams_and_slices_are_augmented_apart():
@@ -504,10 +511,12 @@ def test_flops_of_a_step(updates, passes):
 
     generator, discriminator = forward(G), forward(D)
     host = {
-        "image": jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.uint8), "label": jax.ShapeDtypeStruct((4, 64, 64), jnp.uint8),
-        "content": jax.ShapeDtypeStruct((4, 2), jnp.int32), "valid": jax.ShapeDtypeStruct((4,), bool),
+        "image": jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((4, 64, 64), jnp.uint8),
+        "content": jax.ShapeDtypeStruct((4, 2), jnp.int32),
+        "valid": jax.ShapeDtypeStruct((4,), bool),
         "id": jax.ShapeDtypeStruct((4,), jnp.int32),
-    }  # fmt: skip
+    }
     # jax 0.10.2 on CPU: G 0.586 and D 0.347 GFLOP; steps of 4.583, 1.012 x (3 G + 8 D), and 4.241, 1.014 x (3 G + 7 D).
     step = functools.partial(train_step, method=cgan, config=config, updates=updates)
     total, ideal = flops(step, state, {"labelled": host}), 3 * generator + passes * discriminator

@@ -159,12 +159,11 @@ def test_pairs_are_trained_on_scored_and_translated(folder, tmp_path):
     assert outcome.code == 0 and "3 of 3 images translated" in outcome.out, outcome.err
     assert outcome.err.startswith("image ") and "image 3/3" in outcome.err
     made = {path.stem: np.asarray(Image.open(path)) for path in (output / "images").iterdir()}
-    assert {name: image.shape for name, image in made.items()} == {
-        "0": (16, 24, 3), "1": (12, 20, 3), "2": (30, 31, 3)
-    }  # fmt: skip
+    assert {name: image.shape for name, image in made.items()} == {"0": (16, 24, 3), "1": (12, 20, 3), "2": (30, 31, 3)}
     for flags, words in (
-        ((f"--output={folder}/data/test",), "written over"), ((f"--output={output}", "--flip"), "translation")
-    ):  # fmt: skip
+        ((f"--output={folder}/data/test",), "written over"),
+        ((f"--output={output}", "--flip"), "translation"),
+    ):
         outcome = tiny_runs.command(*predict, *flags)
         assert outcome.code == 2 and words in outcome.err
 

@@ -86,8 +86,10 @@ def test_rewind_drops_a_validation_that_was_not_saved(tmp_path):
         out.scalars(20, "test", {})
         out.rewind(20, validated=10)
     assert [(line["step"], line["split"]) for line in read_lines(tmp_path)] == [
-        (10, "train"), (20, "train"), (10, "val"),
-    ]  # fmt: skip
+        (10, "train"),
+        (20, "train"),
+        (10, "val"),
+    ]
 
 
 def test_a_half_written_line_does_not_spoil_the_next(tmp_path):
@@ -187,8 +189,12 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
         lambda folder: panels.plot_curves(folder / "nothing", folder / "curves.png"),
         lambda folder: writer.write_picture(folder / "closest.png", np.zeros((2, 3), np.uint8)),
         lambda folder: judging_panels.judging_sheet(
-            folder / "judging-test.png", title="", diagrams={}, histograms={"real": np.ones(1)},
-            edges=np.array([0.0, 1.0]), maps=[judging_panels.Map("", np.zeros((2, 3, 3), np.uint8))],
+            folder / "judging-test.png",
+            title="",
+            diagrams={},
+            histograms={"real": np.ones(1)},
+            edges=np.array([0.0, 1.0]),
+            maps=[judging_panels.Map("", np.zeros((2, 3, 3), np.uint8))],
         ),
     ],
     ids=["metrics.jsonl", "summary.json", "curves.png", "closest.png", "judging-test.png"],
@@ -199,8 +205,13 @@ def test_planted_links_lead_nowhere(tmp_path, write):
     outside.write_bytes(b"precious")
     folder.mkdir()
     for name in (
-        "metrics.jsonl", "summary.json", "summary.partial", "curves.png", "closest.png", "judging-test.png",
-    ):  # fmt: skip
+        "metrics.jsonl",
+        "summary.json",
+        "summary.partial",
+        "curves.png",
+        "closest.png",
+        "judging-test.png",
+    ):
         (folder / name).symlink_to(outside)
     with contextlib.suppress(InputError):  # a log is refused, other files take the link's place
         write(folder)

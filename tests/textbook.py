@@ -36,8 +36,11 @@ class View:
         key = jax.random.fold_in(_name(self.rng, role), self.calls)
         out, stats = self.functions[role](
             {"params": network["params"], **stats},
-            *inputs, train=True, rngs={"dropout": _name(key, "dropout")}, mutable=list(stats),
-        )  # fmt: skip
+            *inputs,
+            train=True,
+            rngs={"dropout": _name(key, "dropout")},
+            mutable=list(stats),
+        )
         if update:
             after.new[role] = stats
         return out, after

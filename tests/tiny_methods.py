@@ -351,9 +351,14 @@ def _poison_gradient(x, factor):
 
 _poison_gradient.defvjp(lambda x, factor: (x, factor), lambda factor, g: (g * (1.0 + factor), jnp.zeros_like(factor)))
 POISONS = {
-    "nan generator loss": 1, "inf generator loss": 2, "nan discriminator loss": 3, "inf discriminator loss": 4,
-    "nan generator gradient": 5, "nan discriminator gradient": 6, "inf discriminator gradient": 7,
-}  # fmt: skip
+    "nan generator loss": 1,
+    "inf generator loss": 2,
+    "nan discriminator loss": 3,
+    "inf discriminator loss": 4,
+    "nan generator gradient": 5,
+    "nan discriminator gradient": 6,
+    "inf discriminator gradient": 7,
+}
 
 
 def _poisoned_losses(nets, outputs, batch, rng, config):

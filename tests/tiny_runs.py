@@ -29,15 +29,36 @@ INFO = DatasetInfo("tiny", ("sky", "road", "car"), ((10, 20, 200), (90, 90, 90),
 COUNTS = {"train": 13, "val": 5, "test": 6}
 SIZE = (16, 24)
 FLAGS = {  # of the commands
-    "workdir", "show_config", "split", "checkpoint", "data_dir", "input", "output", "images", "count", "seed",
+    "workdir",
+    "show_config",
+    "split",
+    "checkpoint",
+    "data_dir",
+    "input",
+    "output",
+    "images",
+    "count",
+    "seed",
     "rule",
-    "scales", "flip", "window", "overlap", "crf", "min_region", "max_hole", "opening", "closing",
-}  # fmt: skip
+    "scales",
+    "flip",
+    "window",
+    "overlap",
+    "crf",
+    "min_region",
+    "max_hole",
+    "opening",
+    "closing",
+}
 TINY = (
-    "--config.dataset=folder", "--config.steps=6",
-    "--config.batch_size=4", "--config.eval_every=3", "--config.checkpoint_every=2", "--config.log_every=2",
+    "--config.dataset=folder",
+    "--config.steps=6",
+    "--config.batch_size=4",
+    "--config.eval_every=3",
+    "--config.checkpoint_every=2",
+    "--config.log_every=2",
     "--config.samples_every=3",
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,11 +161,13 @@ def command(module: str, *args: str, stdout: TextIO | None = None, stderr: TextI
 def environment(cache: Path, **more: str) -> dict[str, str]:
     """Return the environment of a command that runs in a process of its own, on four devices as the tests do."""
     own = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1", "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": os.environ["XLA_FLAGS"],  # the same, so that what is compiled here is found there
         "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+    }
     return {**os.environ, **own, **more}
 
 
@@ -153,9 +176,13 @@ def start(module: str, *args: str, cache: Path, code: str = "", **more: str) -> 
     script = f"import runpy, sys\nsys.argv = {[module, *map(str, args)]!r}\n{code}\n"
     script += f"runpy.run_module('gan_seg_jax.{module}', run_name='__main__')\n"
     return subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, env=environment(cache, **more), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment(cache, **more),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def run_processes(place, args, count=2, *, limit=400, codes=(0,), code=""):

@@ -157,9 +157,13 @@ class _TrainBatches:
         example = self.split[index] if number is None else self.made[number]
         rng = np.random.default_rng((self.config["seed"], position))
         arrays = fit_to_canvas(
-            example["image"], example["label"], self.config["canvas_size"], resize=self.config["resize"], rng=rng,
+            example["image"],
+            example["label"],
+            self.config["canvas_size"],
+            resize=self.config["resize"],
+            rng=rng,
             target=example.get("target"),
-        )  # fmt: skip
+        )
         return {**arrays, "valid": np.bool_(True), "id": np.int32(index if number is None else -1 - number)}
 
 

@@ -84,9 +84,13 @@ class PatchScores:
             low, high = max(0.0, auc - width), min(1.0, auc + width)
         real, fake = (self._right / self._total).tolist()
         return {
-            "auc": auc, "auc_low": float(low), "auc_high": float(high),
-            "accuracy": (real + fake) / 2, "real_accuracy": real, "fake_accuracy": fake,
-        }  # fmt: skip
+            "auc": auc,
+            "auc_low": float(low),
+            "auc_high": float(high),
+            "accuracy": (real + fake) / 2,
+            "real_accuracy": real,
+            "fake_accuracy": fake,
+        }
 
     def histogram(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return edges [m + 1] in logits, and the shares of real and of fake patches [m] between them.

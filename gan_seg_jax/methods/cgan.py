@@ -83,8 +83,10 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     generator = played.term + supervised
     return LossOutput(
         {"discriminator": played.discriminator, "generator": generator},
-        played.nets, {**terms, **played.metrics}, played.accept,
-    )  # fmt: skip
+        played.nets,
+        {**terms, **played.metrics},
+        played.accept,
+    )
 
 
 def _examples(made: jax.Array, batch, config: ConfigDict) -> tuple[game.Seen, game.Seen]:

@@ -185,9 +185,14 @@ def _advsemiseg(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
         discriminator += loss.discriminator(outcome.real_scores[0], scores, both)
     segmenter = options.adversarial_weight * outcome.generator + options.unlabelled_adversarial_weight * unlabelled
     return _Terms(
-        segmenter, discriminator, loss.probability(scores[..., 0]), both[..., 0], outcome, nets,
+        segmenter,
+        discriminator,
+        loss.probability(scores[..., 0]),
+        both[..., 0],
+        outcome,
+        nets,
         {"adversarial_unlabelled": unlabelled},
-    )  # fmt: skip
+    )
 
 
 def _s4gan(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:

@@ -123,8 +123,10 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     generator = played.term + difference
     return LossOutput(
         {"discriminator": played.discriminator, "generator": generator},
-        played.nets, {**terms, **played.metrics}, played.accept,
-    )  # fmt: skip
+        played.nets,
+        {**terms, **played.metrics},
+        played.accept,
+    )
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> dict[str, jax.Array]:

@@ -138,9 +138,15 @@ class MultiscalePatchGAN(nn.Module):
             if scale:
                 x = nn.avg_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)), count_include_pad=False)
             patchgan = PatchGAN(
-                self.channels, self.layers, self.norm, self.spectral, self.kernel_init, features=True,
-                dtype=self.dtype, name=f"scale_{scale}",
-            )  # fmt: skip
+                self.channels,
+                self.layers,
+                self.norm,
+                self.spectral,
+                self.kernel_init,
+                features=True,
+                dtype=self.dtype,
+                name=f"scale_{scale}",
+            )
             outputs, heads = patchgan(x, train=train)
             scores.append(outputs)
             features.append(heads["features"])

@@ -72,9 +72,12 @@ class DCGANGenerator(nn.Module):
         start = (height // factor, width // factor)
         bias = self.norm != "batch"  # BatchNorm has its own
         x = layers.Conv1x1(
-            math.prod(start) * self.channels[0], bias=bias, kernel_init=self.kernel_init, dtype=self.dtype,
+            math.prod(start) * self.channels[0],
+            bias=bias,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
             name="project",
-        )(noise[:, None, None, :])  # fmt: skip
+        )(noise[:, None, None, :])
         x = x.reshape(-1, *start, self.channels[0])
         x = nn.relu(layers.Norm(self.norm, self.dtype, name="project_norm")(x, train=train))
         for index, features in enumerate(self.channels[1:]):

@@ -154,9 +154,14 @@ class Conv(nn.Module):
         """Return float32 [b, h', w', features] from x float32 [b, h, w, c]."""
         pair = lambda value: (value, value) if isinstance(value, int) else value
         x = nn.Conv(
-            self.features, pair(self.kernel), strides=self.stride, padding=[(n, n) for n in pair(self.padding)],
-            use_bias=False, precision=jax.lax.Precision.HIGHEST, name="conv",
-        )(x)  # fmt: skip
+            self.features,
+            pair(self.kernel),
+            strides=self.stride,
+            padding=[(n, n) for n in pair(self.padding)],
+            use_bias=False,
+            precision=jax.lax.Precision.HIGHEST,
+            name="conv",
+        )(x)
         return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=EPSILON, name="bn")(x))
 
 

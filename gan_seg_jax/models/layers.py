@@ -17,9 +17,20 @@ from gan_seg_jax.models import convolution
 from gan_seg_jax.models.pooling import max_pool, max_pool_with_indices, max_unpool
 
 __all__ = [
-    "Conv", "Conv1x1", "DepthwiseConv", "DownConv", "Norm", "SeparableConv", "UpConv", "max_pool",
-    "max_pool_with_indices", "max_unpool", "pad_to_multiple", "resize", "resize_logits",
-]  # fmt: skip
+    "Conv",
+    "Conv1x1",
+    "DepthwiseConv",
+    "DownConv",
+    "Norm",
+    "SeparableConv",
+    "UpConv",
+    "max_pool",
+    "max_pool_with_indices",
+    "max_unpool",
+    "pad_to_multiple",
+    "resize",
+    "resize_logits",
+]
 EPSILON = 1e-5  # added to the variance in every norm
 NORMS = ("batch", "frozen_batch", "instance", "layer", "group", "none")
 

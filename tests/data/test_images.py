@@ -213,9 +213,14 @@ def test_bits_in_use_are_those_of_a_camera():
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("TIFF", {"compression": "tiff_adobe_deflate"}), ("BMP", {}),
-     ("WebP", {"lossless": True})],
-)  # fmt: skip
+    [
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("BMP", {}),
+        ("WebP", {"lossless": True}),
+    ],
+)
 def test_other_kinds_without_losses_are_read(write, kind, options):
     pixels = noise(30, 20)
     np.testing.assert_array_equal(images.read_image(write(encode(Image.fromarray(pixels), kind, **options))), pixels)
@@ -290,8 +295,15 @@ def test_files_that_lack_rows_of_pixels_are_refused(write, content):
 def test_sound_interlaced_files_are_read(write, height, width, bits):
     pixels = np.random.default_rng(0).integers(0, 2**bits, (height, width), np.uint8)
     rows = []
-    for top, left, down, right in ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
-                                   (1, 0, 2, 1)):  # fmt: skip
+    for top, left, down, right in (
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ):
         part = pixels[top::down, left::right]
         rows += [] if part.shape[1] == 0 else list(np.packbits(part, axis=1) if bits == 1 else part)
     path = write(png(rows, width=width, height=height, bits=bits, adam7=True))
@@ -320,8 +332,18 @@ def test_the_number_of_pixels_is_bounded_before_memory_is_taken(write):
         (encode(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "numbers with a fraction"),
         (png([[0, 1] * 3], width=1, bits=16, color=2), "colour image .RGB."),
     ],
-    ids=["RGB", "RGBA", "grey with alpha", "16 bits", "JPEG", "WebP", "JPEG in TIFF", "from white", "fractions",
-         "16-bit RGB"],
+    ids=[
+        "RGB",
+        "RGBA",
+        "grey with alpha",
+        "16 bits",
+        "JPEG",
+        "WebP",
+        "JPEG in TIFF",
+        "from white",
+        "fractions",
+        "16-bit RGB",
+    ],
 )
 def test_masks_of_other_kinds_are_refused(write, content, words):
     with pytest.raises(InputError, match=f"it.png: .*{words}"):
@@ -335,24 +357,33 @@ BAD = {
     "empty": (b"", "is empty"),
     "text": (b"no image", "something else"),
     "GIF": (encode(Image.new("L", (2, 2)), "GIF"), "holds GIF"),
-    "pages": (encode(Image.new("L", (2, 2)), "TIFF", save_all=True, append_images=[Image.new("L", (2, 2))]),
-              "holds 2 pictures"),
+    "pages": (
+        encode(Image.new("L", (2, 2)), "TIFF", save_all=True, append_images=[Image.new("L", (2, 2))]),
+        "holds 2 pictures",
+    ),
     "32 bits": (encode(Image.fromarray(np.full((2, 2), 256, np.int32)), "TIFF"), "32 bits"),
     "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "NumPy": (b"\x93NUMPY\x01\0", "NumPy"),
     "bomb": (png([[0]], width=1).replace(struct.pack(">I", 1), struct.pack(">I", 2**30), 1), "checksum|pixels"),
-    "wide": (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0))
-             + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""), "30000 x 30000 pixels"),
+    "wide": (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b""),
+        "30000 x 30000 pixels",
+    ),
     "JPEG bomb": (LARGE_JPEG, "65500 x 65500 pixels"),
     "no pixels": (png([], width=3), "damaged|pixels"),
-    "animation": (encode(Image.new("L", (2, 2)), "PNG", save_all=True, append_images=[Image.new("L", (2, 2), 9)]),
-                  "animation"),
+    "animation": (
+        encode(Image.new("L", (2, 2)), "PNG", save_all=True, append_images=[Image.new("L", (2, 2), 9)]),
+        "animation",
+    ),
     "too few rows": (png([[0, 0, 0]], width=9), "damaged"),
     "flipped bit": (PNG[:200] + bytes([PNG[200] ^ 1]) + PNG[201:], "checksum"),
     "ICC bomb": (png([[0]], width=1, extra=chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2**21)))), "damaged"),
     **{f"PNG cut at {percent}%": (PNG[: len(PNG) * percent // 100], "cut short") for percent in (1, 25, 50, 90, 99)},
     **{f"JPEG cut at {percent}%": (JPEG[: len(JPEG) * percent // 100], "cut short") for percent in (1, 25, 50, 90, 99)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("content", "words"), BAD.values(), ids=BAD)

@@ -58,9 +58,12 @@ def test_batches_are_uint8_canvases_of_the_contract(dataset):
     batch = take(1, dataset, make_config())[0]
     shapes = {name: (array.dtype.name, array.shape) for name, array in batch.items()}
     assert shapes == {
-        "image": ("uint8", (4, 10, 14, 3)), "label": ("uint8", (4, 10, 14)), "content": ("int32", (4, 2)),
-        "valid": ("bool", (4,)), "id": ("int32", (4,)),
-    }  # fmt: skip
+        "image": ("uint8", (4, 10, 14, 3)),
+        "label": ("uint8", (4, 10, 14)),
+        "content": ("int32", (4, 2)),
+        "valid": ("bool", (4,)),
+        "id": ("int32", (4,)),
+    }
     assert batch["valid"].all()
     for row in range(4):
         split, index = dataset.splits["train"], int(batch["id"][row])

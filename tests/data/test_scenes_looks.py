@@ -189,8 +189,10 @@ def test_the_source_may_lose_labels_too(tmp_path):
     config.labelled.fraction = 0.34
     splits = pipeline.open_dataset(config).splits
     assert {name: len(splits[name]) for name in ("train", "unlabelled", "target")} == {
-        "train": 1, "unlabelled": 2, "target": 3,
-    }  # fmt: skip
+        "train": 1,
+        "unlabelled": 2,
+        "target": 3,
+    }
 
 
 def test_without_a_source_there_is_no_target(tmp_path):

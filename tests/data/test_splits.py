@@ -17,10 +17,13 @@ def members(ids, digests=None):
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("(", "no regular expression"), ("p", "has 0 groups; expected one"), ("(p)(\\d)", "has 2 groups"),
-        ("^(q\\d)", "finds nothing in 2 of 3 ids of SET, such as 'p1_a'"), ("^(q)?", "finds nothing in 2 of 3"),
+        ("(", "no regular expression"),
+        ("p", "has 0 groups; expected one"),
+        ("(p)(\\d)", "has 2 groups"),
+        ("^(q\\d)", "finds nothing in 2 of 3 ids of SET, such as 'p1_a'"),
+        ("^(q)?", "finds nothing in 2 of 3"),
     ],
-)  # fmt: skip
+)
 def test_patterns_that_cannot_be_used_are_named(pattern, words):
     with pytest.raises(InputError, match=words):
         groups("SET", ["p1_a", "q1_b", "p2_c"], pattern)

@@ -219,9 +219,14 @@ def test_other_feature_classes_than_those_of_tfds_are_never_imported(tmp_path, m
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("filepathTemplate", "gs://bucket/{SPLIT}"), ("filepathTemplate", "../{SPLIT}"),
-     ("filepathTemplate", "/etc/passwd"), ("name", "../../other"), ("name", "..")],
-)  # fmt: skip
+    [
+        ("filepathTemplate", "gs://bucket/{SPLIT}"),
+        ("filepathTemplate", "../{SPLIT}"),
+        ("filepathTemplate", "/etc/passwd"),
+        ("name", "../../other"),
+        ("name", ".."),
+    ],
+)
 def test_records_outside_of_the_folder_are_not_opened(tmp_path, monkeypatch, field, value):
     prepare(tmp_path, monkeypatch, {"train": [example(i) for i in range(4)]}, mask="named")
     path = next(tmp_path.glob("*/*/dataset_info.json"))

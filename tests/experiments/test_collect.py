@@ -60,13 +60,23 @@ def made_up(folder, values, *, dataset="scenes", fixed=(), source="", **more):
             test = None if miou is None else scores
             config = {"dataset": dataset, "canvas_size": [8, 16], "crop_size": [8, 8], "resize": "fit", "batch_size": 4}
             record = {
-                "arm": arm, "seed": seed, "status": "finished", "arguments": [f"--config={arm}.py"], "config": config,
-                "date": "2020-01-02T03:04:05Z", "commit": "c" * 40, "dirty": seed == 1, "resumed": [],
+                "arm": arm,
+                "seed": seed,
+                "status": "finished",
+                "arguments": [f"--config={arm}.py"],
+                "config": config,
+                "date": "2020-01-02T03:04:05Z",
+                "commit": "c" * 40,
+                "dirty": seed == 1,
+                "resumed": [],
                 "hardware": {"cpu": "A CPU", "cores": 2, "memory_gib": 7.7, "devices": ["cpu:0 cpu"]},
-                "versions": {"jax": "0.0"}, "seconds": 90.0, "images_per_second": 7.5, "steps": 30,
+                "versions": {"jax": "0.0"},
+                "seconds": 90.0,
+                "images_per_second": 7.5,
+                "steps": 30,
                 "best_step": 30,
                 "scores": {"val": None, "test": test, "baselines": {"majority": {"miou": 0.1}}},
-            }  # fmt: skip
+            }
             record |= {name: values[arm][seed] for name, values in more.items()}
             (folder / f"{arm}-seed{seed}.json").write_text(json.dumps(record))
 
@@ -118,10 +128,14 @@ def test_each_arm_is_compared_with_its_own_reference(tmp_path):
     differs = {"labelled.fraction": [1.0, 0.05]}
     added = {"networks.ACTING.auxiliary": True, "networks.discriminator.layers": 3, "networks.discriminator.norm": "x"}
     game = {field: ["(absent)", value] for field, value in added.items()}
-    write_table(tmp_path, [
-        listed("all", (0,)), listed("few", (0, 1), reference="all", differs=differs),
-        listed("few-gan", (0, 1), reference="few", differs=game),
-    ])  # fmt: skip
+    write_table(
+        tmp_path,
+        [
+            listed("all", (0,)),
+            listed("few", (0, 1), reference="all", differs=differs),
+            listed("few-gan", (0, 1), reference="few", differs=game),
+        ],
+    )
     text = collect.collect(tmp_path)
     assert "| few | all | 1 | -0.1000 | - | - | - | - |" in text
     assert "| few-gan | few | 2 | +0.0500 ± 0.0000 | - | - | - | - |" in text
@@ -206,9 +220,17 @@ def test_the_header_says_in_how_many_cells_validation_had_not_stopped_rising(tmp
 
 
 def test_what_is_held_fixed_and_what_adaptation_chose_by_is_said(tmp_path):
-    scored = {arm: {0: {"val": None, "test": {"miou": miou}, "baselines": {},
-                        "last": {"step": 30, "val": None, "test": {"miou": miou - 0.1}}}}
-              for arm, miou in (("a", 0.5), ("b", 0.7))}  # fmt: skip
+    scored = {
+        arm: {
+            0: {
+                "val": None,
+                "test": {"miou": miou},
+                "baselines": {},
+                "last": {"step": 30, "val": None, "test": {"miou": miou - 0.1}},
+            }
+        }
+        for arm, miou in (("a", 0.5), ("b", 0.7))
+    }
     made_up(tmp_path, {"a": {0: 0.5}, "b": {0: 0.7}}, fixed=["scenes.seed"], source="scenes", scores=scored)
     text = collect.collect(tmp_path)
     assert "The same for all seeds, so no interval is over other draws: `scenes.seed`." in text
@@ -228,9 +250,10 @@ def test_speeds_beside_other_work_are_marked(tmp_path):
         return None if share is None else [{"other_cpu_share": share}]
 
     made_up(
-        tmp_path, {"alone": {0: 0.1}, "beside": {0: 0.1, 1: 0.1}, "unknown": {0: 0.1}},
+        tmp_path,
+        {"alone": {0: 0.1}, "beside": {0: 0.1, 1: 0.1}, "unknown": {0: 0.1}},
         load={"alone": {0: load(0.01)}, "beside": {0: load(0.4), 1: load(0.0)}, "unknown": {0: load(None)}},
-    )  # fmt: skip
+    )
     text = collect.collect(tmp_path)
     assert "| alone | 1 | 0.1000 | - | - | - | 7.5 | 1.5 |" in text
     assert "| 7.5 ± 0.0* | 1.5 ± 0.0* |" in text and "| unknown | 1 | 0.1000 | - | - | - | 7.5? | 1.5? |" in text

@@ -373,9 +373,11 @@ def test_drawn_data_follow_the_seed_or_the_table_says_so(table, tmp_path, capfd)
 )
 def test_seeds_of_drawn_data_are_found(changed, field):
     config = {
-        "dataset": "camvid", "labelled": {"fraction": 1.0, "seed": 0, "index_file": ""}, "scenes": {"seed": 0},
+        "dataset": "camvid",
+        "labelled": {"fraction": 1.0, "seed": 0, "index_file": ""},
+        "scenes": {"seed": 0},
         "source": {"dataset": "", "seed": 1},
-    }  # fmt: skip
+    }
     comparison.check_seeds("a", config, ())
     config |= changed
     with pytest.raises(comparison.ComparisonError, match=f"config.{field} is "):
@@ -390,9 +392,15 @@ def test_acting_networks_are_compared_under_one_name():
     def config(roles, phases):
         optimizers = {role: {"beta1": 0.5 if role == "discriminator" else 0.9} for role in roles}
         return {
-            "networks": {role: {"name": "unet"} for role in roles}, "optimizers": optimizers, "init": {},
-            "pretrained": {}, "phases": phases, "dataset": "camvid", "source": {"dataset": ""}, "scenes": {"seed": 0},
-        }  # fmt: skip
+            "networks": {role: {"name": "unet"} for role in roles},
+            "optimizers": optimizers,
+            "init": {},
+            "pretrained": {},
+            "phases": phases,
+            "dataset": "camvid",
+            "source": {"dataset": ""},
+            "scenes": {"seed": 0},
+        }
 
     alone = comparison.flat(config(["segmenter"], [[1, [["segmenter"]]]]), "segmenter")
     gan = comparison.flat(

@@ -43,9 +43,12 @@ def make_batch():
     label = rng.integers(0, CLASSES, (2, *SIZE)).astype(np.uint8)
     label[0, :5] = 255
     stream = {
-        "image": rng.integers(0, 256, (2, *SIZE, 3), np.uint8), "label": label, "valid": np.ones(2, bool),
-        "content": np.full((2, 2), SIZE, np.int32), "id": np.arange(2, dtype=np.int32),
-    }  # fmt: skip
+        "image": rng.integers(0, 256, (2, *SIZE, 3), np.uint8),
+        "label": label,
+        "valid": np.ones(2, bool),
+        "content": np.full((2, 2), SIZE, np.int32),
+        "id": np.arange(2, dtype=np.int32),
+    }
     return {"labelled": stream}
 
 
@@ -221,8 +224,11 @@ def test_words_say_what_they_change():
     weights = {arg: cgan_seg.get_config(arg).losses for arg in ("l1", "cgan", "gan", "l1,gan")}
     found = {arg: (x.adversarial_weight, x.weights.l1, x.conditional) for arg, x in weights.items()}
     assert found == {
-        "l1": (0.0, 100.0, True), "cgan": (1.0, 0.0, True), "gan": (1.0, 0.0, False), "l1,gan": (1.0, 100.0, False)
-    }  # fmt: skip
+        "l1": (0.0, 100.0, True),
+        "cgan": (1.0, 0.0, True),
+        "gan": (1.0, 0.0, False),
+        "l1,gan": (1.0, 100.0, False),
+    }
     assert cgan_seg.get_config("encoder_decoder").networks.generator.skip == "none"
     assert default.losses.conditional and default.output == "probabilities"
     assert min(cgan_seg.get_config("smoke,patch286").crop_size) == 96

@@ -359,9 +359,12 @@ def test_ramp_known_answers():
 def test_what_an_image_shows_is_told_without_a_label():
     grey = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 16, 16, 3)
     stream = {
-        "image": grey, "label": np.full((1, 16, 16), 255, np.uint8), "content": np.array([[16, 9]], np.int32),
-        "valid": np.ones(1, bool), "id": np.zeros(1, np.int32),
-    }  # fmt: skip
+        "image": grey,
+        "label": np.full((1, 16, 16), 255, np.uint8),
+        "content": np.array([[16, 9]], np.int32),
+        "valid": np.ones(1, bool),
+        "id": np.zeros(1, np.int32),
+    }
     options = common.get_config().augment
     image = augment.prepare(stream, jax.random.key(0), crop_size=(16, 16), options=options, train=False)["image"]
     np.testing.assert_array_equal(augment.shown(image)[0], np.broadcast_to(np.arange(16) < 9, (16, 16)))

@@ -42,9 +42,13 @@ def make_batch(**more):
     label = rng.integers(0, CLASSES, (2, *SIZE)).astype(np.uint8)
     label[0, :5] = 255
     stream = {
-        "image": draw(), "target": draw(), "label": label, "content": np.full((2, 2), SIZE, np.int32),
-        "valid": np.ones(2, bool), "id": np.arange(2, dtype=np.int32),
-    }  # fmt: skip
+        "image": draw(),
+        "target": draw(),
+        "label": label,
+        "content": np.full((2, 2), SIZE, np.int32),
+        "valid": np.ones(2, bool),
+        "id": np.arange(2, dtype=np.int32),
+    }
     return {"labelled": {**stream, **more}}
 
 
@@ -92,8 +96,10 @@ def test_gradients_equal_those_written_by_hand(arg):
     stream = as_methods_see_it(batch)
     image, known = stream["image"], (stream["label"] != 255)[..., None]
     given, target = {
-        "": (painted(stream), image), "labels": (image, painted(stream)), "pairs": (image, stream["target"])
-    }[arg.split(",")[0]]  # fmt: skip
+        "": (painted(stream), image),
+        "labels": (image, painted(stream)),
+        "pairs": (image, stream["target"]),
+    }[arg.split(",")[0]]
     conditional = "gan" not in arg.split(",")
 
     def scores(params, shown):
@@ -157,9 +163,12 @@ def test_without_weight_the_game_is_the_difference():
 def test_words_say_what_they_change():
     directions = {arg: translation_config.get_config(arg) for arg in ("", *translation_config.DIRECTIONS)}
     assert {arg: (config.input, config.target) for arg, config in directions.items()} == {
-        "": ("labels", "image"), "labels": ("image", "labels"), "coloring": ("grey", "image"),
-        "enhancing": ("low_resolution", "image"), "pairs": ("image", "target"),
-    }  # fmt: skip
+        "": ("labels", "image"),
+        "labels": ("image", "labels"),
+        "coloring": ("grey", "image"),
+        "enhancing": ("low_resolution", "image"),
+        "pairs": ("image", "target"),
+    }
     assert directions["pairs"].dataset == "pairs"
     paper = translation_config.get_config("paper,l1,gan,encoder_decoder,pixel")
     assert not paper.losses.conditional and paper.networks.discriminator.layers == 0

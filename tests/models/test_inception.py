@@ -15,13 +15,18 @@ from gan_seg_jax.models import inception
 from gan_seg_jax.models.pretrained import torch_key
 
 PUBLISHED = {  # some keys of the published state dicts
-    "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3), "Conv2d_4a_3x3.bn.running_var": (192,),
-    "Mixed_5b.branch5x5_2.conv.weight": (64, 48, 5, 5), "Mixed_5d.branch_pool.bn.weight": (64,),
-    "Mixed_6a.branch3x3dbl_3.conv.weight": (96, 96, 3, 3), "Mixed_6c.branch7x7dbl_5.conv.weight": (192, 160, 1, 7),
-    "Mixed_6e.branch7x7_3.conv.weight": (192, 192, 7, 1), "Mixed_7a.branch7x7x3_4.bn.running_mean": (192,),
-    "Mixed_7b.branch3x3_2a.conv.weight": (384, 384, 1, 3), "Mixed_7c.branch3x3dbl_3b.conv.weight": (384, 384, 3, 1),
+    "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3),
+    "Conv2d_4a_3x3.bn.running_var": (192,),
+    "Mixed_5b.branch5x5_2.conv.weight": (64, 48, 5, 5),
+    "Mixed_5d.branch_pool.bn.weight": (64,),
+    "Mixed_6a.branch3x3dbl_3.conv.weight": (96, 96, 3, 3),
+    "Mixed_6c.branch7x7dbl_5.conv.weight": (192, 160, 1, 7),
+    "Mixed_6e.branch7x7_3.conv.weight": (192, 192, 7, 1),
+    "Mixed_7a.branch7x7x3_4.bn.running_mean": (192,),
+    "Mixed_7b.branch3x3_2a.conv.weight": (384, 384, 1, 3),
+    "Mixed_7c.branch3x3dbl_3b.conv.weight": (384, 384, 3, 1),
     "Mixed_7c.branch1x1.bn.bias": (320,),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

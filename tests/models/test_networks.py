@@ -45,14 +45,35 @@ def shapes(network, *sizes):
 
 
 NAMES = (
-    "fcn32s", "fcn16s", "fcn8s", "unet", "segnet", "pspnet", "deeplabv1", "deeplabv2", "deeplabv3", "deeplabv3plus",
-    "fcdensenet56", "fcdensenet67", "fcdensenet103",
-)  # fmt: skip
+    "fcn32s",
+    "fcn16s",
+    "fcn8s",
+    "unet",
+    "segnet",
+    "pspnet",
+    "deeplabv1",
+    "deeplabv2",
+    "deeplabv3",
+    "deeplabv3plus",
+    "fcdensenet56",
+    "fcdensenet67",
+    "fcdensenet103",
+)
 OTHERS = {
-    "dcgan_generator", "dense_generator", "spade_generator", "oasis_generator", "patchgan", "multiscale_patchgan",
-    "dcgan_discriminator", "dense_discriminator", "fcn_discriminator", "s4gan_discriminator", "luc_discriminator",
-    "unet_discriminator", "segan_critic",
-}  # fmt: skip
+    "dcgan_generator",
+    "dense_generator",
+    "spade_generator",
+    "oasis_generator",
+    "patchgan",
+    "multiscale_patchgan",
+    "dcgan_discriminator",
+    "dense_discriminator",
+    "fcn_discriminator",
+    "s4gan_discriminator",
+    "luc_discriminator",
+    "unet_discriminator",
+    "segan_critic",
+}
 WITH_BACKBONE = [name for name in NAMES if name.startswith(("fcn", "pspnet", "deeplab"))]
 
 

@@ -22,10 +22,15 @@ VALUES = Path(__file__).with_name("torch_values.npz")
 TOLERANCE = 1e-4  # of the largest value
 SIZE = (51, 75)
 BACKBONES = {  # a case of `test_torch_parity.CASES` -> backbone and output stride
-    "resnet18": ("resnet18", 32), "resnet34": ("resnet34", 32), "resnet50-stride8": ("resnet50", 8),
-    "resnet101": ("resnet101", 32), "timm-resnet50c": ("resnet50_deep", 32), "mobilenetv2": ("mobilenetv2", 32),
-    "vgg16": ("vgg16", 32), "vgg16_bn": ("vgg16_bn", 32),
-}  # fmt: skip
+    "resnet18": ("resnet18", 32),
+    "resnet34": ("resnet34", 32),
+    "resnet50-stride8": ("resnet50", 8),
+    "resnet101": ("resnet101", 32),
+    "timm-resnet50c": ("resnet50_deep", 32),
+    "mobilenetv2": ("mobilenetv2", 32),
+    "vgg16": ("vgg16", 32),
+    "vgg16_bn": ("vgg16_bn", 32),
+}
 SLOW = ("resnet34", "resnet101", "timm-resnet50c")  # deeper ones of the same blocks
 INCEPTION = {"torchvision": (340, 260), "fid": (64, 310)}
 POOLS = {"2-2-0": (2, 2, 0), "3-2-1": (3, 2, 1), "3-1-1": (3, 1, 1)}  # window, stride, padding

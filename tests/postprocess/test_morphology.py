@@ -18,10 +18,8 @@ OPERATIONS = {
     "closing": lambda labels: morphology.closing(labels, 2, K),
     "remove_small_regions": lambda labels: morphology.remove_small_regions(labels, 5, K),
     "fill_holes": lambda labels: morphology.fill_holes(labels, 6, K),
-    "clean": lambda labels: morphology.clean(
-        labels, opening=1, closing=1, min_region=4, max_hole=4, num_classes=K
-    ),
-}  # fmt: skip
+    "clean": lambda labels: morphology.clean(labels, opening=1, closing=1, min_region=4, max_hole=4, num_classes=K),
+}
 
 
 def drawn(text: str) -> np.ndarray:
