@@ -4,7 +4,7 @@ import sys
 
 if sys.argv[:1] == ["-m"] and any(word.startswith(f"{__name__}.") for word in sys.orig_argv):
     # `python -m gan_seg_jax.COMMAND`, which is being looked up: before anything heavy is imported.
-    from gan_seg_jax import process
+    from gan_seg_jax.system import process
 
     process.use_utf8()
     process.begin()

@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from gan_seg_jax import commands
+from gan_seg_jax.cli import commands
 from gan_seg_jax.errors import InputError, unknown
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     if flags.FLAGS["config"].value is None:
         raise InputError("--config is missing; for instance --config=configs/supervised_seg.py.")
     from gan_seg_jax.data import class_weights, pipeline  # after the flags: a mistake is answered at once
-    from gan_seg_jax.writer import write_json
+    from gan_seg_jax.system.files import write_json
 
     rule, output = flags.FLAGS.rule, flags.FLAGS.output
     if rule not in class_weights.RULES:

@@ -20,16 +20,16 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 
-from gan_seg_jax import commands, metrics, parallel
+from gan_seg_jax import metrics, parallel
+from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo, Example, Split
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.evaluate import open_split
-from gan_seg_jax.inference import Run, load_run
-from gan_seg_jax.inference_options import CRF_FILE
+from gan_seg_jax.inference.load import Run, load_run, open_split
+from gan_seg_jax.inference.options import CRF_FILE
+from gan_seg_jax.inference.scoring import apply_crf, make_scorer
 from gan_seg_jax.postprocess.crf import CRFParameters
-from gan_seg_jax.scoring import apply_crf, make_scorer
-from gan_seg_jax.writer import write_json
+from gan_seg_jax.system.files import write_json
 
 SPLITS = ("val", "train")
 SHARE = 4  # the coarse grid sees one in so many images

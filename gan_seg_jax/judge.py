@@ -32,20 +32,23 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gan_seg_jax import commands, judging_panels, metrics, panels, parallel
+from gan_seg_jax import metrics, parallel
+from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.evaluate import open_split
-from gan_seg_jax.inference import Run, load_run
+from gan_seg_jax.inference.load import Run, load_run, open_split
+from gan_seg_jax.inference.scoring import make_scorer
 from gan_seg_jax.judging.calibration import Calibration, Reliability, TemperatureScaling
 from gan_seg_jax.judging.detection import ErrorDetection, real_fake, uncertainty
 from gan_seg_jax.judging.patches import PatchScores
-from gan_seg_jax.judging_views import make_step, rows_of
+from gan_seg_jax.judging.views import make_step, rows_of
 from gan_seg_jax.losses import adversarial
-from gan_seg_jax.progress import track
-from gan_seg_jax.scoring import make_scorer
-from gan_seg_jax.writer import table, write_json
+from gan_seg_jax.pictures import panels
+from gan_seg_jax.pictures.judgement import Map, judging_sheet
+from gan_seg_jax.runs.tables import table
+from gan_seg_jax.system.files import write_json
+from gan_seg_jax.system.progress import track
 
 FAKES = {"soft": "prediction", "crisp": "arg max"}  # what the discriminator is shown of a prediction
 DETECTORS = {"discriminator": "1 - D", "max_softmax": "1 - max softmax", "entropy": "entropy"}
@@ -172,11 +175,11 @@ def draw(path: Path, judgement: Judgement, row: dict[str, np.ndarray], image: np
     """Write the sheet: reliability, scores of patches, and the maps of one image uint8 [h, w, 3]."""
     k = row["before"].shape[-1]
     wrong = panels.error_map(image, row["label"], row["before"].argmax(axis=-1), num_classes=k)
-    maps = [judging_panels.Map("image", image), judging_panels.Map("wrong pixels (red)", wrong)]
+    maps = [Map("image", image), Map("wrong pixels (red)", wrong)]
     if "doubt" in row:
-        maps.append(judging_panels.Map("1 - D (1 is fake)", row["doubt"], 1.0))
+        maps.append(Map("1 - D (1 is fake)", row["doubt"], 1.0))
     entropy = uncertainty(row["before"])["entropy"]
-    maps.append(judging_panels.Map("entropy of the softmax (nats)", entropy, float(np.log(k))))
+    maps.append(Map("entropy of the softmax (nats)", entropy, float(np.log(k))))
     histograms, edges = {}, None
     for name, patches in judgement.patches.items():
         edges, real, fake = patches.histogram()
@@ -189,7 +192,7 @@ def draw(path: Path, judgement: Judgement, row: dict[str, np.ndarray], image: np
     if judgement.confidence is not None:
         diagrams[f"discriminator: ECE {judgement.confidence.ece():.4f}"] = judgement.confidence.diagram()
     parts = {"diagrams": diagrams, "histograms": histograms, "edges": edges, "maps": maps}
-    judging_panels.judging_sheet(path, title=title, **parts)
+    judging_sheet(path, title=title, **parts)
 
 
 def main() -> None:

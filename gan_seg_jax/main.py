@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from gan_seg_jax import commands, config_files
+from gan_seg_jax.cli import commands, config_files
 from gan_seg_jax.config import check, digest, to_json
 from gan_seg_jax.errors import InputError
 
@@ -33,7 +33,8 @@ def main() -> None:
     if flags.FLAGS.show_config:
         print(json.dumps(to_json(config), indent=1), flush=True)
         return
-    from gan_seg_jax import classical, parallel, train  # now: a mistake is answered at once, without loading JAX
+    from gan_seg_jax import parallel, train  # now: a mistake is answered at once, without loading JAX
+    from gan_seg_jax.training import classical
 
     parallel.initialize()
     workdir = flags.FLAGS.workdir or Path("runs") / f"{path.stem}-{digest(config)[:8]}"

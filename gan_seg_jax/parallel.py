@@ -18,8 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from gan_seg_jax import process
 from gan_seg_jax.errors import InputError, LostPeerError
+from gan_seg_jax.system import process
 
 PEER_SECONDS = 60  # without a word from a process, after which the run ends
 _on_abort = None  # keeps the function alive that C calls

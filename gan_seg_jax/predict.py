@@ -24,15 +24,19 @@ import tqdm
 from absl import flags
 from PIL import Image
 
-from gan_seg_jax import commands, files, panels, parallel, translation_scores
+from gan_seg_jax import parallel
+from gan_seg_jax.cli import commands
 from gan_seg_jax.data import canvas, images
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import Run, load_run
-from gan_seg_jax.inference_options import PLAIN, Options, define_flags, options_from_flags
+from gan_seg_jax.inference.load import Run, load_run
+from gan_seg_jax.inference.options import PLAIN, Options, define_flags, options_from_flags
+from gan_seg_jax.inference.scoring import CRF_PIXELS, Labeller, images_at_once
+from gan_seg_jax.pictures import panels
+from gan_seg_jax.pictures.png import write_picture
 from gan_seg_jax.postprocess import morphology
-from gan_seg_jax.progress import track
-from gan_seg_jax.scoring import CRF_PIXELS, Labeller, images_at_once
-from gan_seg_jax.writer import write_picture
+from gan_seg_jax.system import files
+from gan_seg_jax.system.progress import track
+from gan_seg_jax.tasks import translation
 
 FOLDERS = ("masks", "colors", "overlays", "confidence")
 TRANSLATIONS = "images"  # the folder of what a run of translation makes
@@ -125,7 +129,7 @@ def translate_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple
     Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
     """
     config, mesh = run.config, parallel.make_mesh()
-    translate = translation_scores.make_translator(run.method, config)
+    translate = translation.make_translator(run.method, config)
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
     step = jax.jit(lambda *args: translate(*args)[1], in_shardings=(whole, sharded), out_shardings=sharded)
     state = parallel.place(run.state, whole)

@@ -18,13 +18,17 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from gan_seg_jax import commands, files, generation, panels, parallel
+from gan_seg_jax import parallel
+from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import Run, load_run
-from gan_seg_jax.progress import track
-from gan_seg_jax.writer import write_picture
+from gan_seg_jax.inference.load import Run, load_run
+from gan_seg_jax.pictures import panels
+from gan_seg_jax.pictures.png import write_picture
+from gan_seg_jax.system import files
+from gan_seg_jax.system.progress import track
+from gan_seg_jax.tasks import generation
 
 SHEET = 24  # images on the sheet
 

@@ -15,19 +15,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import checkpoint, integrity, parallel, report, start, workdirs
 from gan_seg_jax import config as config_lib
+from gan_seg_jax import parallel
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import DivergedError, InputError, PreemptedError, unknown
-from gan_seg_jax.evaluate import TASKS
 from gan_seg_jax.methods import get_method
-from gan_seg_jax.preemption import Preemption
+from gan_seg_jax.runs import checkpoint, integrity, workdirs
+from gan_seg_jax.runs.preemption import Preemption
+from gan_seg_jax.runs.step_log import StepLog
+from gan_seg_jax.runs.writer import Writer
 from gan_seg_jax.state import AdversarialState
-from gan_seg_jax.step_log import StepLog
+from gan_seg_jax.tasks import SHEETS, TASKS
 from gan_seg_jax.train_step import train_step
-from gan_seg_jax.writer import Writer
+from gan_seg_jax.training import report, start
 
 DATA_FIELDS = (  # that a prior run takes from the run it serves
     "dataset",
@@ -195,7 +197,7 @@ class _Run:
         self.state = self._restore(state)
         self.task = TASKS[method.TASK]
         self.evaluator = self.task.evaluator(method, config, dataset.splits["val"], mesh, workdir)
-        self.sheet = report.SHEETS[method.TASK](method, config, dataset.splits["val"])
+        self.sheet = SHEETS[method.TASK](method, config, dataset.splits["val"])
         process = (jax.process_index(), jax.process_count())
         self.batches = pipeline.train_batches(
             dataset, config, method.STREAMS, start=self.progress.step, process=process
@@ -384,7 +386,7 @@ class _Run:
             image_counts = report.gathered(image_counts, len(test), config.num_classes)
         if parallel.is_first_process():
             if test is not None:
-                sheet = report.SHEETS[self.method.TASK](self.method, config, test)
+                sheet = SHEETS[self.method.TASK](self.method, config, test)
                 self.writer.images(progress.best_step, "test", sheet(self.state))
             report.write(self.workdir, summary, self.writer, image_counts)
         return summary

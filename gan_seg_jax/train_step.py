@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_seg_jax import augment
+from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.state import AdversarialState, Networks, NetworkState, fold_name, step_key
 
@@ -29,7 +29,7 @@ def train_step(
 
     Args:
         state: the state.
-        batch: stream -> the host's arrays (`augment.prepare`).
+        batch: stream -> the host's arrays (`paired.prepare`).
         method: the method (static).
         config: the run's config (static).
         updates: groups of roles: who moves, in which order (static).
@@ -71,7 +71,7 @@ def _run_groups(view: Networks, batch, groups: Updates, method, config):
     metrics, finite, forward = {}, jnp.bool_(True), None
     rng = {name: fold_name(view.rng, name) for name in ("augment", "forward", "losses")}
     batch = {
-        name: augment.prepare(
+        name: paired.prepare(
             stream, fold_name(rng["augment"], name), crop_size=config.crop_size, options=config.augment, train=True
         )
         for name, stream in batch.items()

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
-from gan_seg_jax import commands, config, game, models, train
+from gan_seg_jax import config, models, train
+from gan_seg_jax.cli import commands
+from gan_seg_jax.methods import game
 
 CERTAIN = 10.0  # scores of the discriminator that is right
 SLOPE = 2 * CERTAIN  # of these scores along the certainty of a map, from 0 to 1: that of a line from fake to real

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gan_seg_jax import config as config_lib
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Networks, create_state, init_variables

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_seg_jax import game, models
-from gan_seg_jax.methods import get_method
+from gan_seg_jax import models
+from gan_seg_jax.methods import game, get_method
 from gan_seg_jax.methods.refinement import Outputs
 from gan_seg_jax.state import create_state, init_variables
 from tests import bad_discriminators

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax import workdirs
+from gan_seg_jax.runs import workdirs
 from tests import tiny_runs
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from configs import cgan_seg, common, dcgan, refine_seg, semi_seg, supervised_seg
 from gan_seg_jax import config as config_lib
-from gan_seg_jax import workdirs
 from gan_seg_jax.config import differences, digest, from_json, phase_ends, to_json, updates_of
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.runs import workdirs
 
 D, G = "discriminator", "generator"
 CONFIGS = {

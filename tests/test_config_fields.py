@@ -5,9 +5,10 @@ import json
 import pytest
 
 from configs import classical, common
-from gan_seg_jax import checkpoint, config_fields
 from gan_seg_jax import config as config_lib
+from gan_seg_jax import config_fields
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.runs import checkpoint
 from tests.test_methods import CONFIGS, load
 
 NESTED = {}

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from gan_seg_jax import crf_search, parallel, scoring
+from gan_seg_jax import crf_search, parallel
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference_options import CRF_FILE
+from gan_seg_jax.inference import scoring
+from gan_seg_jax.inference.options import CRF_FILE
 from gan_seg_jax.postprocess.crf import CRFParameters
 from tests import tiny_runs
 from tests.red_channel import METHOD, STATE, coded_split, make_config

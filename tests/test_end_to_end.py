@@ -20,8 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax import checkpoint, evaluate, parallel, report, train
+from gan_seg_jax import parallel, train
 from gan_seg_jax.data import pipeline
+from gan_seg_jax.runs import checkpoint
+from gan_seg_jax.tasks import TASKS
+from gan_seg_jax.training import report
 from tests import tiny_runs
 
 SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class"}
@@ -723,14 +726,14 @@ def test_without_a_workdir_the_run_is_named_after_its_config(tiny, tmp_path):
 def test_sums_over_one_process_are_exact():
     big = np.array([2**40 + 1, -(2**35), 7])
     np.testing.assert_array_equal(parallel.sum_over_processes({"a": big})["a"], big)
-    assert evaluate.local_rows(
+    assert parallel.local_rows(
         parallel.place(np.arange(8), parallel.batch_sharding(parallel.make_mesh()))
     ).tolist() == [*range(8)]
 
 
 def test_the_last_step_is_scored_beside_the_best(tiny, tmp_path, monkeypatch):
     """A run whose first validation is its best: its last step has other scores, on val those of its last validation."""
-    task = evaluate.TASKS["segmentation"]
+    task = TASKS["segmentation"]
     first = lambda scores, best: best is None
     monkeypatch.setattr(type(task), "is_better", lambda self, scores, best: first(scores, best))
     outcome = tiny_runs.command("main", *tiny.args, "--config.baselines=()", f"--workdir={tmp_path / 'run'}")

@@ -13,9 +13,10 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import average_precision_score
 
 from configs import adversarial_seg, cgan_seg
-from gan_seg_jax import judge, judging_views, parallel
+from gan_seg_jax import judge, parallel
 from gan_seg_jax.data.canvas import fit_to_canvas, pad
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.judging import views
 from gan_seg_jax.methods import METHODS, cgan
 from gan_seg_jax.state import Networks
 from tests import by_hand, tiny_runs
@@ -47,7 +48,7 @@ def make_run(score_map=None, *, adversarial="non_saturating", **fields):
 
 def judged(run, split, *, devices=1, temperature=2.0):
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    rows = list(judging_views.rows_of(judge.make_step(run), run, split, mesh, np.float32(temperature)))
+    rows = list(views.rows_of(judge.make_step(run), run, split, mesh, np.float32(temperature)))
     judgement = judge.Judgement(run.config, discriminator=hasattr(run.method, "score_map"))
     for row in rows:
         judgement.add(row)
@@ -201,7 +202,7 @@ def test_the_discriminator_is_judged_by_what_it_was_trained_on(name, monkeypatch
 
     @jax.jit
     def compute(state, stream, batch):
-        judging_views.show_discriminator(method, config, state, stream, (12, 16))
+        views.show_discriminator(method, config, state, stream, (12, 16))
         outputs, nets = method.forward(by_hand.view(state), batch, key, config)
         method.losses(nets, outputs, batch, key, config)
         return seen, outputs, method.predict(nets, batch, key, config)
@@ -234,7 +235,7 @@ def test_labels_on_the_canvas_are_those_of_training(resize):
         "size": np.array(sizes, np.int32),
         "content": np.stack([each["content"] for each in fitted]),
     }
-    found = np.asarray(judging_views.label_on_canvas(jax.tree.map(jnp.asarray, stream), canvas))
+    found = np.asarray(views.label_on_canvas(jax.tree.map(jnp.asarray, stream), canvas))
     np.testing.assert_array_equal(found, np.stack([each["label"] for each in fitted]))
 
 

@@ -12,7 +12,7 @@ import pytest
 from configs.discriminators import DISCRIMINATORS
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import METHODS, get_method
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import create_state, inference_view, init_variables, variable_shapes

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax import checkpoint
+from gan_seg_jax.runs import checkpoint
 from tests import tiny_runs
 
 ODD = "-a \"b\"'c'\n$d;&*? \u00fc\u65e5 {0} %s"

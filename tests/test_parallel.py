@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from configs import cgan_seg, common
 from gan_seg_jax import parallel
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import cgan
 from gan_seg_jax.state import create_state, init_variables
 from gan_seg_jax.train_step import train_step

@@ -9,9 +9,10 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from gan_seg_jax import predict, scoring
+from gan_seg_jax import predict
 from gan_seg_jax.data import canvas
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference import scoring
 from gan_seg_jax.postprocess import morphology
 from tests import tiny_runs
 

@@ -52,7 +52,7 @@ def _check_commands(repository, source, commands):
     for module, flags in commands:
         code = (repository / (module.replace(".", "/") + ".py")).read_text()
         if "define_flags()" in code:
-            code += (repository / "gan_seg_jax" / "inference_options.py").read_text()
+            code += (repository / "gan_seg_jax" / "inference" / "options.py").read_text()
         config = None
         for flag in flags:
             name, _, value = flag.removeprefix("--").partition("=")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax import generation
+from gan_seg_jax.tasks import generation
 from tests import tiny_runs
 
 SMALL = (

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from configs import cgan_seg, common, supervised_seg
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import cgan, supervised
 from gan_seg_jax.state import Networks, create_state, init_variables
 from gan_seg_jax.train_step import train_step

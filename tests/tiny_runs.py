@@ -20,9 +20,9 @@ from absl import flags
 from jax.experimental import compilation_cache
 from PIL import Image
 
-from gan_seg_jax import integrity
 from gan_seg_jax.data.catalog import Dataset, DatasetInfo
-from gan_seg_jax.process import SIGNALS
+from gan_seg_jax.runs import integrity
+from gan_seg_jax.system.process import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 INFO = DatasetInfo("tiny", ("sky", "road", "car"), ((10, 20, 200), (90, 90, 90), (200, 30, 30)))

@@ -16,7 +16,7 @@ from jax.experimental import topologies
 
 from gan_seg_jax import config as config_lib
 from gan_seg_jax import parallel
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import create_state, variable_shapes

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import tqdm
 
-from gan_seg_jax import files
 from gan_seg_jax.data import images, remembered
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
 
 _NAMED = 5  # files named in a message
 _WORKERS = 8

@@ -14,8 +14,8 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from gan_seg_jax import files
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
 
 KINDS = {
     "PNG": PngImagePlugin.PngImageFile,

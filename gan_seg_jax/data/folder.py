@@ -25,7 +25,7 @@ from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example, Memb
 from gan_seg_jax.data.listing import Files, Listing
 from gan_seg_jax.data.splits import Rules, carve, check
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.files import shown
+from gan_seg_jax.system.files import shown
 
 FOLDERS = {"train": "train", "val": "val", "test": "test", "unlabelled": "unlabeled"}
 """Split -> its folder."""

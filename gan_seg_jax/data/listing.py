@@ -6,9 +6,9 @@ import os
 import sys
 import unicodedata
 
-from gan_seg_jax import files
 from gan_seg_jax.data import checks, images
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
 
 _NOTES = ("", ".txt", ".md", ".rst", ".json", ".csv", ".yaml", ".yml", ".html", ".pdf", ".log", ".sha256")
 """Endings of files beside the folders that nobody takes for data."""

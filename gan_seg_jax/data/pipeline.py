@@ -19,7 +19,7 @@ from gan_seg_jax.data.catalog import CATALOG, IGNORE, Dataset, Split
 from gan_seg_jax.data.domains import from_source
 from gan_seg_jax.data.folder import open_folder
 from gan_seg_jax.data.pairs import open_pairs
-from gan_seg_jax.data.scenes import open_scenes
+from gan_seg_jax.data.scenes.builder import open_scenes
 from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.data.subset import keep_labels
 from gan_seg_jax.data.synthetic import MadePairs, open_made_pairs

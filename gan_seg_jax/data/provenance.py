@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from gan_seg_jax import files
 from gan_seg_jax.data import images
 from gan_seg_jax.data.catalog import Dataset, Split
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.writer import write_json
+from gan_seg_jax.system import files
+from gan_seg_jax.system.files import write_json
 
 RECORD = "training_data.json"  # in the folder of a run
 COPY = "provenance.json"  # in a folder of made images

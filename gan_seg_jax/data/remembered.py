@@ -7,8 +7,8 @@ import os
 import pathlib
 from typing import Any
 
-from gan_seg_jax import files
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
 
 SCHEMA = 3
 """To be raised when the facts or the meaning of the reading of files change."""

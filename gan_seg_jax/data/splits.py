@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gan_seg_jax import files
 from gan_seg_jax.data import images
 from gan_seg_jax.data.catalog import Members
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
 
 _VAL_FRACTION = 10  # one in ten
 _ONE_SIDE = {"unlabelled": "train"}  # whose groups are those of train: neither is scored

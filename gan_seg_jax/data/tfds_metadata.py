@@ -14,8 +14,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from gan_seg_jax import files
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
 
 _CLASS_FIELDS = ("pythonClassName", "python_class_name", "type")
 _PLAIN = re.compile(r"[\w.+-]+")  # a name that leads to no other folder

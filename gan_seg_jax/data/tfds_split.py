@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from gan_seg_jax import files
 from gan_seg_jax.data import images, tfds_facts, tfds_metadata
 from gan_seg_jax.data.catalog import IGNORE, DatasetInfo, Example
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
 
 _NAME_FEATURES = ("id", "file_name", "filename", "name")
 

@@ -28,10 +28,11 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from gan_seg_jax import augment, game
+from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
+from gan_seg_jax.methods import game
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
@@ -84,7 +85,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     source, target = {"": logits, **heads}, {"": target_logits, **target_heads}
     loss, metrics = with_heads(logits, heads, label, options)
     values, accept = {}, {}
-    both = (segmentation.known(label, config.num_classes) & augment.shown(batch["target"]["image"]))[..., None]
+    both = (segmentation.known(label, config.num_classes) & paired.shown(batch["target"]["image"]))[..., None]
     for role, head in LEVELS.items():
         if role not in config.networks:
             continue

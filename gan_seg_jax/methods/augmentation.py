@@ -31,10 +31,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import makers
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
+from gan_seg_jax.methods import generators
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -68,7 +68,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         raise InputError(
             f"synthetic.share is {share}, which is no whole image of a batch of {config.batch_size}; raise either."
         )
-    return {**modules, "generator": makers.build_generator(config)}
+    return {**modules, "generator": generators.build_generator(config)}
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[tuple[Any, jax.Array], Networks]:
@@ -96,13 +96,13 @@ def mixed(
     period = len(image) // math.gcd(len(image), count)  # rows of which the first so many are made:
     first = count * period // len(image)
     split = lambda x: x.reshape(-1, period, *x.shape[1:])
-    if makers.paints(config):
+    if generators.paints(config):
         made_label = split(label)[:, : max(first, 1)].reshape(-1, *label.shape[1:])
-        made_image, nets = makers.paint(nets, made_label, rng, config, as_trained=config.sample_as_trained)
+        made_image, nets = generators.paint(nets, made_label, rng, config, as_trained=config.sample_as_trained)
         known = segmentation.known(made_label, config.num_classes)
         made_image = jnp.where(known[..., None], made_image, 0.0)
     else:
-        (made_image, made_label), nets = makers.dream(nets, max(count, 1), rng, config)
+        (made_image, made_label), nets = generators.dream(nets, max(count, 1), rng, config)
     if count == 0:  # the network is there all the same, and what it made is not computed
         return image, label, nets
 

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import augment, mixing
+from gan_seg_jax.augment import mixing, paired
 from gan_seg_jax.config import planned
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
@@ -89,7 +89,7 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
     mask = mixing.cutmix_mask(rng, len(image), image.shape[1:3], share=config.losses.cutmix_share)
     mixed, target = (mixing.mix(mask, array, jnp.roll(array, -1, axis=0)) for array in (image, probabilities))
     student, nets = nets.apply("segmenter", mixed)
-    return (labelled, split_heads(student)[0], target, augment.shown(mixed).astype(jnp.float32)), nets
+    return (labelled, split_heads(student)[0], target, paired.shown(mixed).astype(jnp.float32)), nets
 
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:

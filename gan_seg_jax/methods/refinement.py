@@ -40,10 +40,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import game
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, weighted_sum, with_heads
+from gan_seg_jax.methods import game
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.models.layers import resize
 from gan_seg_jax.state import LossOutput, Networks, fold_name

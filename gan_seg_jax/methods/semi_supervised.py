@@ -42,14 +42,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import augment, game
+from gan_seg_jax.augment import paired
+from gan_seg_jax.augment.differentiable import instance_noise
 from gan_seg_jax.config import planned
-from gan_seg_jax.diff_augment import instance_noise
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.feature_matching import mean_feature_matching
 from gan_seg_jax.losses.segmentation_gan import confident_self_training
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
+from gan_seg_jax.methods import game
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
@@ -168,7 +169,7 @@ def _advsemiseg(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
     """Let the discriminator score every pixel of the true maps and of both predictions."""
     options, label = config.losses, batch["labelled"]["label"]
     known = segmentation.known(label, config.num_classes)[..., None]
-    both = known & augment.shown(batch["unlabelled"]["image"])[..., None]
+    both = known & paired.shown(batch["unlabelled"]["image"])[..., None]
     real = segmentation.one_hot(label, config.num_classes)
     fake = jax.nn.softmax(logits) * known
     outcome = game.play(nets, game.Seen(maps=(real,)), game.Seen(maps=(fake,)), rng, config, weight=known, paired=False)
@@ -200,7 +201,7 @@ def _s4gan(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
     del logits
     options, label = config.losses, batch["labelled"]["label"]
     image, unlabelled_image = batch["labelled"]["image"], batch["unlabelled"]["image"]
-    content = augment.shown(unlabelled_image)
+    content = paired.shown(unlabelled_image)
     both = (segmentation.known(label, config.num_classes) & content)[..., None]
     real = game.Seen((image * both,), (segmentation.one_hot(label, config.num_classes) * both,))
     fake = game.Seen((unlabelled_image * both,), (jax.nn.softmax(unlabelled_logits) * both,))

@@ -36,12 +36,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import game, makers
+from gan_seg_jax.augment.mixing import labelmix_mask, mix
 from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.segmentation_gan import label_mix_consistency, oasis_discriminator, oasis_generator
 from gan_seg_jax.losses.weighted import expect_a_loss
-from gan_seg_jax.mixing import labelmix_mask, mix
+from gan_seg_jax.methods import game, generators
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
@@ -57,8 +57,8 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             has a weight.
     """
     networks, derived = config.networks, {}
-    if networks.generator.name not in makers.PAINTERS:
-        raise unknown("networks.generator.name", networks.generator.name, makers.PAINTERS)
+    if networks.generator.name not in generators.PAINTERS:
+        raise unknown("networks.generator.name", networks.generator.name, generators.PAINTERS)
     if _segments(config):
         expect_a_loss(config.losses, "generator", "adversarial_weight")
         derived = {"num_classes": config.num_classes}
@@ -66,14 +66,14 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         game.check(config)
         expect_a_loss(config.losses, "generator", "adversarial_weight", "feature_matching", "image_l1")
     return {
-        "generator": makers.build_generator(config),
+        "generator": generators.build_generator(config),
         "discriminator": build_network(networks.discriminator, dtype=config.dtype, **derived),
     }
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[jax.Array, Networks]:
     """Return the generator's images of the labels, float32 [b, h, w, 3] in [-1, 1]."""
-    return makers.paint(nets, batch["labelled"]["label"], rng, config)
+    return generators.paint(nets, batch["labelled"]["label"], rng, config)
 
 
 def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
@@ -128,7 +128,7 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> dic
         `image`, float32 [b, h, w, 3] in [-1, 1], and `label`, int32 [b, h, w], what it was made of.
     """
     label = batch["labelled"]["label"]
-    image, _ = makers.paint(nets.replace(rng=rng), label, rng, config, as_trained=config.sample_as_trained)
+    image, _ = generators.paint(nets.replace(rng=rng), label, rng, config, as_trained=config.sample_as_trained)
     return {"image": image, "label": label}
 
 

@@ -29,11 +29,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import game
-from gan_seg_jax.augment import GREY_WEIGHTS
+from gan_seg_jax.augment.paired import GREY_WEIGHTS
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import colors, segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss
+from gan_seg_jax.methods import game
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 

@@ -32,11 +32,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import game, makers
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.feature_matching import mean_feature_matching
 from gan_seg_jax.losses.weighted import expect_a_loss
+from gan_seg_jax.methods import game, generators
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -53,11 +53,11 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     game.check(config, paired=False)
     expect_a_loss(config.losses, "generator", "adversarial_weight", "feature_matching", "mse_weight")
     networks = config.networks
-    if networks.generator.name not in makers.DREAMERS:
-        raise unknown("networks.generator.name", networks.generator.name, makers.DREAMERS)
+    if networks.generator.name not in generators.DREAMERS:
+        raise unknown("networks.generator.name", networks.generator.name, generators.DREAMERS)
     if config.noise.size < 1:
         raise InputError(f"noise.size is {config.noise.size}; give a positive whole number.")
-    jax.eval_shape(lambda key: makers.draw_noise(key, 1, config), jax.random.key(0))
+    jax.eval_shape(lambda key: generators.draw_noise(key, 1, config), jax.random.key(0))
     derived = {"size": tuple(config.crop_size), "num_classes": config.num_classes}
     return {
         "generator": build_network(networks.generator, dtype=config.dtype, **derived),
@@ -70,7 +70,7 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 
     Images float32 [b, h, w, 3] in [-1, 1]; in the joint form a pair of them and of class logits [b, h, w, k].
     """
-    return nets.apply("generator", makers.draw_noise(rng, len(batch["labelled"]["image"]), config))
+    return nets.apply("generator", generators.draw_noise(rng, len(batch["labelled"]["image"]), config))
 
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:

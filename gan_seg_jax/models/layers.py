@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gan_seg_jax import resample
+from gan_seg_jax.augment import resample
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models import convolution
 from gan_seg_jax.models.pooling import max_pool, max_pool_with_indices, max_unpool

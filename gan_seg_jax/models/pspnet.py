@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gan_seg_jax import resample
+from gan_seg_jax.augment import resample
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers
 from gan_seg_jax.models.aspp import CLASSIFIER_INIT, ConvBlock

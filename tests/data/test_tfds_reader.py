@@ -388,7 +388,7 @@ def test_masks_keep_their_stored_numbers():
 
 
 def test_a_folder_that_is_no_set_is_bad_input(tmp_path):
-    from gan_seg_jax.data.scenes import INFO
+    from gan_seg_jax.data.scenes.builder import INFO
 
     with pytest.raises(InputError, match="damaged or incomplete"):
         len(TfdsSplit(INFO, "train", str(tmp_path), "train"))

@@ -9,7 +9,7 @@ import pytest
 from configs import adversarial_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import adversarial
 from gan_seg_jax.models import build_network

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs import augment_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import augmentation
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Networks, create_state, fold_name, init_variables

@@ -12,7 +12,7 @@ import pytest
 from configs import cgan_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import cgan
 from gan_seg_jax.models.discriminators import PatchGAN

@@ -9,14 +9,14 @@ import pytest
 
 from configs import networks, refine_seg
 from gan_seg_jax import config as config_lib
-from gan_seg_jax import start
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import refinement
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import Networks, fold_name, inference_view, step_key, variable_shapes
 from gan_seg_jax.train_step import train_step
+from gan_seg_jax.training import start
 from tests.by_hand import host_stream, make_state, prepared, view
 
 CLASSES, SIZE = 3, (24, 32)

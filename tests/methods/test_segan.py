@@ -11,7 +11,7 @@ import pytest
 from configs import segan as segan_config
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import segan
 from gan_seg_jax.optimizers import create_optimizers

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from configs import common, semi_seg
-from gan_seg_jax import augment, mixing
 from gan_seg_jax import config as config_lib
+from gan_seg_jax.augment import mixing, paired
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import get_method, mean_teacher, semi_supervised
 from gan_seg_jax.optimizers import create_optimizers
@@ -366,8 +366,8 @@ def test_what_an_image_shows_is_told_without_a_label():
         "id": np.zeros(1, np.int32),
     }
     options = common.get_config().augment
-    image = augment.prepare(stream, jax.random.key(0), crop_size=(16, 16), options=options, train=False)["image"]
-    np.testing.assert_array_equal(augment.shown(image)[0], np.broadcast_to(np.arange(16) < 9, (16, 16)))
+    image = paired.prepare(stream, jax.random.key(0), crop_size=(16, 16), options=options, train=False)["image"]
+    np.testing.assert_array_equal(paired.shown(image)[0], np.broadcast_to(np.arange(16) < 9, (16, 16)))
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 
 from configs import synthesis as synthesis_config
 from gan_seg_jax import config as config_lib
+from gan_seg_jax.augment.mixing import labelmix_mask
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import synthesis
-from gan_seg_jax.mixing import labelmix_mask
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Networks, create_state, fold_name, init_variables, variable_shapes
 from gan_seg_jax.train_step import train_step

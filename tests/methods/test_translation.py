@@ -13,7 +13,7 @@ from configs import cgan_seg
 from configs import translation as translation_config
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import translation
 from gan_seg_jax.state import Networks, create_state, init_variables
 from gan_seg_jax.train_step import train_step

@@ -12,7 +12,7 @@ import pytest
 from configs import dcgan
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import example_batch
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.methods import unconditional
 from gan_seg_jax.optimizers import create_optimizers

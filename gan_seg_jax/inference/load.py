@@ -1,0 +1,116 @@
+"""A trained run, loaded to be used: what the commands that use one begin with."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from gan_seg_jax import parallel
+from gan_seg_jax.baselines import BASELINES
+from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.catalog import Split
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.methods import get_method
+from gan_seg_jax.runs import checkpoint, integrity
+from gan_seg_jax.state import AdversarialState, create_state, variable_shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A method, the config it was trained with, its state, the step of its checkpoint, digests of its data by split."""
+
+    method: Any
+    config: ConfigDict
+    state: AdversarialState
+    step: int
+    data: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def example_batch(streams: tuple[str, ...], config: ConfigDict, count: int = 2) -> dict[str, dict[str, jax.Array]]:
+    """Return an all-zero batch of `count` examples as methods see it, for shapes."""
+    size = (count, *config.crop_size)
+    stream = {
+        "image": jnp.zeros((*size, 3)),
+        "label": jnp.zeros(size, jnp.int32),
+        "target": jnp.zeros((*size, 3)),
+        "valid": jnp.ones(count, bool),
+        "id": jnp.zeros(count, jnp.int32),
+    }
+    return dict.fromkeys(streams, stream)
+
+
+def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = None) -> Run:
+    """Load a run for inference: averaged weights where it has them, no optimizers.
+
+    Args:
+        workdir: the run's folder.
+        which: "best", "latest" or a step.
+        data_dir: where the data set is now; None: where it was.
+
+    Raises:
+        InputError: the folder holds no run, or the checkpoint cannot be read.
+    """
+    config = checkpoint.read_config(workdir)
+    if config.method in BASELINES:
+        raise InputError(
+            f"{workdir} holds the run of {config.method}, a classical method: it has no checkpoint; its scores are in "
+            "its summary.json."
+        )
+    method = get_method(config.method)
+    modules, template = _networks(method, config, workdir)
+    arrays, meta = checkpoint.load_checkpoint(workdir, which, training=False, limit=integrity.room(template))
+    checkpoint.check_config(workdir, config, meta)
+    stored = {role: checkpoint.network_variables(arrays, role, origin=str(workdir)) for role in modules}
+    variables = checkpoint.fill(template, checkpoint.flatten(stored), origin=f"The checkpoint in {workdir}")
+    state = create_state(jax.tree.map(jnp.asarray, variables), modules, {}, seed=config.seed)
+    if data_dir is not None:
+        config.data_dir = data_dir
+    return Run(method, config, state.replace(step=jnp.int32(meta["step"])), meta["step"], meta["data"])
+
+
+def _networks(method: Any, config: ConfigDict, workdir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the networks of a run, by role, and the shapes of their variables; nothing is allocated.
+
+    Raises:
+        InputError: the config describes none: it may be anybody's.
+    """
+    if config.num_classes < 1:
+        raise InputError(f"{workdir}/config.json names no class; the run in it has not begun.")
+    try:
+        modules = method.build(config)
+        batch = jax.eval_shape(lambda: example_batch(method.STREAMS, config))
+        return modules, variable_shapes(method, modules, batch, config)
+    except InputError:
+        raise
+    except Exception as error:  # whatever Flax and JAX raise, by the field that is wrong
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{workdir}/config.json describes no networks of {config.method}: {type(error).__name__}: {reason}."
+        ) from error
+
+
+def open_split(run: Run, name: str) -> tuple[Split, Mesh]:
+    """Return a split of a run's data set, and the mesh; the run's batch size becomes one that the mesh can share.
+
+    Raises:
+        InputError: the data set has no such split, or other classes than the run.
+    """
+    config = run.config
+    dataset = pipeline.open_dataset(config)
+    pipeline.resolve_classes(config, dataset)
+    if name not in dataset.splits:
+        raise InputError(f"{dataset.info.name} has no split {name!r}; it has: {', '.join(dataset.splits)}.")
+    if run.data.get(name) != dataset.digests.get(name) and parallel.is_first_process():
+        print(
+            f"The images or labels of {name} are not those that the run knew at step {run.step}; its own scores are of "
+            "others.",
+            file=sys.stderr,
+        )
+    mesh = parallel.make_mesh()
+    config.batch_size = -(-config.batch_size // mesh.size) * mesh.size
+    return dataset.splits[name], mesh

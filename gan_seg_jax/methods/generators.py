@@ -1,0 +1,104 @@
+"""Networks that make images: of label maps (painters), or of noise (dreamers); shared by the methods that use them."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gan_seg_jax.augment import noise
+from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.losses import segmentation
+from gan_seg_jax.models import build_network
+from gan_seg_jax.state import Networks, fold_name
+
+PAINTERS = ("unet", "spade_generator", "oasis_generator")
+DREAMERS = ("dcgan_generator", "dense_generator")
+
+
+def paints(config: ConfigDict) -> bool:
+    """Return whether `config.networks.generator` makes images of label maps; else it makes pairs of noise.
+
+    Raises:
+        InputError: it does neither.
+    """
+    network = config.networks.generator
+    if network.name not in PAINTERS + DREAMERS:
+        raise unknown("networks.generator.name", network.name, PAINTERS + DREAMERS)
+    return network.name in PAINTERS
+
+
+def build_generator(config: ConfigDict) -> nn.Module:
+    """Return the generator: a painter, or one that makes pairs of image and mask.
+
+    Raises:
+        InputError: the network is neither, or the noise does not suit it.
+    """
+    network, size = config.networks.generator, config.noise.size
+    if not paints(config):
+        if network.heads != "joint":
+            raise InputError(
+                f"networks.generator.heads is {network.heads!r}: it makes images without masks; use the generator of a "
+                "run with heads 'joint'."
+            )
+        if size < 1:
+            raise InputError(f"noise.size is {size}; give the positive whole number that the generator takes.")
+        derived = {"size": tuple(config.crop_size), "num_classes": config.num_classes}
+    elif network.name == "unet":
+        if size:
+            raise InputError(f"noise.size is {size}, but the noise of a U-Net is its dropout; set it to 0.")
+        derived = {"num_classes": 3}
+    else:
+        derived = {}
+    if size:
+        jax.eval_shape(lambda key: draw_noise(key, 1, config), jax.random.key(0))
+    return build_network(network, dtype=config.dtype, **derived)
+
+
+def paint(
+    nets: Networks, label: jax.Array, rng: chex.PRNGKey, config: ConfigDict, *, as_trained: bool = False
+) -> tuple[jax.Array, Networks]:
+    """Return images of label maps, and the successor view.
+
+    Args:
+        nets: the view.
+        label: int [b, h, w], class ids, 255 = unknown.
+        rng: of the noise, where the generator takes any.
+        config: the run's config.
+        as_trained: keep the network in training mode (dropout, statistics of what it sees) also where it does not
+            move, each image by itself as at a batch of one, and drop new statistics.
+
+    Returns:
+        float32 [b, h, w, 3] in [-1, 1], and the successor.
+    """
+    inputs = (segmentation.one_hot(label, config.num_classes),)
+    if config.noise.size:
+        inputs += (draw_noise(rng, len(label), config),)
+    mode = {"train": True, "update": False, "alone": True} if as_trained else {}
+    image, nets = nets.apply("generator", *inputs, **mode)
+    return (jnp.tanh(image) if config.networks.generator.name == "unet" else image), nets
+
+
+def dream(
+    nets: Networks, count: int, rng: chex.PRNGKey, config: ConfigDict
+) -> tuple[tuple[jax.Array, jax.Array], Networks]:
+    """Return pairs made of noise, and the successor view.
+
+    Args:
+        nets: the view.
+        count: of pairs (static).
+        rng: of the noise.
+        config: the run's config.
+
+    Returns:
+        (images float32 [count, h, w, 3] in [-1, 1], labels int32 [count, h, w], the likeliest class), and the
+        successor.
+    """
+    (image, logits), nets = nets.apply("generator", draw_noise(rng, count, config))
+    return (image, jnp.argmax(logits, axis=-1).astype(jnp.int32)), nets
+
+
+def draw_noise(key: chex.PRNGKey, count: int, config: ConfigDict) -> jax.Array:
+    """Return float32 [count, noise.size] by `config.noise`; the key may serve other draws, too."""
+    options = config.noise
+    return noise.draw(fold_name(key, "noise"), (count, options.size), options.distribution, options.truncation)

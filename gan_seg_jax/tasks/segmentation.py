@@ -1,0 +1,187 @@
+"""Segmentation: scores of a split from one confusion matrix, and the sample sheet.
+
+Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits. One
+confusion matrix holds the split; from it come all scores but the boundary F1, whose counts are pooled likewise.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from PIL import Image
+
+from gan_seg_jax import metrics, parallel
+from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.inference.options import PLAIN, Options
+from gan_seg_jax.inference.scoring import Labeller, images_at_once, make_chooser, make_views, prepare
+from gan_seg_jax.parallel import local_rows
+from gan_seg_jax.pictures import panels
+from gan_seg_jax.postprocess import morphology
+from gan_seg_jax.state import AdversarialState, inference_view
+
+SAMPLES = 4
+
+
+class Counts:
+    """Counts of a split, and the scores that follow from them."""
+
+    def __init__(self, num_classes: int):
+        """Start from nothing, for class ids 0..num_classes-1."""
+        self.confusion = np.zeros((num_classes, num_classes), np.int64)
+        self.boundary = np.zeros((num_classes, 4), np.int64)
+
+    def add(self, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Count one image: label uint8 [h, w] with 255 = ignore, prediction uint8 [h, w] of class ids.
+
+        Returns:
+            The image's own confusion matrix, int64 [k, k].
+        """
+        k = len(self.confusion)
+        known = label < k
+        cells = label[known].astype(np.int64) * k + prediction[known]
+        confusion = np.bincount(cells, minlength=k * k).reshape(k, k)
+        self.confusion += confusion
+        self.boundary += metrics.boundary_counts(label, prediction, num_classes=k)
+        return confusion
+
+    def scores(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the contract's scores, over all processes."""
+        confusion, boundary = parallel.sum_over_processes((self.confusion, self.boundary))
+        return {**metrics.scores(confusion, class_names), "boundary_f1": metrics.boundary_f1(boundary)}
+
+
+class Evaluator:
+    """Scores a state on one split; compiled once for each size of canvas."""
+
+    def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, options: Options = PLAIN):
+        """Prepare to score `split` on all devices of the mesh, as many images at once as `images_at_once` says."""
+        self._config, self._split, self._mesh, self._options = config, split, mesh, options
+        self._label = Labeller(method, config, options, mesh)
+
+    def __call__(
+        self,
+        state: AdversarialState,
+        *,
+        poll: Callable[[], None] = lambda: None,
+        image_counts: dict[int, np.ndarray] | None = None,
+    ) -> dict[str, Any]:
+        """Return the scores of a state over the whole split.
+
+        Args:
+            state: the state; averaged weights are used where there are any.
+            poll: called between batches; may raise to stop.
+            image_counts: gets `metrics.class_counts` of each image that this process has scored, by its place in the
+                split.
+        """
+        counts, clean_up = Counts(self._config.num_classes), self._options.clean_up
+        for batch, prediction in self._predictions(state):
+            poll()
+            for row in np.flatnonzero(batch["valid"]):
+                height, width = batch["size"][row]
+                window = (row, slice(0, height), slice(0, width))
+                label, labelled = batch["label"][window], prediction[window]
+                if clean_up:
+                    labelled = morphology.clean(labelled, **clean_up, num_classes=self._config.num_classes)
+                confusion = counts.add(label, labelled)
+                if image_counts is not None:
+                    image_counts[int(batch["id"][row])] = metrics.class_counts(confusion)
+        return counts.scores(self._config.class_names)
+
+    def _predictions(self, state) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """Yield host batches with what the devices made of them, one batch behind, so that both work at once."""
+        process = (jax.process_index(), jax.process_count())
+        pending = None
+        at_once = lambda size: images_at_once(self._config, self._options, size, self._mesh)
+        more = {"scales": self._options.scales, "original": self._options.crf is not None, "at_once": at_once}
+        for batch in pipeline.eval_batches(self._split, self._config, process=process, **more):
+            out_size = batch["label"].shape[1:]
+            seen = {name: value for name, value in batch.items() if name != "label"}
+            prediction, _ = self._label(state, parallel.place(seen, parallel.batch_sharding(self._mesh)), out_size)
+            if pending is not None:
+                yield pending[0], local_rows(pending[1])
+            pending = (batch, prediction)
+        if pending is not None:
+            yield pending[0], local_rows(pending[1])
+
+
+def score_labelling(
+    predict: Callable[[np.ndarray], np.ndarray],
+    split: Split,
+    class_names: Sequence[str],
+    *,
+    poll: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Score any function from an image uint8 [h, w, 3] to class ids uint8 [h, w], such as a classical baseline."""
+    counts = Counts(len(class_names))
+    for index in range(jax.process_index(), len(split), jax.process_count()):
+        poll()
+        example = split[index]
+        counts.add(example["label"], predict(example["image"]))
+    return counts.scores(class_names)
+
+
+class SampleSheet:
+    """Draws a few images of a split, spread over it, with truth, prediction and error; one image at a time.
+
+    A method with `score_map(nets, image, mask, config)` adds the discriminator's view of its prediction.
+    """
+
+    def __init__(self, method: Any, config: ConfigDict, split: Split):
+        """Read the images."""
+        self._config = config
+        rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
+        self._box = tuple(split.sizes()[rows].max(axis=0).tolist())
+        examples = [pipeline.eval_example(split, row, config) for row in rows]
+        self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
+        self._images = [split[row]["image"] for row in rows]
+        look, choose = make_views(method, config), make_chooser(config)
+
+        def step(state, stream):
+            label = stream.pop("label")
+            views = look(state, stream)
+            prediction, _ = choose(views, stream, label.shape[1:])
+            if not hasattr(method, "score_map"):
+                return prediction, None
+            image, mask = prepare(stream, config)["image"], jax.nn.softmax(views[0][0])
+            scores = method.score_map(inference_view(state, jax.random.key(0)), image, mask, config)
+            return prediction, jax.image.resize(scores[..., None], (*image.shape[:3], 1), "nearest")[..., 0]
+
+        self._step = jax.jit(step)
+
+    def __call__(self, state: AdversarialState) -> np.ndarray:
+        """Return the picture, uint8 [H, W, 3]; images of different sizes are scaled to fit cells of one size."""
+        local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
+        found = [jax.device_get(self._step(local, stream)) for stream in self._streams]
+        labels, sizes, contents = (
+            [stream[name][0] for stream in self._streams] for name in ("label", "size", "content")
+        )
+        nearest, bilinear = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
+        labels = self._cells(labels, sizes, nearest, IGNORE)
+        predictions = self._cells([prediction[0] for prediction, _ in found], sizes, nearest, IGNORE)
+        images, maps = self._cells(self._images, sizes, bilinear, 0), None
+        if found[0][1] is not None:
+            maps = self._cells([scores[0] for _, scores in found], contents, nearest, 0)
+        return panels.sample_panel(
+            images,
+            labels,
+            predictions,
+            class_colors=self._config.class_colors,
+            class_names=self._config.class_names,
+            score_maps=maps,
+        )
+
+    def _cells(self, arrays, sizes, resampling: Image.Resampling, padding: int) -> np.ndarray:
+        """Return the first `sizes` pixels of each array, scaled until they just fit the box, stacked."""
+        cells = []
+        for array, (height, width) in zip(arrays, sizes, strict=True):
+            scale = min(self._box[0] / height, self._box[1] / width)
+            target = (min(round(height * scale), self._box[0]), min(round(width * scale), self._box[1]))
+            cell = np.full((*self._box, *array.shape[2:]), padding, array.dtype)
+            content = Image.fromarray(np.ascontiguousarray(array[:height, :width]))
+            cell[: target[0], : target[1]] = np.asarray(content.resize(target[::-1], resampling))
+            cells.append(cell)
+        return np.stack(cells)

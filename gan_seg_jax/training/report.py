@@ -1,0 +1,112 @@
+"""What a run leaves for people: sample panels, final scores beside the baselines, the summary and the table."""
+
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_seg_jax import parallel
+from gan_seg_jax.baselines import BASELINES
+from gan_seg_jax.data.catalog import Dataset
+from gan_seg_jax.pictures import panels
+from gan_seg_jax.runs.tables import per_class_table, scores_table, values_table
+from gan_seg_jax.runs.writer import Writer
+from gan_seg_jax.state import AdversarialState, parameter_counts
+from gan_seg_jax.system.files import write_json
+from gan_seg_jax.tasks import TASKS
+from gan_seg_jax.tasks.segmentation import score_labelling
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def baseline_scores(dataset: Dataset, config: ConfigDict, poll: Callable[[], None]) -> dict[str, Any]:
+    """Return the scores of each baseline: fitted on train, scored on test (on val where there is no test split)."""
+    split = dataset.splits.get("test", dataset.splits["val"])
+    if jax.process_count() > 1:
+        poll = lambda: None  # processes score different numbers of images, so they cannot agree on the way
+    scores = {}
+    for name in config.baselines:
+        model = BASELINES[name].fit(dataset.splits["train"], num_classes=config.num_classes, seed=config.seed)
+        predict = functools.partial(BASELINES[name].predict, model)
+        scores[name] = score_labelling(predict, split, config.class_names, poll=poll)
+    return scores
+
+
+def summarize(
+    config: ConfigDict, task: str, scores: dict[str, Any], state: AdversarialState, progress: Any, skipped_steps: int
+) -> dict[str, Any]:
+    """Return the contents of `summary.json`."""
+    rate = progress.images / progress.image_seconds if progress.image_seconds else None
+    return {
+        "method": config.method,
+        "task": task,
+        "dataset": config.dataset,
+        **scores,
+        "selected_by": TASKS[task].selected_by,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "seconds": progress.seconds,
+        "compile_seconds": progress.compile_seconds,
+        "images_per_second": rate,
+        "parameters": parameter_counts(state),
+        "skipped_steps": skipped_steps,
+        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """Return the table of a finished run: its scores beside the baselines', and the IoU of each class."""
+    split = "val" if summary["test"] is None else "test"
+    note = (
+        "This data set has no test split: the scores are of val, by which the best step was chosen.\n"
+        if split == "val"
+        else ""
+    )
+    rows = [(summary["method"], summary[split]), *summary["baselines"].items()]
+    rate = summary["images_per_second"]
+    speed = "" if rate is None else f", {rate:.1f} images/s in training"
+    if summary["task"] == "segmentation":
+        classes = list(summary[split]["iou_per_class"])
+        table = f"{scores_table(rows)}\n\n{per_class_table(classes, rows)}"
+    else:
+        table = values_table(summary[split])
+    return (
+        f"{note}{summary['dataset']}, {split} split, checkpoint of step {summary['best_step']} "
+        f"({summary['seconds']:.0f} s in all{speed}):\n\n{table}"
+    )
+
+
+def gathered(image_counts: dict[int, np.ndarray], images: int, num_classes: int) -> np.ndarray:
+    """Return the counts of all processes' images, int64 [images, k, 3]; see `metrics.class_counts`."""
+    counts = np.zeros((images, num_classes, 3), np.int64)
+    for row, values in image_counts.items():
+        counts[row] = values
+    return parallel.sum_over_processes(counts)
+
+
+def write(workdir: Path, summary: dict[str, Any], writer: Writer, image_counts: np.ndarray | None) -> None:
+    """Write the test scores, the curves and the summary; then print the table. The first process's work.
+
+    Args:
+        workdir: folder of the run.
+        summary: from `summarize`.
+        writer: of the run.
+        image_counts: of the test images, int64 [n, k, 3] (`metrics.class_counts`), in the order of the split; None
+            where there are none. They go to `image_counts-test.json`, a list for each image, of the classes it has.
+    """
+    if image_counts is not None:
+        per_image = [{str(c): image[c].tolist() for c in np.flatnonzero(image.any(axis=1))} for image in image_counts]
+        write_json(workdir / "image_counts-test.json", {"num_classes": image_counts.shape[1], "images": per_image})
+    split = "val" if summary["test"] is None else "test"
+    if split == "test":
+        values = {name: value for name, value in summary["test"].items() if name != "iou_per_class"}
+        writer.scalars(summary["best_step"], "test", values)
+    panels.plot_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+    write_json(workdir / "summary.json", summary)
+    writer.message("\n" + summary_text(summary) + f"\n\nEverything is in {workdir}.")
