@@ -202,9 +202,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the run.")
-    flags.DEFINE_string("split", "val", "Which split to search on: val or train.")
+    commands.define_run_flags("workdir", "split", "checkpoint", "data_dir", split="val")
     flags.DEFINE_integer("images", 32, "How many of its images, spread over it.")
-    flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
-    flags.DEFINE_string("data_dir", None, "Folder of the data set, where it is not the one of the training.")
     commands.run(main, __doc__)

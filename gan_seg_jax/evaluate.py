@@ -74,9 +74,6 @@ def _other_scores(run: Run, split_name: str, workdir: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the run.")
-    flags.DEFINE_string("split", "test", "Which split to score.")
-    flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
-    flags.DEFINE_string("data_dir", None, "Folder of the data set, where it is not the one of the training.")
+    commands.define_run_flags("workdir", "split", "checkpoint", "data_dir")
     define_flags()
     commands.run(main, __doc__)

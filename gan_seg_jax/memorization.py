@@ -139,12 +139,10 @@ def main() -> None:
 
 def run() -> None:
     """Declare the flags and run the command."""
-    flags.DEFINE_string("workdir", None, "Folder of the run.")
+    commands.define_run_flags("workdir", "checkpoint", "data_dir")
     flags.DEFINE_string("output", None, "Folder for copies.json and closest.png.")
     flags.DEFINE_integer("count", 200, "How many images are made.")
     flags.DEFINE_integer("seed", 0, "Of the draws.")
-    flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
-    flags.DEFINE_string("data_dir", None, "Folder of the data set, where it is not the one of the training.")
     commands.run(main, __doc__)
 
 

@@ -273,9 +273,8 @@ def _translate(run: Run, source: Path, output: Path, options: Options) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the run.")
+    commands.define_run_flags("workdir", "checkpoint")
     flags.DEFINE_string("input", None, "An image, or a folder of images (sub-folders too).")
     flags.DEFINE_string("output", None, "Folder for the pictures.")
-    flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
     define_flags()
     commands.run(main, __doc__)

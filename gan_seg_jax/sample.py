@@ -99,10 +99,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the run.")
+    commands.define_run_flags("workdir", "checkpoint", "data_dir")
     flags.DEFINE_string("output", None, "Folder for what is made; it must not hold any yet.")
     flags.DEFINE_integer("count", 16, "How many.")
     flags.DEFINE_integer("seed", 0, "Of the draws: the same seed makes the same images.")
-    flags.DEFINE_string("checkpoint", "best", "Which checkpoint: best (by validation), latest, or a step.")
-    flags.DEFINE_string("data_dir", None, "Folder of the data set, where it is not the one of the training.")
     commands.run(main, __doc__)

@@ -37,7 +37,7 @@ def _run(main: Callable[[], None], usage: str, *, devices: bool = True) -> int:
     with process.lasting_streams():
         try:
             if {"--help", "-h", "-help", "--helpfull"} & set(sys.argv[1:]):
-                print(f"{usage.strip()}\n\nFlags:\n{flags.FLAGS.module_help(sys.argv[0])}", flush=True)
+                print(f"{usage.strip()}\n\nFlags:\n{_flags_help()}", flush=True)
                 return 0
             _parse(sys.argv)
             # Libraries log what no user can act on; a run has its own messages.
@@ -51,6 +51,15 @@ def _run(main: Callable[[], None], usage: str, *, devices: bool = True) -> int:
         except Exception as error:
             return _say(error)
         return 0
+
+
+def _flags_help() -> str:
+    """Return the help of the command's flags, whichever module of the package defined them; libraries have others."""
+    for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
+        if module.startswith("gan_seg_jax."):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    return flags.FLAGS.module_help(sys.argv[0])
 
 
 def _say(error: Exception) -> int:
@@ -129,6 +138,23 @@ def _one_line(error: Exception) -> str:
     """Return the message of an error as one line that ends in a full stop."""
     text = " ".join(str(error.args[0] if error.args else error).split())
     return text if text.endswith((".", "?")) else text + "."
+
+
+def define_run_flags(*names: str, split: str = "test") -> None:
+    """Define flags of a command that uses a trained run.
+
+    Args:
+        names: of "workdir", "split", "checkpoint" and "data_dir" those that the command reads.
+        split: the default of --split.
+    """
+    texts = {
+        "workdir": (None, "Folder of the run."),
+        "split": (split, "Which split of the data set."),
+        "checkpoint": ("best", "Which checkpoint: best (by validation), latest, or a step."),
+        "data_dir": (None, "Folder of the data set, where it is not the one of the training."),
+    }
+    for name in names:
+        flags.DEFINE_string(name, *texts[name])
 
 
 def required(name: str) -> str:

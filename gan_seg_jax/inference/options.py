@@ -93,8 +93,7 @@ PLAIN = Options()  # one pass of the network
 
 
 def define_flags() -> None:
-    """Define the flags of the options, as flags of the command that calls this."""
-    flags.disclaim_key_flags()
+    """Define the flags of the options."""
     flags.DEFINE_string("scales", "1", "Average over the image at these scales, such as 0.75,1,1.25.")
     flags.DEFINE_bool("flip", False, "Average with the mirror image.")
     flags.DEFINE_string("window", "", "HEIGHT,WIDTH: label by sliding windows of this size, blended.")

@@ -72,6 +72,24 @@ def test_help_is_a_success_and_names_the_flags(module, flag):
     assert "--workdir" in outcome.out and f"python -m gan_seg_jax.{module}" in outcome.out
 
 
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("evaluate", "workdir split checkpoint data_dir scales [no]flip window overlap [no]crf min_region"),
+        ("predict", "workdir checkpoint input output scales [no]flip window overlap [no]crf max_hole opening closing"),
+        ("sample", "workdir checkpoint data_dir output count seed"),
+        ("memorization", "workdir checkpoint data_dir output count seed"),
+        ("copies", "workdir checkpoint data_dir output count seed"),
+        ("judge", "workdir split checkpoint data_dir"),
+        ("crf_search", "workdir split checkpoint data_dir images"),
+        ("class_weights", "config rule output"),
+    ],
+)
+def test_help_lists_every_flag_wherever_it_is_defined(module, names):
+    listed = tiny_runs.command(module, "--help").out.partition("\nFlags:\n")[2]
+    assert [name for name in names.split() if f"\n  --{name}:" not in listed] == []
+
+
 @pytest.mark.parametrize("module", ["main", "evaluate", "predict"])
 def test_unknown_and_stray_arguments(module):
     outcome = tiny_runs.command(module, "--wrkdir=x")
