@@ -8,8 +8,8 @@ Prints tables and writes DIR/judging-SPLIT.json and DIR/judging-SPLIT.png:
   trained and with one temperature fitted on val (`judging.calibration`);
 - errors found: how well 1 - max softmax, the entropy and, where there is a discriminator, 1 - D tell wrong pixels from
   right ones (`judging.detection.ErrorDetection`);
-- real or fake: how well the discriminator tells held-out truth from prediction, shown as in training (one-hot and
-  softmax, unless the truth was softened or the prediction painted), and again one-hot truth from arg max, as crisp as
+- real or fake: how well the discriminator tells held-out truth from prediction, given as in training (one-hot and
+  softmax, unless the truth was softened or the maps were colours), and again one-hot truth from arg max, as crisp as
   each other: what it loses from the one to the other it knew by crispness. By image (mean of the map,
   `judging.detection.real_fake`) and by patch (`judging.patches`);
 - the discriminator's map taken as the probability that a pixel is right, as AdvSemiSeg's threshold takes it: its
@@ -50,7 +50,7 @@ from gan_seg_jax.runs.tables import table
 from gan_seg_jax.system.files import write_json
 from gan_seg_jax.system.progress import track
 
-FAKES = {"soft": "prediction", "crisp": "arg max"}  # what the discriminator is shown of a prediction
+FAKES = {"soft": "prediction", "crisp": "arg max"}  # the discriminator's inputs of a prediction
 DETECTORS = {"discriminator": "1 - D", "max_softmax": "1 - max softmax", "entropy": "entropy"}
 STATES = {"before": "as trained", "after": "with temperature"}
 
@@ -213,7 +213,7 @@ def main() -> None:
     fitted, mesh = open_split(run, "val")
     split = open_split(run, name)[0]
     temperature = fit_temperature(run, fitted, mesh)
-    judgement = Judgement(run.config, discriminator=hasattr(run.method, "score_map"))
+    judgement = Judgement(run.config, discriminator=run.method.score_map is not None)
     shown, step = None, make_step(run)
     rows = rows_of(step, run, split, mesh, np.float32(temperature))
     for row in track(rows, len(split), active=parallel.is_first_process()):

@@ -5,7 +5,7 @@ metrics alike. The state holds arrays only; everything random is derived from `s
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -204,10 +204,13 @@ class LossOutput(NamedTuple):
 
 
 class Method(Protocol):
-    """A module of pure functions that says what its networks do and what each is judged by."""
+    """A module of pure functions that says what its networks do and what each is judged by.
+
+    Every method has every name below. `score_map` and `discriminator_inputs` are None where they have no meaning.
+    """
 
     TASK: str
-    """"segmentation" or "generation": what evaluation scores and selects by."""
+    """"segmentation", "generation" or "translation": how a run is scored and what chooses its best checkpoint."""
     STREAMS: tuple[str, ...]
     """The streams that a batch must hold; `labelled` always."""
 
@@ -223,9 +226,33 @@ class Method(Protocol):
         """Return a scalar loss per role, from the batch and the outputs of `forward`."""
         ...
 
-    def predict(self, nets: Networks, batch: Any, rng: chex.PRNGKey, config: Any) -> jax.Array:
-        """Return class logits [b, h, w, k] (or images [b, h, w, 3]) for `batch["labelled"]`."""
+    def predict(self, nets: Networks, batch: Any, rng: chex.PRNGKey, config: Any) -> jax.Array | dict[str, jax.Array]:
+        """Return the output of the trained networks for `batch["labelled"]`, all of them in inference mode.
+
+        Returns:
+            By `TASK`:
+            segmentation: class logits float32 [b, h, w, k].
+            generation: {"image": float32 [b, h, w, 3] in [-1, 1]}; of pairs also "label", int32 [b, h, w], the class
+                ids of that image, 255 where a label that it was made of is unknown.
+            translation: {"image": float32 [b, h, w, 3] in [-1, 1]}, made of the view `config.input`. These methods also
+                have `view(stream, name, config)`, the images [b, h, w, 3] of a view, and `known(stream, config)`, bool
+                [b, h, w], the pixels that are compared.
+        """
         ...
+
+    score_map: Callable[[Networks, jax.Array, jax.Array, Any], jax.Array] | None
+    """Function of (nets, image, mask, config): how real the discriminator finds pairs of image and mask.
+
+    `nets` is in inference mode, `image` [b, h, w, 3] in [-1, 1], `mask` class probabilities or one-hot labels [b, h, w,
+    k], zero where the class is unknown. Returns float [b, h', w'], a value a patch (h' = w' = 1 where it scores whole
+    images): 0 fake, 1 real, 1/2 where it decides. None where no discriminator compares truth and prediction.
+    """
+    discriminator_inputs: Callable[[Networks, Any, chex.PRNGKey, Any], tuple[Any, Any]] | None
+    """Function of (nets, batch, rng, config): what the discriminator is given in training, of truth and prediction.
+
+    Returns two `methods.game.DiscriminatorInputs`, real and fake. None where these are what `score_map` makes of the
+    image with the one-hot truth and with the softmax, or where there is no `score_map`.
+    """
 
 
 class _Initializer(Networks):

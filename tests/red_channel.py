@@ -20,7 +20,7 @@ def read_class(nets, batch, rng, config):
     return -jnp.square(red[..., None] * 127.5 + 127.5 - 40.0 * jnp.arange(config.num_classes)) / 200.0
 
 
-METHOD = types.SimpleNamespace(predict=read_class)
+METHOD = types.SimpleNamespace(predict=read_class, score_map=None, discriminator_inputs=None)
 STATE = AdversarialState(jnp.int32(0), jnp.uint32(0), jnp.int32(0), jnp.int32(0), {})
 
 

@@ -39,8 +39,8 @@ def critic(nets, image, mask, config):
 
 
 def make_run(score_map=None, *, adversarial="non_saturating", **fields):
-    extra = {"score_map": score_map} if score_map else {}
-    method = types.SimpleNamespace(predict=read_class, TASK="segmentation", **extra)
+    hooks = {"score_map": score_map, "discriminator_inputs": None}
+    method = types.SimpleNamespace(predict=read_class, TASK="segmentation", **hooks)
     config = make_config(**fields)
     config.losses.adversarial = adversarial
     return types.SimpleNamespace(method=method, state=STATE, config=config)
@@ -49,7 +49,7 @@ def make_run(score_map=None, *, adversarial="non_saturating", **fields):
 def judged(run, split, *, devices=1, temperature=2.0):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     rows = list(views.rows_of(judge.make_step(run), run, split, mesh, np.float32(temperature)))
-    judgement = judge.Judgement(run.config, discriminator=hasattr(run.method, "score_map"))
+    judgement = judge.Judgement(run.config, discriminator=run.method.score_map is not None)
     for row in rows:
         judgement.add(row)
     return judgement, rows
@@ -136,7 +136,7 @@ def test_scores_that_are_no_probability_have_no_calibration(adversarial, tmp_pat
     found = {**judgement.scores(), "temperature": 2.0}
     assert found["discriminator_ece"] is None and found["real_fake"] is not None
     assert "discriminator: truth against" in judge.tables(found) and "ECE of" not in judge.tables(found)
-    monkeypatch.setattr(judge.judging_panels, "judging_sheet", lambda path, **parts: drawn.update(parts))
+    monkeypatch.setattr(judge, "judging_sheet", lambda path, **parts: drawn.update(parts))
     judge.draw(tmp_path / "sheet.png", judgement, rows[0], split.images[0], title="three images")
     assert [title.split(":")[0] for title in drawn["diagrams"]] == ["as trained", "with temperature"]
     assert drawn["histograms"]
@@ -202,7 +202,7 @@ def test_the_discriminator_is_judged_by_what_it_was_trained_on(name, monkeypatch
 
     @jax.jit
     def compute(state, stream, batch):
-        views.show_discriminator(method, config, state, stream, (12, 16))
+        views.score_discriminator(method, config, state, stream, (12, 16))
         outputs, nets = method.forward(by_hand.view(state), batch, key, config)
         method.losses(nets, outputs, batch, key, config)
         return seen, outputs, method.predict(nets, batch, key, config)

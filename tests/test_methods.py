@@ -15,7 +15,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import METHODS, get_method
 from gan_seg_jax.optimizers import create_optimizers
-from gan_seg_jax.state import create_state, inference_view, init_variables, variable_shapes
+from gan_seg_jax.state import Method, create_state, inference_view, init_variables, variable_shapes
 from gan_seg_jax.train_step import train_step
 
 FORMS = {  # of the configs that have several: the words behind the colon
@@ -61,6 +61,18 @@ def load(name):
 
 def test_every_method_has_a_config():
     assert {load(name).method for name in CONFIGS} == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_every_name_of_the_protocol(name):
+    """What has no meaning for it is None, so that nobody has to ask whether it is there."""
+    method, protocol = METHODS[name], {*vars(Method), *Method.__annotations__}
+    optional = {"score_map", "discriminator_inputs"}
+    for attribute in {each for each in protocol if not each.startswith("_")} | optional:
+        value = vars(method)[attribute]
+        assert callable(value) or (value is None and attribute in optional) or attribute in ("TASK", "STREAMS")
+    assert method.score_map is not None or method.discriminator_inputs is None
+    assert method.TASK != "translation" or (callable(method.view) and callable(method.known))
 
 
 @pytest.mark.parametrize(

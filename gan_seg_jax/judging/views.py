@@ -1,4 +1,4 @@
-"""What is judged of a run, image by image: its probabilities, and its discriminator's views of truth and fakes."""
+"""What is judged of a run, image by image: its probabilities, and its discriminator's scores of truth and fakes."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,7 +34,7 @@ def make_step(run: Run) -> Callable:
     Returns:
         Function to a dict of arrays [b, ...]: `label` uint8 [h, w], `size` and `valid` as in the stream, `id`,
         `before` and `after` float32 [h, w, k], probabilities without and with temperature; of a method with a
-        `score_map` also what `show_discriminator` returns.
+        `score_map` also what `score_discriminator` returns.
     """
     score = make_scorer(run.method, run.config)
 
@@ -43,23 +43,23 @@ def make_step(run: Run) -> Callable:
         logits = score(state, stream, out_size)
         found = {name: stream[name] for name in ("label", "size", "valid", "id")}
         found |= {"before": jax.nn.softmax(logits), "after": jax.nn.softmax(logits / temperature)}
-        if hasattr(run.method, "score_map"):
-            found |= show_discriminator(run.method, run.config, state, stream, out_size)
+        if run.method.score_map is not None:
+            found |= score_discriminator(run.method, run.config, state, stream, out_size)
         return found
 
     return step
 
 
-def show_discriminator(
+def score_discriminator(
     method: Any, config: ConfigDict, state: Any, stream: dict[str, jax.Array], out_size: tuple[int, int]
 ) -> dict[str, jax.Array]:
-    """Return the discriminator's views of a batch, at the size of its map [h', w'] but for `doubt`.
+    """Return how real the discriminator finds a batch, at the size of its map [h', w'] but for `doubt`.
 
     Returns:
-        float32 [b, h', w'] each: `soft` and `real_soft`, of prediction and truth as training shows them (the method's
-        `shown`, or else the softmax and the one-hot truth); `crisp` and `real_crisp`, of the arg max and the one-hot
-        truth, two maps as crisp as each other. `counted` bool [b, h', w'], whether a patch shows a labelled pixel;
-        `doubt` float32 [b, *out_size], 1 - `soft` at the labels' sizes.
+        float32 [b, h', w'] each: `soft` and `real_soft`, of prediction and truth as in training (the method's
+        `discriminator_inputs`, or else the softmax and the one-hot truth); `crisp` and `real_crisp`, of the arg max and
+        the one-hot truth, two maps as crisp as each other. `counted` bool [b, h', w'], whether a patch shows a labelled
+        pixel; `doubt` float32 [b, *out_size], 1 - `soft` at the labels' sizes.
     """
     key = jax.random.key(0)  # nothing is drawn
     nets, batch = inference_view(state, key), prepare(stream, config)
@@ -71,18 +71,18 @@ def show_discriminator(
     crisp = jax.nn.one_hot(jnp.argmax(logits, axis=-1), config.num_classes)
 
     # Real and fake in one batch: a loss without a threshold centres its scores on those of the batch.
-    def look(fake):
+    def score(fake):
         image, maps = jnp.concatenate([batch["image"]] * 2), jnp.concatenate([truth, fake * known])
         return method.score_map(nets, image, maps, config)
 
-    if hasattr(method, "shown"):
-        pair = method.shown(nets, {"labelled": {**batch, "label": label}}, key, config)
+    if method.discriminator_inputs is None:
+        soft = score(jax.nn.softmax(logits))
+    else:
+        pair = method.discriminator_inputs(nets, {"labelled": {**batch, "label": label}}, key, config)
         both = jax.tree.map(lambda *pair: jnp.concatenate(pair), *pair)
         soft = game.realness(nets.apply("discriminator", *both.images, *both.maps)[0], config)
-    else:
-        soft = look(jax.nn.softmax(logits))
     found = {}
-    for name, scores in (("soft", soft), ("crisp", look(crisp))):
+    for name, scores in (("soft", soft), ("crisp", score(crisp))):
         found[f"real_{name}"], found[name] = jnp.split(scores.astype(jnp.float32), 2)
     doubt = resize_logits(1 - found["soft"][..., None], canvas)
     doubt = resample.resize_bilinear(doubt, stream["content"], stream["size"], out_size=out_size)

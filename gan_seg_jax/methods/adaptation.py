@@ -38,6 +38,7 @@ from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled", "target")
+score_map = discriminator_inputs = None
 STATISTICS = ("target", "both")
 LEVELS = {"discriminator": "", "discriminator_aux": "auxiliary"}  # role -> the head whose maps it sees; "" the main one
 WEIGHTS = {"discriminator": "adversarial_weight", "discriminator_aux": "adversarial_weight_aux"}  # of their terms
@@ -94,7 +95,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
                 f"config.networks.{role} judges an auxiliary head, but {config.networks.segmenter.name} has none; use "
                 "the config's word multi with unet, deeplabv2 or pspnet."
             )
-        real, fake = (game.Seen(maps=(jax.nn.softmax(maps[head]) * both,)) for maps in (source, target))
+        real, fake = (game.DiscriminatorInputs(maps=(jax.nn.softmax(maps[head]) * both,)) for maps in (source, target))
         outcome = game.play(nets, real, fake, fold_name(rng, role), config, role=role, paired=False)
         nets = outcome.nets
         values[role] = outcome.discriminator

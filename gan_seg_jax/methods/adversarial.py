@@ -30,6 +30,7 @@ from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.methods import game
+from gan_seg_jax.methods.game import DiscriminatorInputs
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -71,7 +72,7 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
     logits, heads = split_heads(outputs)
-    outcome = game.play(nets, *_examples(logits, batch, config), rng, config, pool=config.losses.image_level)
+    outcome = game.play(nets, *_real_and_fake(logits, batch, config), rng, config, pool=config.losses.image_level)
     supervised, terms = with_heads(logits, heads, batch["labelled"]["label"], config.losses)
     values = {
         "discriminator": outcome.discriminator,
@@ -80,14 +81,14 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     return LossOutput(values, outcome.nets, {**terms, **outcome.metrics}, outcome.accept)
 
 
-def _examples(logits: jax.Array, batch, config: ConfigDict) -> tuple[game.Seen, game.Seen]:
-    """Return what the discriminator sees of the truth and of the prediction."""
+def _real_and_fake(logits: jax.Array, batch, config: ConfigDict) -> tuple[DiscriminatorInputs, DiscriminatorInputs]:
+    """Return the discriminator's inputs of the truth and of the prediction."""
     options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
     fake = jax.nn.softmax(logits) * segmentation.known(label, config.num_classes)[..., None]
     real = segmentation.one_hot(label, config.num_classes)
     if options.truth_softness > 0:
         real = soften(real, fake, options.truth_softness)
-    return _seen(image, real, options), _seen(image, fake, options)
+    return _inputs(image, real, options), _inputs(image, fake, options)
 
 
 def soften(real: jax.Array, fake: jax.Array, softness: float) -> jax.Array:
@@ -113,14 +114,14 @@ def soften(real: jax.Array, fake: jax.Array, softness: float) -> jax.Array:
     return known * (others + real * left)
 
 
-def _seen(image, mask, options) -> game.Seen:
-    """Return what the discriminator sees of an image and a map."""
+def _inputs(image, mask, options) -> DiscriminatorInputs:
+    """Return the discriminator's inputs of an image and a map."""
     if options.discriminator_input == "mask":
-        return game.Seen(maps=(mask,))
+        return DiscriminatorInputs(maps=(mask,))
     if options.discriminator_input == "image_mask":
-        return game.Seen(images=(image,), maps=(mask,))
+        return DiscriminatorInputs(images=(image,), maps=(mask,))
     product = image[..., :, None] * mask[..., None, :]
-    return game.Seen(maps=(product.reshape(*mask.shape[:3], -1),))
+    return DiscriminatorInputs(maps=(product.reshape(*mask.shape[:3], -1),))
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
@@ -129,10 +130,12 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax
     return split_heads(outputs)[0]
 
 
-def shown(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[game.Seen, game.Seen]:
-    """Return what training shows the discriminator of the truth and of the prediction, for judging."""
+def discriminator_inputs(
+    nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict
+) -> tuple[DiscriminatorInputs, DiscriminatorInputs]:
+    """Return the discriminator's inputs in training, of the truth and of the prediction."""
     outputs, _ = forward(nets, batch, rng, config)
-    return _examples(split_heads(outputs)[0], batch, config)
+    return _real_and_fake(split_heads(outputs)[0], batch, config)
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
@@ -144,6 +147,6 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
         mask: class probabilities [b, h, w, k].
         config: the run's config.
     """
-    seen = _seen(image, mask, config.losses)
-    outputs, _ = nets.apply("discriminator", *seen.images, *seen.maps)
+    inputs = _inputs(image, mask, config.losses)
+    outputs, _ = nets.apply("discriminator", *inputs.images, *inputs.maps)
     return game.realness(outputs, config)

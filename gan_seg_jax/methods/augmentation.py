@@ -40,6 +40,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+score_map = discriminator_inputs = None
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:

@@ -11,7 +11,7 @@ patches. Each descends
     probabilities   m = softmax(G(x)), y one-hot; S is the weighted sum of `config.losses.weights`
     colors          m = tanh(G(x)), three channels, y the colours of the classes; S = w_l1 mean|m - y| + w_mse
                     mean(m - y)^2, and the nearest colour is the class (the paper's form)
-Auxiliary heads of the generator add auxiliary_weight times S of their own and are not shown to the discriminator. With
+Auxiliary heads of the generator add auxiliary_weight times S of their own and are no input of the discriminator. With
 `config.losses.conditional` False D does not see x: L_GAN(D(y), D(m(x))), the paper's GAN against its cGAN. Noise enters
 as the generator's dropout alone, as in the paper.
 
@@ -33,6 +33,7 @@ from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import colors, segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.methods import game
+from gan_seg_jax.methods.game import DiscriminatorInputs
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
@@ -73,7 +74,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     """Return the losses of both networks (module docstring)."""
     label = batch["labelled"]["label"]
     made, heads = split_heads(outputs)
-    real, fake = _examples(made, batch, config)
+    real, fake = _real_and_fake(made, batch, config)
     played = game.play(nets, real, fake, rng, config)
     if config.output == "colors":
         known, heads = segmentation.known(label, config.num_classes), jax.tree.map(jnp.tanh, heads)
@@ -89,24 +90,24 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     )
 
 
-def _examples(made: jax.Array, batch, config: ConfigDict) -> tuple[game.Seen, game.Seen]:
-    """Return what the discriminator sees of the truth and of what the generator made."""
+def _real_and_fake(made: jax.Array, batch, config: ConfigDict) -> tuple[DiscriminatorInputs, DiscriminatorInputs]:
+    """Return the discriminator's inputs of the truth and of the generator's output."""
     image, label = batch["labelled"]["image"], batch["labelled"]["label"]
     if config.output == "colors":
         real, fake = colors.paint(label, _palette(config)), jnp.tanh(made)
     else:
         real, fake = segmentation.one_hot(label, config.num_classes), jax.nn.softmax(made)
     fake = fake * segmentation.known(label, config.num_classes)[..., None]
-    return _seen(image, real, config), _seen(image, fake, config)
+    return _inputs(image, real, config), _inputs(image, fake, config)
 
 
 def _palette(config: ConfigDict) -> jax.Array:
     return colors.palette(config.class_colors, config.num_classes)
 
 
-def _seen(image: jax.Array, mask: jax.Array, config: ConfigDict) -> game.Seen:
-    """Return what the discriminator sees of an image and a map."""
-    return game.Seen(images=(image,) if config.losses.conditional else (), maps=(mask,))
+def _inputs(image: jax.Array, mask: jax.Array, config: ConfigDict) -> DiscriminatorInputs:
+    """Return the discriminator's inputs of an image and a map."""
+    return DiscriminatorInputs(images=(image,) if config.losses.conditional else (), maps=(mask,))
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
@@ -116,10 +117,12 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax
     return colors.color_logits(jnp.tanh(made), _palette(config)) if config.output == "colors" else made
 
 
-def shown(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[game.Seen, game.Seen]:
-    """Return what training shows the discriminator of the truth and of the generator's map, for judging."""
+def discriminator_inputs(
+    nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict
+) -> tuple[DiscriminatorInputs, DiscriminatorInputs]:
+    """Return the discriminator's inputs in training, of the truth and of the generator's map."""
     outputs, _ = forward(nets, batch, rng, config)
-    return _examples(split_heads(outputs)[0], batch, config)
+    return _real_and_fake(split_heads(outputs)[0], batch, config)
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
@@ -128,10 +131,9 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
     Args:
         nets: a view in inference mode.
         image: [b, h, w, 3] in [-1, 1].
-        mask: class probabilities [b, h, w, k]; where maps are colours, it is shown their mean colour.
+        mask: class probabilities [b, h, w, k]; where maps are colours, its input is their mean colour.
         config: the run's config.
     """
-    shown = mask @ _palette(config) if config.output == "colors" else mask
-    seen = _seen(image, shown, config)
-    outputs, _ = nets.apply("discriminator", *seen.images, *seen.maps)
+    inputs = _inputs(image, mask @ _palette(config) if config.output == "colors" else mask, config)
+    outputs, _ = nets.apply("discriminator", *inputs.images, *inputs.maps)
     return game.realness(outputs, config)

@@ -1,8 +1,9 @@
 """One game between a generator and a discriminator, with everything that steadies it; shared by the methods.
 
-A method says what the discriminator sees of a real and of a fake example (`Seen`) and gets the loss of each player,
-metrics and a verdict back. `config.losses` says the rest (`configs/common.game`): the loss, one-sided label smoothing,
-penalties on the discriminator's slope, augmentation of and noise on what it sees, the accuracy above which it waits.
+A method gives the discriminator's inputs of real and of fake examples (`DiscriminatorInputs`) and gets the loss of each
+player, metrics and a verdict back. `config.losses` says the rest (`configs/common.game`): the loss, one-sided label
+smoothing, penalties on the discriminator's slope, augmentation of and noise on its inputs, the accuracy above which it
+waits.
 """
 
 from typing import Any, NamedTuple
@@ -18,8 +19,8 @@ from gan_seg_jax.losses import adversarial, feature_matching, regularization
 from gan_seg_jax.state import Networks, fold_name
 
 
-class Seen(NamedTuple):
-    """What a discriminator sees of an example: it is applied to the images, then the maps.
+class DiscriminatorInputs(NamedTuple):
+    """The inputs of a discriminator: it is applied to the images, then the maps.
 
     Attributes:
         images: float [b, h, w, c] each.
@@ -111,8 +112,8 @@ def check(config: ConfigDict, *, paired: bool = True) -> None:
 
 def play(
     nets: Networks,
-    real: Seen,
-    fake: Seen,
+    real: DiscriminatorInputs,
+    fake: DiscriminatorInputs,
     rng: chex.PRNGKey,
     config: ConfigDict,
     *,
@@ -129,8 +130,8 @@ def play(
 
         r1 0.5 E[|dD/dx|^2] at real x + gradient_penalty E[(|dD/dx| - 1)^2] between real and fake x,
 
-    x being all that the discriminator sees, as it sees it. The discriminator does not learn from a batch on which its
-    accuracy is above `accuracy_bound`.
+    x being all inputs of the discriminator, noise and augmentation included. The discriminator does not learn from a
+    batch on which its accuracy is above `accuracy_bound`.
 
     Args:
         nets: the view; `fake` may depend on the parameters of other roles.
@@ -151,7 +152,7 @@ def play(
     """
     options = config.losses
     real, fake = (
-        _disturb(seen, fold_name(rng, name), nets.step, options) for name, seen in (("real", real), ("fake", fake))
+        _disturb(inputs, fold_name(rng, name), nets.step, options) for name, inputs in (("real", real), ("fake", fake))
     )
     real_outputs, successor = nets.apply(role, *real.images, *real.maps)
     # The second pass starts from the same statistics and drops its own, so that both see the same discriminator.
@@ -216,12 +217,14 @@ def noise_level(step: jax.Array, options: ConfigDict) -> jax.Array | float:
     return options.instance_noise * jnp.maximum(0.0, 1.0 - step / options.instance_noise_steps)
 
 
-def _disturb(seen: Seen, key: chex.PRNGKey, step: jax.Array, options: ConfigDict) -> Seen:
-    """Return what is seen with noise and augmentation, where these are on."""
-    noisy = instance_noise([*seen.images, *seen.maps], fold_name(key, "noise"), stddev=noise_level(step, options))
-    images, maps = noisy[: len(seen.images)], noisy[len(seen.images) :]
+def _disturb(
+    inputs: DiscriminatorInputs, key: chex.PRNGKey, step: jax.Array, options: ConfigDict
+) -> DiscriminatorInputs:
+    """Return the inputs with noise and augmentation, where these are on."""
+    noisy = instance_noise([*inputs.images, *inputs.maps], fold_name(key, "noise"), stddev=noise_level(step, options))
+    images, maps = noisy[: len(inputs.images)], noisy[len(inputs.images) :]
     images, maps = diff_augment(images, maps, fold_name(key, "augment"), policy=tuple(options.diff_augment))
-    return Seen(tuple(images), tuple(maps))
+    return DiscriminatorInputs(tuple(images), tuple(maps))
 
 
 def _scores(outputs: Any, *, pool: bool) -> tuple[tuple[jax.Array, ...], Any]:
@@ -246,10 +249,13 @@ def _feature_distance(real: Any, fake: Any, name: str) -> jax.Array:
     return feature_matching.multi_scale(feature_matching.layer_feature_matching, *scales)
 
 
-def _penalties(nets, real: Seen, fake: Seen, key, options, role, *, pool) -> dict[str, jax.Array]:
+def _penalties(
+    nets, real: DiscriminatorInputs, fake: DiscriminatorInputs, key, options, role, *, pool
+) -> dict[str, jax.Array]:
     """Return the penalties that are on; the discriminator's inputs are one array for them."""
     joined = [
-        jnp.concatenate([x.astype(jnp.float32) for x in (*seen.images, *seen.maps)], axis=-1) for seen in (real, fake)
+        jnp.concatenate([x.astype(jnp.float32) for x in (*inputs.images, *inputs.maps)], axis=-1)
+        for inputs in (real, fake)
     ]
     widths = [x.shape[-1] for x in (*real.images, *real.maps)]
     ends = [sum(widths[: index + 1]) for index in range(len(widths) - 1)]

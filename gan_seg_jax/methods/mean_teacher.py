@@ -37,6 +37,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled", "unlabelled")
+score_map = discriminator_inputs = None
 CONSISTENCIES = ("squared", "cross_entropy")
 
 

@@ -50,6 +50,7 @@ from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+discriminator_inputs = None  # those of `score_map`
 INPUTS = ("probabilities", "features", "image", "noise")
 
 
@@ -101,12 +102,12 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
     else:
         outputs, nets = nets.apply("segmenter", image, ema=averaged)
     logits, heads = split_heads(outputs)
-    seen = {"probabilities": jax.nn.softmax(logits), "features": features, "image": image}
+    inputs = {"probabilities": jax.nn.softmax(logits), "features": features, "image": image}
     if "noise" in config.refiner_inputs:
         shape = (*image.shape[:3], config.noise_channels)
-        seen["noise"] = jax.random.normal(fold_name(rng, "refiner"), shape)
-    shown = jnp.concatenate([seen[name] for name in INPUTS if name in config.refiner_inputs], axis=-1)
-    refined, nets = nets.apply("refiner", shown)
+        inputs["noise"] = jax.random.normal(fold_name(rng, "refiner"), shape)
+    joined = jnp.concatenate([inputs[name] for name in INPUTS if name in config.refiner_inputs], axis=-1)
+    refined, nets = nets.apply("refiner", joined)
     return Outputs(logits, heads, logits + refined if config.refiner_residual else refined), nets
 
 
@@ -120,8 +121,8 @@ def losses(nets: Networks, outputs: Outputs, batch, rng: chex.PRNGKey, config: C
     refined, terms = weighted_sum(outputs.refiner, label, options)
     metrics |= {f"{name}/refiner": value for name, value in terms.items()}
     known = segmentation.known(label, config.num_classes)[..., None]
-    real = game.Seen((image,), (segmentation.one_hot(label, config.num_classes),))
-    fake = game.Seen((image,), (jax.nn.softmax(outputs.refiner) * known,))
+    real = game.DiscriminatorInputs((image,), (segmentation.one_hot(label, config.num_classes),))
+    fake = game.DiscriminatorInputs((image,), (jax.nn.softmax(outputs.refiner) * known,))
     outcome = game.play(nets, real, fake, rng, config)
     through = refined + outcome.term + own
     values = {

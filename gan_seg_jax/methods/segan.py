@@ -41,6 +41,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+score_map = discriminator_inputs = None
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
@@ -79,9 +80,9 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     logits, heads = split_heads(outputs)
     known = segmentation.known(label, config.num_classes)[..., None]
     real = segmentation.one_hot(label, config.num_classes)
-    shown = image if options.legacy else jnp.concatenate([image, jnp.ones_like(image[..., :1])], axis=-1)
-    real_features, nets = nets.apply("discriminator", masked(shown, real))
-    fake_features, nets = nets.apply("discriminator", masked(shown, jax.nn.softmax(logits) * known), update=False)
+    colors = image if options.legacy else jnp.concatenate([image, jnp.ones_like(image[..., :1])], axis=-1)
+    real_features, nets = nets.apply("discriminator", masked(colors, real))
+    fake_features, nets = nets.apply("discriminator", masked(colors, jax.nn.softmax(logits) * known), update=False)
     distance = multi_scale_l1(real_features, fake_features, legacy=options.legacy)
     supervised, terms = with_heads(logits, heads, label, options)
     return LossOutput(

@@ -56,6 +56,7 @@ from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled", "unlabelled")
+discriminator_inputs = None  # those of `score_map`
 DISCRIMINATORS = {"advsemiseg": "fcn_discriminator", "s4gan": "s4gan_discriminator"}  # form -> its network
 WEIGHTS = {  # form -> the weights of its terms beside the supervised loss
     "advsemiseg": ("adversarial_weight", "unlabelled_adversarial_weight", "self_training_weight"),
@@ -172,13 +173,14 @@ def _advsemiseg(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
     both = known & paired.shown(batch["unlabelled"]["image"])[..., None]
     real = segmentation.one_hot(label, config.num_classes)
     fake = jax.nn.softmax(logits) * known
-    outcome = game.play(nets, game.Seen(maps=(real,)), game.Seen(maps=(fake,)), rng, config, weight=known, paired=False)
-    seen = instance_noise(
+    pair = (game.DiscriminatorInputs(maps=(maps,)) for maps in (real, fake))
+    outcome = game.play(nets, *pair, rng, config, weight=known, paired=False)
+    noisy = instance_noise(
         [jax.nn.softmax(unlabelled_logits) * both],
         fold_name(rng, "unlabelled"),
         stddev=game.noise_level(nets.step, options),
     )
-    scores, nets = outcome.nets.apply("discriminator", *seen, update=False)
+    scores, nets = outcome.nets.apply("discriminator", *noisy, update=False)
     loss = adversarial.create(options.adversarial, label_smoothing=options.adversarial_smoothing)
     unlabelled = loss.generator(scores, both)
     discriminator = outcome.discriminator
@@ -203,8 +205,8 @@ def _s4gan(nets, logits, unlabelled_logits, batch, rng, config) -> _Terms:
     image, unlabelled_image = batch["labelled"]["image"], batch["unlabelled"]["image"]
     content = paired.shown(unlabelled_image)
     both = (segmentation.known(label, config.num_classes) & content)[..., None]
-    real = game.Seen((image * both,), (segmentation.one_hot(label, config.num_classes) * both,))
-    fake = game.Seen((unlabelled_image * both,), (jax.nn.softmax(unlabelled_logits) * both,))
+    real = game.DiscriminatorInputs((image * both,), (segmentation.one_hot(label, config.num_classes) * both,))
+    fake = game.DiscriminatorInputs((unlabelled_image * both,), (jax.nn.softmax(unlabelled_logits) * both,))
     outcome = game.play(nets, real, fake, rng, config, paired=False)
     matching = mean_feature_matching(outcome.real_features, outcome.fake_features)
     confidence = adversarial.create(options.adversarial).probability(outcome.fake_scores[0][:, None])
@@ -234,6 +236,6 @@ def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigD
     if config.losses.semi == "advsemiseg":
         scores, _ = nets.apply("discriminator", mask)
         return adversarial.realness(scores[..., 0], loss)
-    known = jnp.any(mask > 0, axis=-1, keepdims=True)  # as in training, where nothing is known no image is seen
+    known = jnp.any(mask > 0, axis=-1, keepdims=True)  # as in training, where nothing is known the image is zero
     (scores, _), _ = nets.apply("discriminator", image * known, mask)
     return adversarial.realness(scores[:, :, None], loss)

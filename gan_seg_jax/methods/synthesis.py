@@ -47,6 +47,7 @@ from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "generation"
 STREAMS = ("labelled",)
+discriminator_inputs = None  # those of `score_map`
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
@@ -89,7 +90,9 @@ def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config:
 def _real_or_fake(nets, real, fake, label, rng, config) -> LossOutput:
     """Play the game of a discriminator that sees image and label map."""
     options, mask = config.losses, segmentation.one_hot(label, config.num_classes)
-    played = game.play(nets, game.Seen((real,), (mask,)), game.Seen((fake,), (mask,)), rng, config)
+    played = game.play(
+        nets, game.DiscriminatorInputs((real,), (mask,)), game.DiscriminatorInputs((fake,), (mask,)), rng, config
+    )
     loss, metrics = played.term, dict(played.metrics)
     if options.image_l1 > 0:
         metrics["l1"] = segmentation.l1(fake, real, segmentation.known(label, config.num_classes))

@@ -39,6 +39,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "translation"
 STREAMS = ("labelled",)
+score_map = discriminator_inputs = None
 VIEWS = ("image", "labels", "grey", "low_resolution", "target")
 SHRINKING = 4  # of low_resolution
 
@@ -113,12 +114,12 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
     stream = batch["labelled"]
-    seen, real = view(stream, config.input, config), view(stream, config.target, config)
+    given, real = view(stream, config.input, config), view(stream, config.target, config)
     counts = known(stream, config)
     fake, heads = jax.tree.map(jnp.tanh, split_heads(outputs))
     difference, terms = colors.with_heads(fake, heads, real, counts, config.losses)
-    condition = (seen,) if config.losses.conditional else ()
-    real, fake = (game.Seen(images=(*condition, x * counts[..., None])) for x in (real, fake))
+    condition = (given,) if config.losses.conditional else ()
+    real, fake = (game.DiscriminatorInputs(images=(*condition, x * counts[..., None])) for x in (real, fake))
     played = game.play(nets, real, fake, rng, config)
     generator = played.term + difference
     return LossOutput(

@@ -42,6 +42,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "generation"
 STREAMS = ("labelled",)
+discriminator_inputs = None  # those of `score_map`
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
@@ -78,11 +79,11 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
     made, logits = _parts(outputs)
     if logits is None:
-        real, fake = game.Seen((image,)), game.Seen((made,))
+        real, fake = game.DiscriminatorInputs((image,)), game.DiscriminatorInputs((made,))
     else:
         known = segmentation.known(label, config.num_classes)[..., None]
-        real = game.Seen((image,), (segmentation.one_hot(label, config.num_classes),))
-        fake = game.Seen((made,), (straight_through(logits) * known,))
+        real = game.DiscriminatorInputs((image,), (segmentation.one_hot(label, config.num_classes),))
+        fake = game.DiscriminatorInputs((made,), (straight_through(logits) * known,))
     played = game.play(nets, real, fake, rng, config, paired=False)
     loss, metrics = played.term, played.metrics
     if options.mse_weight > 0:

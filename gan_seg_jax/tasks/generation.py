@@ -128,7 +128,7 @@ def told_apart(
     Both are shown in one batch, since a loss without a threshold centres its scores on the batch's. Zeros without a
     discriminator.
     """
-    if not hasattr(method, "score_map"):
+    if method.score_map is None:
         return jnp.zeros((len(batch["image"]), 2))
     known = segmentation.known(batch["label"], config.num_classes)[..., None]
     labels = batch["label"], made.get("label", batch["label"])
@@ -145,7 +145,7 @@ class Evaluator:
         """Prepare to make as many images as `split` has, with the batch size of the config on all devices."""
         self._config, self._split, self._mesh, self._judge = config, split, mesh, judge
         self._real: tuple[np.ndarray, np.ndarray] | None = None  # features and confusion of the real ones
-        self._judges = hasattr(method, "score_map")
+        self._judges = method.score_map is not None
         whole, rows = parallel.replicated(mesh), parallel.batch_sharding(mesh)
 
         def look(images, label, valid):

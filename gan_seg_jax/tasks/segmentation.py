@@ -127,7 +127,7 @@ def score_labelling(
 class SampleSheet:
     """Draws a few images of a split, spread over it, with truth, prediction and error; one image at a time.
 
-    A method with `score_map(nets, image, mask, config)` adds the discriminator's view of its prediction.
+    Where the method has a `score_map`, the discriminator's scores of the prediction are a column of it.
     """
 
     def __init__(self, method: Any, config: ConfigDict, split: Split):
@@ -144,7 +144,7 @@ class SampleSheet:
             label = stream.pop("label")
             views = look(state, stream)
             prediction, _ = choose(views, stream, label.shape[1:])
-            if not hasattr(method, "score_map"):
+            if method.score_map is None:
                 return prediction, None
             image, mask = prepare(stream, config)["image"], jax.nn.softmax(views[0][0])
             scores = method.score_map(inference_view(state, jax.random.key(0)), image, mask, config)

@@ -144,8 +144,8 @@ def test_what_the_discriminator_sees(sees, channels):
 def test_product_is_every_colour_times_every_class():
     config = make_config(discriminator_input="product")
     image, mask = jnp.array([0.5, -1.0, 0.25]).reshape(1, 1, 1, 3), jnp.array([0.2, 0.8]).reshape(1, 1, 1, 2)
-    (seen,) = adversarial._seen(image, mask, config.losses).maps
-    np.testing.assert_allclose(seen.ravel(), [0.1, 0.4, -0.2, -0.8, 0.05, 0.2], rtol=1e-6)
+    (product,) = adversarial._inputs(image, mask, config.losses).maps
+    np.testing.assert_allclose(product.ravel(), [0.1, 0.4, -0.2, -0.8, 0.05, 0.2], rtol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"truth_softness": 0.9}, {"discriminator_input": "mask", "image_level": True}])

@@ -10,7 +10,7 @@ from configs import adversarial_seg
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import adversarial
 from gan_seg_jax.methods import game
-from gan_seg_jax.methods.game import Seen
+from gan_seg_jax.methods.game import DiscriminatorInputs
 from gan_seg_jax.state import Networks, create_state
 
 
@@ -52,7 +52,7 @@ def view(module=None, *, channels=(3, 2), penalty=False, step=0):
 def examples(seed, channels=(3, 2)):
     keys = jax.random.split(jax.random.key(seed), len(channels))
     images, *maps = [jax.random.uniform(key, (2, 4, 4, c)) for key, c in zip(keys, channels, strict=True)]
-    return Seen((images,), tuple(maps))
+    return DiscriminatorInputs((images,), tuple(maps))
 
 
 def scores_of(seen):
@@ -124,14 +124,17 @@ def test_penalties_that_are_not_due_are_not_there():
 
 
 def test_a_discriminator_that_is_too_good_waits():
-    good, bad = Seen((REAL.images[0] + 9,), REAL.maps), Seen((FAKE.images[0] - 9,), FAKE.maps)
+    good, bad = (
+        DiscriminatorInputs((REAL.images[0] + 9,), REAL.maps),
+        DiscriminatorInputs((FAKE.images[0] - 9,), FAKE.maps),
+    )
     config = make_config(accuracy_bound=0.85)
     assert not bool(game.play(view(), good, bad, KEY, config).accept["discriminator"])
     assert bool(game.play(view(), bad, good, KEY, config).accept["discriminator"])
 
 
 def test_real_and_fake_have_noise_of_one_size_and_their_own_draws():
-    zero = Seen((jnp.zeros((2, 32, 32, 3)),), (jnp.zeros((2, 32, 32, 2)),))
+    zero = DiscriminatorInputs((jnp.zeros((2, 32, 32, 3)),), (jnp.zeros((2, 32, 32, 2)),))
     outcome = game.play(view(), zero, zero, KEY, make_config(instance_noise=0.5))
     real, fake = outcome.real_scores[0], outcome.fake_scores[0]
     expected = 0.5 * np.sqrt(np.sum(np.arange(1.0, 6.0) ** 2))
@@ -151,7 +154,9 @@ def test_augmentation_moves_image_and_map_together_and_leaves_values_of_maps():
     config = make_config(diff_augment=("translation", "brightness"))
     module = Weighted(features=True)
     nets = view(module, channels=(1, 1))
-    seen = game.play(nets, Seen((mark,), (mark,)), Seen((mark,), (mark,)), KEY, config).real_features
+    seen = game.play(
+        nets, DiscriminatorInputs((mark,), (mark,)), DiscriminatorInputs((mark,), (mark,)), KEY, config
+    ).real_features
     image, found = seen[..., 0], seen[..., 1]
     assert set(np.unique(found)) == {0.0, 1.0}
     np.testing.assert_array_equal(jnp.argmax(image.reshape(2, -1), 1), jnp.argmax(found.reshape(2, -1), 1))
