@@ -1,79 +1,21 @@
-"""Make the Markdown table of a folder of records, and the result tables of the main README, from the records alone.
+"""Make the Markdown table of a folder of records, and the result tables of the project's pages, from the records alone.
 
     python experiments/collect.py experiments/results/first_table
     python experiments/collect.py --readme
 
-In README.md the tables stand between `<!-- results: NAME -->` and `<!-- end of results -->`.
+The pages are those of `pages.PAGES`.
 """
 
 import argparse
-import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pages
 import tables
 from intervals import RESAMPLES, stopped_rising
+from reading import RecordsError, Table
 from tables import Record
-
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "experiments" / "results"
-BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
-
-
-class RecordsError(Exception):
-    """The folder holds no table; a sentence for people."""
-
-
-class Table:
-    """A table as its script lists it, with the records that there are.
-
-    Attributes:
-        listed: contents of `table.json`.
-        arms: arm -> its finished records, by seed.
-        notes: a sentence for everything that is missing from them.
-        finished: the records of all arms.
-        rows: arm or baseline -> seed -> the scores that count.
-        references: arm -> the arm it is compared with, where it has one.
-    """
-
-    def __init__(self, folder: Path):
-        """Read a folder.
-
-        Raises:
-            RecordsError: it holds no table, or runs of several data sets.
-        """
-        try:
-            self.listed: Record = json.loads((folder / "table.json").read_text())
-        except OSError as error:
-            raise RecordsError(f"{folder} holds no table.json; expected a folder that a table script wrote.") from error
-        self.arms, self.notes = _read(folder, self.listed)
-        self.finished = [record for records in self.arms.values() for record in records]
-        self.sets = sorted({record["config"]["dataset"] for record in self.finished})
-        if len(self.sets) > 1:
-            raise RecordsError(
-                f"{folder} holds runs on {', '.join(self.sets)}; a table is about one data set: make one for each."
-            )
-        self.rows = {name: {r["seed"]: _reported(r) for r in records} for name, records in self.arms.items()}
-        self.rows |= _baselines(self.finished)
-        self.references = {arm["name"]: arm["reference"] for arm in self.listed["arms"] if arm["reference"]}
-
-    @property
-    def adapts(self) -> bool:
-        """Whether labels come from elsewhere than the data set itself, in any of its arms."""
-        return any(arm["source"] for arm in self.listed["arms"])
-
-    @property
-    def single(self) -> bool:
-        """Whether no arm has more than one seed, so that there is no interval over seeds."""
-        return all(len(records) < 2 for records in self.arms.values())
-
-    @property
-    def shows_last(self) -> bool:
-        """Whether the last step is reported: where the target's labels chose another, or a run's is not it."""
-        known = any(record["scores"].get("last") for record in self.finished)
-        return known and (self.adapts or any(stopped_rising(record) for record in self.finished))
 
 
 def collect(folder: Path) -> str:
@@ -113,46 +55,6 @@ def collect(folder: Path) -> str:
     text = "\n\n".join(parts) + "\n"
     (folder / "README.md").write_text(text)
     return text
-
-
-def _read(folder: Path, table: Record) -> tuple[dict[str, list[Record]], list[str]]:
-    """Return arm -> its finished records by seed, and a note for everything that is missing from them."""
-    arms: dict[str, list[Record]] = {}
-    notes, known = [], {"table.json"}
-    for arm in table["arms"]:
-        arms[arm["name"]] = []
-        for cell in arm["cells"]:
-            file = folder / f"{arm['name']}-seed{cell['seed']}.json"
-            known.add(file.name)
-            name = f"`{arm['name']}`, seed {cell['seed']}"
-            if not file.exists():
-                notes.append(f"{name}: not run yet.")
-                continue
-            record = json.loads(file.read_text())
-            if record["arguments"] != cell["arguments"]:
-                notes.append(f"{name}: its record is of other arguments ({' '.join(record['arguments'])}).")
-            elif record["status"] != "finished":
-                notes.append(f"{name}: **failed** with exit code {record['exit_code']}: {record['message'] or '-'}")
-            else:
-                arms[arm["name"]].append(record)
-                if record.get("exit_code"):
-                    notes.append(f"{name}: a command after the run **failed**: {record['message'] or '-'}")
-    notes += [f"`{file.name}`: of no arm." for file in sorted(folder.glob("*.json")) if file.name not in known]
-    return arms, notes
-
-
-def _reported(record: Record) -> Record:
-    """Return the scores that count: test's, or val's where there is no test split; a run without scores has none."""
-    return record["scores"]["test"] or record["scores"]["val"] or {}
-
-
-def _baselines(finished: Sequence[Record]) -> dict[str, dict[int, Record]]:
-    """Return baseline -> seed -> scores; runs of one seed have the same baselines, the first one's are taken."""
-    found: dict[str, dict[int, Record]] = {}
-    for record in finished:
-        for name, scores in (record["scores"]["baselines"] or {}).items():
-            found.setdefault(name, {}).setdefault(record["seed"], scores)
-    return found
 
 
 def _header(table: Table) -> list[str]:
@@ -280,66 +182,6 @@ def _pictures(folder: Path, table: Record) -> list[str]:
     return [name for name in names if (folder / f"{name}.png").exists()]
 
 
-# The tables of the main README
-
-
-def summary(folder: Path) -> str:
-    """Return the short form of a table: the first score of each arm, and its difference to the reference.
-
-    Raises:
-        RecordsError: as of `collect`.
-    """
-    table = Table(folder)
-    command = f"`python experiments/{table.listed['script']}`"
-    if not table.finished:
-        return f"{table.listed['title']} (not run yet: {command})"
-    score, header = next(iter(tables.columns(table.rows).items()))
-    ended = [stopped for record in table.finished if (stopped := stopped_rising(record)) is not None]
-    last = f"in {ended.count(False)} of {len(ended)} runs the best step was the last"
-    lines = [["", "seeds", header]]
-    if table.references:
-        lines[0] += ["against", "difference", "over test images"]
-    if table.adapts:
-        lines[0].append("last step")
-    for name, seeds in table.rows.items():
-        if not seeds:
-            continue
-        line = [name, str(len(seeds)), tables.mean_text([one.get(score) for one in seeds.values()], ".3f")]
-        if table.references:
-            line += _against(table, name, score)
-        if table.adapts:
-            at_last = tables.last_scores(table.arms.get(name, ()))
-            line.append(tables.mean_text([one.get(score) for one in at_last.values()], ".3f"))
-        lines.append(line)
-    missing = [name for name, seeds in table.rows.items() if not seeds]
-    parts = [f"{table.listed['title']} ({command}; {last}):", tables.markdown(lines)]
-    if missing:
-        parts.append(f"Not run yet: {_words(missing)}.")
-    if any(record.get("evaluations") for record in table.finished):
-        parts.append(tables.inference_table(table.rows, table.arms))
-    return "\n\n".join(parts)
-
-
-def _against(table: Table, name: str, score: str) -> list[str]:
-    """Return the reference of an arm, its difference and the interval over images."""
-    reference = table.references.get(name)
-    if reference is None:
-        return ["", "", ""]
-    pair = ({seed: one.get(score) for seed, one in table.rows[arm].items()} for arm in (reference, name))
-    difference = tables.difference_text(*pair)[1]
-    images = tables.image_interval(table.arms[name], table.arms[reference]) if score == "miou" else "-"
-    return [reference, difference, images]
-
-
-def with_results(text: str, results: Path = RESULTS) -> str:
-    """Return a text with every table between its markers made anew from the records.
-
-    Raises:
-        RecordsError: a marker names no table.
-    """
-    return BLOCK.sub(lambda found: f"{found[1]}\n{summary(results / found[2])}\n{found[3]}", text)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables of the folders named; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -348,14 +190,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "folders", nargs="*", type=Path, metavar="FOLDER", help="such as experiments/results/first_table"
     )
-    parser.add_argument("--readme", action="store_true", help="also write the result tables of README.md anew")
+    parser.add_argument("--readme", action="store_true", help="also make the tables of README.md and docs anew")
     options = parser.parse_args(argv)
     try:
         for folder in options.folders:
             print(collect(folder))
         if options.readme:
-            path = ROOT / "README.md"
-            path.write_text(with_results(path.read_text()))
+            pages.write()
     except RecordsError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2

@@ -58,7 +58,7 @@ def initialize() -> None:
             raise InputError(f"JAX finds no devices: {_first_line(error)}") from error
         raise InputError(
             f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, but there is no such device, or JAX lacks the support for "
-            "it. Unset it to take what is there, or see README.md, Install for GPU and TPU."
+            "it. Unset it to take what is there, or see docs/accelerators.md."
         ) from error
 
 

@@ -1,13 +1,25 @@
-"""What the README says exists, and its commands parse; so do those in the configs' docstrings."""
+"""What README.md and docs/ say exists, and their commands parse; so do those in the configs' docstrings."""
 
 import importlib
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
-NAMED = re.compile(r"`((?:gan_seg_jax|configs|experiments|tests|docs)/[\w./]*|\w+\.(?:md|txt|toml|cff))`")
-COMMAND = re.compile(r"python -m (gan_seg_jax\.\w+)((?:\\\n|[^\n`|&;])*)")
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CHINESE = ROOT / "docs" / "README.zh-CN.md"
+NAMED = re.compile(r"`((?:gan_seg_jax|configs|experiments|tests|docs)/[\w./]*|\w+\.(?:md|txt|toml|cff))(?:::\w+)?`")
+MADE_BY_USERS = ("configs/mask_critic.py", "classes.txt")
+COMMAND = re.compile(r"python -m (gan_seg_jax\.[a-z_]+)((?:\\\n|[^\n`'|&;])*)")
+EXPERIMENT = re.compile(r"python (experiments/\w+\.py)")
+
+
+def _name(path):
+    return str(path.relative_to(ROOT))
 
 
 def _commands(text):
@@ -17,11 +29,11 @@ def _commands(text):
 
 
 def _map_of_the_code(text):
-    """Return the paths that the README's map names; indented lines are below the last folder at the margin."""
-    block = text.split("## Map of the code")[1].split("```")[1]
+    """Return the paths that the map of the code names; indented lines are below the last folder at the margin."""
+    block = re.search(r"```\n(configs/ .*?)```", text, re.S)[1]
     paths, folder = [], ""
     for line in block.strip().splitlines():
-        names = re.findall(r"[\w]+(?:/|\.py)(?=[\s,;]|$)", line)
+        names = re.findall(r"\w+(?:/|\.py)(?=[\s,;:]|$)", line, re.A)
         if not line.startswith(" "):
             folder = names.pop(0)
             paths.append(folder)
@@ -29,61 +41,121 @@ def _map_of_the_code(text):
     return paths
 
 
-def test_files_that_the_readme_names_exist(repository):
-    """Both those in running text and those of the map."""
-    text = (repository / "README.md").read_text()
-    named = NAMED.findall(text) + re.findall(r"\]\((?!http)([^)#]+)\)", text) + _map_of_the_code(text)
-    assert len(named) > 20
-    made_by_runs = ("summary.json", "metrics.jsonl")
-    missing = [name for name in named if name not in made_by_runs and not (repository / name).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    named = [ROOT / name for name in NAMED.findall(text) if name not in MADE_BY_USERS]
+    named += [ROOT / name for name in EXPERIMENT.findall(text)]
+    named += [page.parent / name for name in re.findall(r"\]\((?!http)([^)#]+)", text)]
+    missing = [str(path) for path in named if not path.exists()]
     assert not missing
 
 
-def test_commands_parse(repository):
-    """Modules, config files, their words, fields and flags exist; every config says how it is run."""
-    configs = [path for path in (repository / "configs").glob("*.py") if path.stem not in ("__init__", "common")]
-    for source in (repository / "README.md", *configs):
-        commands = _commands(source.read_text())
-        assert commands, source
-        _check_commands(repository, source.name, commands)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_headings_that_a_page_links_to_exist(page):
+    for path, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text()):
+        text = (page.parent / path).read_text() if path else page.read_text()
+        headings = [re.sub(r"[^\w -]", "", line.lstrip("# ")).lower() for line in text.splitlines() if line[:1] == "#"]
+        assert anchor in [heading.replace(" ", "-") for heading in headings], f"{path}#{anchor}"
 
 
-def _check_commands(repository, source, commands):
+@pytest.mark.parametrize("page", [ROOT / "README.md", CHINESE], ids=_name)
+def test_the_map_of_the_code_names_every_folder(page):
+    named = _map_of_the_code(page.read_text())
+    assert len(named) > 20
+    assert not [name for name in named if not (ROOT / name).exists() and not (ROOT / "gan_seg_jax" / name).exists()]
+    folders = {path.parent.name for path in (ROOT / "gan_seg_jax").glob("*/__init__.py")}
+    assert {f"gan_seg_jax/{name}/" for name in folders} <= {name.replace("tests/gan", "gan") for name in named}
+
+
+def test_every_config_is_in_the_table_of_problems():
+    table = (ROOT / "README.md").read_text().split("## Which config")[1].split("\n## ")[0]
+    configs = {path.name for path in (ROOT / "configs").glob("*.py")} - {"__init__.py", "common.py"}
+    rows = re.findall(r"^\| `configs/(\w+\.py)", table, re.M)
+    assert set(rows) == configs - {"networks.py", "discriminators.py"}, "one row for each config"
+    for part in ("networks", "discriminators"):
+        module = importlib.import_module(f"configs.{part}")
+        for word in getattr(module, part.upper()):
+            assert f"`{word}`" in table, word
+
+
+def test_the_chinese_readme_says_the_same():
+    """Commands, configs, words, files and numbers are those of the README."""
+    english, chinese = (ROOT / "README.md").read_text(), CHINESE.read_text()
+    assert _commands(english) == _commands(chinese)
+    for pattern in (r"\d+\.\d+", r"`[\w./:\\|\[\],=-]+`"):
+        assert sorted(re.findall(pattern, english)) == sorted(re.findall(pattern, chinese))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [*PAGES, *(path for path in sorted((ROOT / "configs").glob("*.py")) if path.stem not in ("__init__", "common"))],
+    ids=_name,
+)
+def test_commands_parse(source):
+    """Modules, config files, their words, fields and flags exist; every page and every config shows a command."""
+    commands = _commands(source.read_text())
+    assert commands or source.name in ("formulas.md", "results.md")
     for module, flags in commands:
-        code = (repository / (module.replace(".", "/") + ".py")).read_text()
-        if "define_flags()" in code:
-            code += (repository / "gan_seg_jax" / "inference" / "options.py").read_text()
-        config = None
-        for flag in flags:
-            name, _, value = flag.removeprefix("--").partition("=")
-            if name == "config":
-                path, _, words = value.partition(":")
-                config = importlib.import_module(path.removesuffix(".py").replace("/", ".")).get_config(words)
-            elif name.startswith("config."):
-                node = config
-                for part in name.split(".")[1:]:
-                    assert part in node, f"{source}: {flag}"
-                    node = node[part]
-            else:
-                assert flag.startswith("--") and f'"{name}"' in code, f"{source}: {flag}"
+        _check(source.name, module, [flag for flag in flags if "mask_critic" not in flag])
 
 
-def test_the_readmes_method_is_a_method(repository, tmp_path):
-    """The example of "Add a method" applies to the checkout as a patch; the method then trains, and is tested."""
-    text = (repository / "README.md").read_text()
-    _, patch, after = re.split(r"```(?:diff\n)?", text.split("## Add a method")[1])
+def _check(source, module, flags):
+    code = (ROOT / (module.replace(".", "/") + ".py")).read_text()
+    if "define_flags()" in code:
+        code += (ROOT / "gan_seg_jax" / "inference" / "options.py").read_text()
+    config = None
+    for flag in flags:
+        name, _, value = flag.removeprefix("--").partition("=")
+        if name == "config":
+            path, _, words = value.partition(":")
+            config = importlib.import_module(path.removesuffix(".py").replace("/", ".")).get_config(words)
+        elif name.startswith("config."):
+            node = config
+            for part in name.split(".")[1:]:
+                assert part in node, f"{source}: {flag}"
+                node = node[part]
+        else:
+            assert flag.startswith("--") and f'"{name}"' in code, f"{source}: {flag}"
+
+
+@pytest.fixture(scope="module")
+def with_the_method(tmp_path_factory):
+    """A copy of the checkout to which the patch of docs/add-a-method.md was applied, and the page."""
+    text, copy = (ROOT / "docs" / "add-a-method.md").read_text(), tmp_path_factory.mktemp("copy")
     for folder in ("gan_seg_jax", "configs", "tests", "pyproject.toml"):
-        subprocess.run(["cp", "-r", str(repository / folder), str(tmp_path)], check=True)
-    subprocess.run(["git", "apply", "-"], input=patch, text=True, cwd=tmp_path, check=True)
+        subprocess.run(["cp", "-r", str(ROOT / folder), str(copy)], check=True)
+    patch = re.search(r"```diff\n(.*?)```", text, re.S)[1]
+    subprocess.run(["git", "apply", "-"], input=patch, text=True, cwd=copy, check=True)
+    return copy, text
+
+
+def test_the_method_of_the_docs_trains(with_the_method):
+    copy, text = with_the_method
+    module, (config, _) = next(command for command in _commands(text) if "mask_critic" in command[1][0])
     overrides = ["--config.scenes.counts=(8, 4, 4)", "--config.scenes.size=(32, 32)", "--config.steps=2"]
     overrides += ["--config.canvas_size=(32, 32)", "--config.crop_size=(32, 32)", "--config.tensorboard=False"]
     overrides += ["--config.networks.segmenter={'channels': (4, 8), 'encoder_convs': (0, 1), 'decoder_convs': (1,)}"]
-    command = [sys.executable, "-m", "gan_seg_jax.main", "--config=configs/mask_critic.py:smoke", "--workdir=run"]
-    done = subprocess.run([*command, *overrides], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", module, config, "--workdir=run", *overrides]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "summary.json").exists()
-    test = re.search(r"`python (-m pytest [^`]*mask_critic[^`]*)`", after)[1].split()
-    found = subprocess.run(
-        [sys.executable, *test, "--collect-only", "-q", "-n", "0"], cwd=tmp_path, capture_output=True, text=True
-    )
+    assert (copy / "run" / "summary.json").exists()
+
+
+def _tests_of(page, *more):
+    """Return the test command that a page shows, with other flags."""
+    words = re.search(r"^python (-m pytest .*mask_critic.*)$", page, re.M)[1].split()
+    return [sys.executable, *words, "-n", "0", "-p", "no:cacheprovider", *more]
+
+
+def test_the_method_of_the_docs_is_tested_when_it_is_named(with_the_method):
+    copy, text = with_the_method
+    found = subprocess.run(_tests_of(text, "--collect-only", "-q"), cwd=copy, capture_output=True, text=True)
     assert "test_method_trains[mask_critic]" in found.stdout, found.stdout + found.stderr
+
+
+@pytest.mark.slow
+def test_the_test_of_the_docs_passes(with_the_method):
+    copy, text = with_the_method
+    done = subprocess.run(_tests_of(text), cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The collector on made-up records; the README's result tables."""
+"""The collector on made-up records; the result tables of README.md and docs/."""
 
 import json
 import re
@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))  # 
 
 import collect
 import intervals
+import pages
 import records
 
 
@@ -236,7 +237,7 @@ def test_what_is_held_fixed_and_what_adaptation_chose_by_is_said(tmp_path):
     assert "The same for all seeds, so no interval is over other draws: `scenes.seed`." in text
     assert "The step was chosen by labels of the target's val split" in text
     assert "## Scores of the last step" in text and "| b | 1 | 0.6000 | - | - | - | a | +0.2000 |" in text
-    short = collect.summary(tmp_path)
+    short = pages.summary(tmp_path)
     assert (
         "in 2 of 2 runs the best step was the last" in short and "| b | 1 | 0.700 | a | +0.2000 | - | 0.600 |" in short
     )
@@ -260,17 +261,23 @@ def test_speeds_beside_other_work_are_marked(tmp_path):
     assert "\\*: measured beside other work" in text and "?: other work beside it was not noted" in text
 
 
-# README.md
+# README.md and docs/
 
 
-def test_the_readmes_tables_are_what_the_records_give():
-    text = (collect.ROOT / "README.md").read_text()
-    blocks = collect.BLOCK.findall(text)
-    assert len(blocks) == text.count("<!-- results: ") == text.count("<!-- end of results -->") > 5
-    assert collect.with_results(text) == text, "run `python experiments/collect.py --readme`"
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_the_tables_of_the_pages_are_what_the_records_give(page):
+    text = (pages.ROOT / page).read_text()
+    blocks = pages.BLOCK.findall(text)
+    assert len(blocks) == text.count("<!-- results: ") == text.count("<!-- end of results -->") > 0
+    assert pages.with_results(text) == text, "run `python experiments/collect.py --readme`"
 
 
-@pytest.mark.parametrize("folder", sorted(path.parent for path in collect.RESULTS.glob("*/table.json")))
+def test_every_table_of_the_records_is_on_the_page_of_results():
+    shown = {name for _, name, _ in pages.BLOCK.findall((pages.ROOT / "docs" / "results.md").read_text())}
+    assert shown == {path.parent.name for path in pages.RESULTS.glob("*/table.json")}
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in pages.RESULTS.glob("*/table.json")))
 def test_the_tables_beside_the_records_are_what_the_records_give(folder):
     before = (folder / "README.md").read_text()
     try:
@@ -279,17 +286,28 @@ def test_the_tables_beside_the_records_are_what_the_records_give(folder):
         (folder / "README.md").write_text(before)
 
 
-def test_no_number_of_a_result_stands_outside_of_the_readmes_tables():
-    text = collect.BLOCK.sub("", (collect.ROOT / "README.md").read_text())
-    section = text.split("## Results")[1].split("\n## ")[0]
+@pytest.mark.parametrize(("page", "heading"), [("README.md", "## Results"), ("docs/results.md", "# Results")])
+def test_no_number_of_a_result_stands_outside_of_the_tables(page, heading):
+    section = pages.BLOCK.sub("", (pages.ROOT / page).read_text()).split(heading)[1]
+    if heading.startswith("##"):
+        section = section.split("\n## ")[0]
     assert not re.findall(r"\b0\.\d+", section)
 
 
 def test_a_short_table(tmp_path):
     made_up(tmp_path / "made", {"a": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {0: 0.2, 1: 0.4, 2: 0.6}, "c": {}})
     text = "before\n<!-- results: made -->\nold\n<!-- end of results -->\nafter\n"
-    new = collect.with_results(text, tmp_path)
+    new = pages.with_results(text, tmp_path)
     assert "| b | 3 | 0.400 ± 0.497 | a | +0.2000 ± 0.2484 | - |" in new and "old" not in new
     assert "in 6 of 6 runs the best step was the last" in new and "Not run yet: `c`." in new
     assert new.startswith("before\n<!-- results: made -->\n") and new.endswith("<!-- end of results -->\nafter\n")
-    assert collect.with_results(new, tmp_path) == new
+    assert pages.with_results(new, tmp_path) == new
+
+
+def test_gains_are_differences_to_the_same_path_without_the_discriminator(tmp_path):
+    made_up(tmp_path / "made", {"lambda0": {0: 0.1, 1: 0.2}, "gan": {0: 0.2, 1: 0.4, 2: 0.9}, "late": {}})
+    made_up(tmp_path / "other", {"supervised": {0: 0.1}, "gan": {0: 0.2}})
+    text = pages.gains(tmp_path)
+    # t(0.975, 1) = 12.7062; the third seed of `gan` has no partner
+    assert "| `made` | gan | 2 | 0.150 ± 0.635 | 0.300 ± 1.271 | +0.1500 ± 0.6353 | - |" in text
+    assert "`other`" not in text and text.endswith("Not run yet: 1 of 2 such pairs.")

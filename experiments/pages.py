@@ -1,0 +1,113 @@
+"""The result tables of the project's pages, made from the records alone.
+
+On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
+experiments/results, or `gains`, what the discriminator adds in all of them.
+"""
+
+import re
+from pathlib import Path
+
+import tables
+from intervals import stopped_rising
+from reading import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "experiments" / "results"
+PAGES = ("README.md", "docs/README.zh-CN.md", "docs/results.md")
+BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+
+
+def summary(folder: Path) -> str:
+    """Return the short form of a table: the first score of each arm, and its difference to the reference.
+
+    Raises:
+        RecordsError: as of `collect`.
+    """
+    table = Table(folder)
+    command = f"`python experiments/{table.listed['script']}`"
+    if not table.finished:
+        return f"{table.listed['title']} (not run yet: {command})"
+    score, header = next(iter(tables.columns(table.rows).items()))
+    ended = [stopped for record in table.finished if (stopped := stopped_rising(record)) is not None]
+    last = f"in {ended.count(False)} of {len(ended)} runs the best step was the last"
+    lines = [["", "seeds", header]]
+    if table.references:
+        lines[0] += ["against", "difference", "over test images"]
+    if table.adapts:
+        lines[0].append("last step")
+    for name, seeds in table.rows.items():
+        if not seeds:
+            continue
+        line = [name, str(len(seeds)), tables.mean_text([one.get(score) for one in seeds.values()], ".3f")]
+        if table.references:
+            line += _against(table, name, score)
+        if table.adapts:
+            at_last = tables.last_scores(table.arms.get(name, ()))
+            line.append(tables.mean_text([one.get(score) for one in at_last.values()], ".3f"))
+        lines.append(line)
+    missing = [name for name, seeds in table.rows.items() if not seeds]
+    parts = [f"{table.listed['title']} ({command}; {last}):", tables.markdown(lines)]
+    if missing:
+        parts.append(f"Not run yet: {', '.join(f'`{name}`' for name in missing)}.")
+    if any(record.get("evaluations") for record in table.finished):
+        parts.append(tables.inference_table(table.rows, table.arms))
+    return "\n\n".join(parts)
+
+
+def _against(table: Table, name: str, score: str) -> list[str]:
+    """Return the reference of an arm, its difference and the interval over images."""
+    reference = table.references.get(name)
+    if reference is None:
+        return ["", "", ""]
+    pair = ({seed: one.get(score) for seed, one in table.rows[arm].items()} for arm in (reference, name))
+    difference = tables.difference_text(*pair)[1]
+    images = tables.image_interval(table.arms[name], table.arms[reference]) if score == "miou" else "-"
+    return [reference, difference, images]
+
+
+def gains(results: Path = RESULTS) -> str:
+    """Return what the discriminator adds: of all tables, the arms that stand against their own path without it.
+
+    Such a control is called `lambda0`. An arm without a pair of finished runs is counted, not shown.
+
+    Raises:
+        RecordsError: as of `reading.Table`.
+    """
+    lines = [["", "method", "seeds", "mIoU without", "with", "difference", "over test images"]]
+    missing = 0
+    for folder in sorted(path.parent for path in results.glob("*/table.json")):
+        table = Table(folder)
+        for name, reference in table.references.items():
+            if not reference.endswith("lambda0"):
+                continue
+            scores = [{seed: one.get("miou") for seed, one in table.rows[arm].items()} for arm in (reference, name)]
+            pairs = tables.difference_text(*scores)[0]
+            if not pairs:
+                missing += 1
+                continue
+            shared = [[one[seed] for seed in sorted(set(scores[0]) & set(scores[1]))] for one in scores]
+            means = [tables.mean_text(values, ".3f") for values in shared]
+            lines.append([f"`{folder.name}`", name, str(pairs), *means, *_against(table, name, "miou")[1:]])
+    text = tables.markdown(lines)
+    return f"{text}\n\nNot run yet: {missing} of {missing + len(lines) - 1} such pairs." if missing else text
+
+
+def with_results(text: str, results: Path = RESULTS) -> str:
+    """Return a text with every table between its markers made anew from the records.
+
+    Raises:
+        RecordsError: a marker names no table.
+    """
+    made = lambda name: gains(results) if name == "gains" else summary(results / name)
+    return BLOCK.sub(lambda found: f"{found[1]}\n{made(found[2])}\n{found[3]}", text)
+
+
+def write() -> None:
+    """Make the tables of all pages anew.
+
+    Raises:
+        RecordsError: a marker names no table.
+    """
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(with_results(path.read_text()))

@@ -1,0 +1,102 @@
+"""Read a folder of records as the table that its script lists."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from intervals import stopped_rising
+from tables import Record
+
+
+class RecordsError(Exception):
+    """The folder holds no table; a sentence for people."""
+
+
+class Table:
+    """A table as its script lists it, with the records that there are.
+
+    Attributes:
+        listed: contents of `table.json`.
+        arms: arm -> its finished records, by seed.
+        notes: a sentence for everything that is missing from them.
+        finished: the records of all arms.
+        rows: arm or baseline -> seed -> the scores that count.
+        references: arm -> the arm it is compared with, where it has one.
+    """
+
+    def __init__(self, folder: Path):
+        """Read a folder.
+
+        Raises:
+            RecordsError: it holds no table, or runs of several data sets.
+        """
+        try:
+            self.listed: Record = json.loads((folder / "table.json").read_text())
+        except OSError as error:
+            raise RecordsError(f"{folder} holds no table.json; expected a folder that a table script wrote.") from error
+        self.arms, self.notes = _read(folder, self.listed)
+        self.finished = [record for records in self.arms.values() for record in records]
+        self.sets = sorted({record["config"]["dataset"] for record in self.finished})
+        if len(self.sets) > 1:
+            raise RecordsError(
+                f"{folder} holds runs on {', '.join(self.sets)}; a table is about one data set: make one for each."
+            )
+        self.rows = {name: {r["seed"]: _reported(r) for r in records} for name, records in self.arms.items()}
+        self.rows |= _baselines(self.finished)
+        self.references = {arm["name"]: arm["reference"] for arm in self.listed["arms"] if arm["reference"]}
+
+    @property
+    def adapts(self) -> bool:
+        """Whether labels come from elsewhere than the data set itself, in any of its arms."""
+        return any(arm["source"] for arm in self.listed["arms"])
+
+    @property
+    def single(self) -> bool:
+        """Whether no arm has more than one seed, so that there is no interval over seeds."""
+        return all(len(records) < 2 for records in self.arms.values())
+
+    @property
+    def shows_last(self) -> bool:
+        """Whether the last step is reported: where the target's labels chose another, or a run's is not it."""
+        known = any(record["scores"].get("last") for record in self.finished)
+        return known and (self.adapts or any(stopped_rising(record) for record in self.finished))
+
+
+def _read(folder: Path, table: Record) -> tuple[dict[str, list[Record]], list[str]]:
+    """Return arm -> its finished records by seed, and a note for everything that is missing from them."""
+    arms: dict[str, list[Record]] = {}
+    notes, known = [], {"table.json"}
+    for arm in table["arms"]:
+        arms[arm["name"]] = []
+        for cell in arm["cells"]:
+            file = folder / f"{arm['name']}-seed{cell['seed']}.json"
+            known.add(file.name)
+            name = f"`{arm['name']}`, seed {cell['seed']}"
+            if not file.exists():
+                notes.append(f"{name}: not run yet.")
+                continue
+            record = json.loads(file.read_text())
+            if record["arguments"] != cell["arguments"]:
+                notes.append(f"{name}: its record is of other arguments ({' '.join(record['arguments'])}).")
+            elif record["status"] != "finished":
+                notes.append(f"{name}: **failed** with exit code {record['exit_code']}: {record['message'] or '-'}")
+            else:
+                arms[arm["name"]].append(record)
+                if record.get("exit_code"):
+                    notes.append(f"{name}: a command after the run **failed**: {record['message'] or '-'}")
+    notes += [f"`{file.name}`: of no arm." for file in sorted(folder.glob("*.json")) if file.name not in known]
+    return arms, notes
+
+
+def _reported(record: Record) -> Record:
+    """Return the scores that count: test's, or val's where there is no test split; a run without scores has none."""
+    return record["scores"]["test"] or record["scores"]["val"] or {}
+
+
+def _baselines(finished: Sequence[Record]) -> dict[str, dict[int, Record]]:
+    """Return baseline -> seed -> scores; runs of one seed have the same baselines, the first one's are taken."""
+    found: dict[str, dict[int, Record]] = {}
+    for record in finished:
+        for name, scores in (record["scores"]["baselines"] or {}).items():
+            found.setdefault(name, {}).setdefault(record["seed"], scores)
+    return found
