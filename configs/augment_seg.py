@@ -4,7 +4,7 @@ Papers: Bowles et al., GAN Augmentation: Augmenting Training Data using Generati
 arXiv:1810.10863 (pairs of noise); the generators' papers are in configs/synthesis.py and configs/dcgan.py.
 Command: python -m gan_seg_jax.main --config=configs/augment_seg.py:spade
 Words behind the colon: which generator is trained first, on the same labelled images: pix2pix, spade (the default) or
-oasis (they paint the training masks anew), or joint (image and mask of noise); or a control instead of it: repeat (the
+oasis (new images of the training masks), or joint (image and mask of noise); or a control instead of it: repeat (the
 real data alone, as many steps and images) or geometric (no GAN, but zooms by 0.5 to 2); one network (unet is the
 default; names in configs/networks.py); smoke.
 A finished run's generator: --config.init.generator=WORKDIR (one of pairs of noise needs that run's crop_size). Where

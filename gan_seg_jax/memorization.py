@@ -5,8 +5,9 @@
 
 For each made image the nearest training image is searched in pixels (scaled down) and in the features of the run's
 judge, and the distance is compared with that of the validation images, which nothing was trained on: a made image is
-called a copy if it is as near as the nearest 1% of these (`judging.fidelity.copy_check`). Generators that paint label
-maps paint those of the validation split, so that an image near a training image is not near for its layout alone.
+called a copy if it is as near as the nearest 1% of these (`judging.fidelity.copy_check`). Label-to-image
+generators are given the label maps of the validation split, so that an image near a training image is not near for its
+layout alone.
 FOLDER gets copies.json and closest.png, the pairs that are nearest in features. Look at them: blurred images are near
 to many others, most of all in pixels, and are no copies; and images that are far from everything are no praise.
 """

@@ -59,19 +59,19 @@ def create_optimizer(options: ConfigDict, horizon: int, *, hold: bool = False) -
     Raises:
         InputError: unknown optimizer or schedule.
     """
-    makers = {
+    constructors = {
         "adam": lambda: optax.scale_by_adam(b1=options.beta1, b2=options.beta2),
         "adamw": lambda: optax.scale_by_adam(b1=options.beta1, b2=options.beta2),
         "sgd": lambda: optax.trace(decay=options.beta1),
     }
-    if options.name not in makers:
-        raise unknown("optimizer", options.name, makers)
+    if options.name not in constructors:
+        raise unknown("optimizer", options.name, constructors)
     parts = [optax.clip_by_global_norm(options.clip_norm)] if options.clip_norm > 0 else []
     if options.l2 > 0:
         parts.append(optax.add_decayed_weights(options.l2, mask=_matrices))
     if options.l1 > 0:
         parts.append(optax.masked(optax.stateless(partial(_add_sign, options.l1)), _matrices))
-    parts.append(makers[options.name]())
+    parts.append(constructors[options.name]())
     if options.weight_decay > 0:
         parts.append(optax.add_decayed_weights(options.weight_decay, mask=_matrices))
     if options.head_factor != 1.0:

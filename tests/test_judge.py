@@ -174,8 +174,8 @@ def played_config(name):
     config = {"adversarial": adversarial_seg, "cgan": cgan_seg}[name].get_config("smoke" + ",colors" * (name == "cgan"))
     config.num_classes, config.class_colors = 3, tiny_runs.INFO.class_colors
     config.canvas_size = config.crop_size = (12, 16)
-    maker = config.networks.generator if name == "cgan" else config.networks.segmenter
-    maker.update(channels=(4, 4), encoder_convs=(0, 0), decoder_convs=(0,), norm="none")
+    network = config.networks.generator if name == "cgan" else config.networks.segmenter
+    network.update(channels=(4, 4), encoder_convs=(0, 0), decoder_convs=(0,), norm="none")
     config.networks.discriminator.update(channels=4, layers=1)
     if name == "adversarial":
         config.losses.truth_softness = 0.9
@@ -184,7 +184,7 @@ def played_config(name):
 
 @pytest.mark.parametrize("name", ["adversarial", "cgan"])
 def test_the_discriminator_is_judged_by_what_it_was_trained_on(name, monkeypatch):
-    """Softened truths stay soft, and painted maps are those that the generator painted; the arg max stays crisp."""
+    """Softened truths stay soft, and maps of colours are those of the generator; the arg max stays crisp."""
     config, seen, original = played_config(name), [], Networks.apply
     method, state, key = METHODS[name], by_hand.make_state(config), jax.random.key(0)
     rng = np.random.default_rng(0)

@@ -37,7 +37,7 @@ def palette(class_colors: Sequence[Sequence[int]], num_classes: int) -> jax.Arra
     return 2.0 * jnp.array(colors, jnp.float32) / 255.0 - 1.0
 
 
-def paint(label: jax.Array, colors: jax.Array) -> jax.Array:
+def colorize(label: jax.Array, colors: jax.Array) -> jax.Array:
     """Return the colour of each pixel's class, float32 [b, h, w, 3]; 0, mid grey, where the pixel has none.
 
     Args:

@@ -1,25 +1,26 @@
-"""A segmenter trained on real pairs and on pairs that a generator makes.
+"""A segmenter trained on real and on generated pairs of image and mask.
 
-The generator G is frozen and comes from another run. Of every batch, round(share b) rows are replaced by made pairs
-(`config.synthetic.share`), and the segmenter S descends the supervised loss of what is then in the batch,
+The generator G is frozen and comes from another run. Of every batch, round(share b) rows are replaced by generated
+pairs (`config.synthetic.share`), and the segmenter S descends the supervised loss of what is then in the batch,
 
-    L_S = supervised(S(x'), y'),   (x', y') = made and real rows.
+    L_S = supervised(S(x'), y'),   (x', y') = generated and real rows.
 
-Made rows are spread evenly: with a share of 1/2 every second one. So each of several devices makes its own and keeps
-them; were they the first of the whole batch, some devices would make all and send them to the others.
+Generated rows are spread evenly: with a share of 1/2 every second one. So each of several devices generates its own and
+keeps them; were they the first of the whole batch, some devices would generate all and send them to the others.
 
 Two kinds of generator, told by its network:
-    painter (`synthesis`)   x' = G(y, z), y' = y: the replaced rows' own masks, painted anew. So no batch holds a real
-                            image beside its repetition, and the masks are those of the run without made pairs.
-    joint (`unconditional`) (x', p) = G(z), y' = argmax p.
+    label-to-image (`synthesis`)    x' = G(y, z), y' = y: new images of the replaced rows' own masks. So no batch holds
+                                    a real image beside its repetition, and the masks are those of the run without
+                                    generated pairs.
+    unconditional, of pairs         (x', p) = G(z), y' = argmax p.
 Every arm takes as many steps and sees as many images; share 0 repeats the real data instead.
 
-Painted images are 0 (mid grey) where their mask is unknown, as padding is in real ones: G was judged on nothing there.
-Augmentation of the batch comes first, so masks are painted as they are seen; colours are then those of G.
+Images of masks are 0 (mid grey) where the mask is unknown, as padding is in real ones: G had no loss there.
+Augmentation of the batch comes first, so G gets the augmented masks; the colours are then those of G.
 
 What this is worth depends on what G has seen: images that the segmenter may not use must not come in through it.
 `data.provenance` refuses such a G. After Bowles et al. 2018 (arXiv:1810.10863), who mix pairs of an unconditional GAN
-with real ones; painting the real masks is the cheaper half of Sushko et al. 2021 (arXiv:2012.04781) and its kin.
+with real ones; new images of real masks are the cheaper half of Sushko et al. 2021 (arXiv:2012.04781) and its kin.
 """
 
 import math
@@ -97,13 +98,13 @@ def mixed(
     period = len(image) // math.gcd(len(image), count)  # rows of which the first so many are made:
     first = count * period // len(image)
     split = lambda x: x.reshape(-1, period, *x.shape[1:])
-    if generators.paints(config):
+    if generators.is_label_to_image(config):
         made_label = split(label)[:, : max(first, 1)].reshape(-1, *label.shape[1:])
-        made_image, nets = generators.paint(nets, made_label, rng, config, as_trained=config.sample_as_trained)
+        made_image, nets = generators.label_to_image(nets, made_label, rng, config, as_trained=config.sample_as_trained)
         known = segmentation.known(made_label, config.num_classes)
         made_image = jnp.where(known[..., None], made_image, 0.0)
     else:
-        (made_image, made_label), nets = generators.dream(nets, max(count, 1), rng, config)
+        (made_image, made_label), nets = generators.unconditional_pairs(nets, max(count, 1), rng, config)
     if count == 0:  # the network is there all the same, and what it made is not computed
         return image, label, nets
 

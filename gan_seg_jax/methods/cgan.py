@@ -94,7 +94,7 @@ def _real_and_fake(made: jax.Array, batch, config: ConfigDict) -> tuple[Discrimi
     """Return the discriminator's inputs of the truth and of the generator's output."""
     image, label = batch["labelled"]["image"], batch["labelled"]["label"]
     if config.output == "colors":
-        real, fake = colors.paint(label, _palette(config)), jnp.tanh(made)
+        real, fake = colors.colorize(label, _palette(config)), jnp.tanh(made)
     else:
         real, fake = segmentation.one_hot(label, config.num_classes), jax.nn.softmax(made)
     fake = fake * segmentation.known(label, config.num_classes)[..., None]

@@ -1,4 +1,4 @@
-"""Networks that make images: of label maps (painters), or of noise (dreamers); shared by the methods that use them."""
+"""Generators of images, label-to-image or unconditional: what the methods that have one share."""
 
 import chex
 import flax.linen as nn
@@ -12,30 +12,30 @@ from gan_seg_jax.losses import segmentation
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import Networks, fold_name
 
-PAINTERS = ("unet", "spade_generator", "oasis_generator")
-DREAMERS = ("dcgan_generator", "dense_generator")
+LABEL_TO_IMAGE = ("unet", "spade_generator", "oasis_generator")
+UNCONDITIONAL = ("dcgan_generator", "dense_generator")
 
 
-def paints(config: ConfigDict) -> bool:
-    """Return whether `config.networks.generator` makes images of label maps; else it makes pairs of noise.
+def is_label_to_image(config: ConfigDict) -> bool:
+    """Return whether `config.networks.generator` turns label maps into images; else it is unconditional.
 
     Raises:
         InputError: it does neither.
     """
     network = config.networks.generator
-    if network.name not in PAINTERS + DREAMERS:
-        raise unknown("networks.generator.name", network.name, PAINTERS + DREAMERS)
-    return network.name in PAINTERS
+    if network.name not in LABEL_TO_IMAGE + UNCONDITIONAL:
+        raise unknown("networks.generator.name", network.name, LABEL_TO_IMAGE + UNCONDITIONAL)
+    return network.name in LABEL_TO_IMAGE
 
 
 def build_generator(config: ConfigDict) -> nn.Module:
-    """Return the generator: a painter, or one that makes pairs of image and mask.
+    """Return the generator: label-to-image, or an unconditional one of pairs of image and mask.
 
     Raises:
         InputError: the network is neither, or the noise does not suit it.
     """
     network, size = config.networks.generator, config.noise.size
-    if not paints(config):
+    if not is_label_to_image(config):
         if network.heads != "joint":
             raise InputError(
                 f"networks.generator.heads is {network.heads!r}: it makes images without masks; use the generator of a "
@@ -55,10 +55,10 @@ def build_generator(config: ConfigDict) -> nn.Module:
     return build_network(network, dtype=config.dtype, **derived)
 
 
-def paint(
+def label_to_image(
     nets: Networks, label: jax.Array, rng: chex.PRNGKey, config: ConfigDict, *, as_trained: bool = False
 ) -> tuple[jax.Array, Networks]:
-    """Return images of label maps, and the successor view.
+    """Return the generator's images of label maps, and the successor view.
 
     Args:
         nets: the view.
@@ -79,10 +79,10 @@ def paint(
     return (jnp.tanh(image) if config.networks.generator.name == "unet" else image), nets
 
 
-def dream(
+def unconditional_pairs(
     nets: Networks, count: int, rng: chex.PRNGKey, config: ConfigDict
 ) -> tuple[tuple[jax.Array, jax.Array], Networks]:
-    """Return pairs made of noise, and the successor view.
+    """Return pairs of image and mask generated from noise, and the successor view.
 
     Args:
         nets: the view.

@@ -1,4 +1,4 @@
-"""Images made of label maps: pix2pix, SPADE and OASIS.
+"""Label-to-image synthesis: pix2pix, SPADE and OASIS.
 
 With y the one-hot truth of an image x, z noise (`config.noise`; none for size 0) and G(y, z) the generator's image, the
 networks of the config decide which of two games is played.
@@ -22,7 +22,7 @@ pictures, is that of "not fake": log sum_{c <= k} exp D_c - D_fake.
 
 What is void has no class, so the generator cannot know what belongs there. Pixels of unknown class are 0 (mid grey) in
 x and G alike wherever a discriminator looks, their one-hot truth is zero, and no term has a gradient there. What the
-generator paints in such places is its own affair.
+generator does in such places is not judged.
 
 Differences from the papers: SPADE's VGG loss and the encoder of its VAE are left out (both need weights that are not
 part of the project; its noise, if there is any, is not of an image). Halves of L_D are averaged in the first game.
@@ -54,12 +54,12 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return generator and discriminator.
 
     Raises:
-        InputError: the generator cannot paint label maps, the options of the game do not fit the networks, or no loss
+        InputError: the generator is not label-to-image, the options of the game do not fit the networks, or no loss
             has a weight.
     """
     networks, derived = config.networks, {}
-    if networks.generator.name not in generators.PAINTERS:
-        raise unknown("networks.generator.name", networks.generator.name, generators.PAINTERS)
+    if networks.generator.name not in generators.LABEL_TO_IMAGE:
+        raise unknown("networks.generator.name", networks.generator.name, generators.LABEL_TO_IMAGE)
     if _segments(config):
         expect_a_loss(config.losses, "generator", "adversarial_weight")
         derived = {"num_classes": config.num_classes}
@@ -74,7 +74,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[jax.Array, Networks]:
     """Return the generator's images of the labels, float32 [b, h, w, 3] in [-1, 1]."""
-    return generators.paint(nets, batch["labelled"]["label"], rng, config)
+    return generators.label_to_image(nets, batch["labelled"]["label"], rng, config)
 
 
 def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
@@ -131,7 +131,7 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> dic
         `image`, float32 [b, h, w, 3] in [-1, 1], and `label`, int32 [b, h, w], what it was made of.
     """
     label = batch["labelled"]["label"]
-    image, _ = generators.paint(nets.replace(rng=rng), label, rng, config, as_trained=config.sample_as_trained)
+    image, _ = generators.label_to_image(nets.replace(rng=rng), label, rng, config, as_trained=config.sample_as_trained)
     return {"image": image, "label": label}
 
 

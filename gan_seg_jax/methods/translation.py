@@ -84,7 +84,7 @@ def view(stream: dict[str, jax.Array], name: str, config: ConfigDict) -> jax.Arr
     """
     image = stream["image"]
     if name == "labels":
-        return colors.paint(stream["label"], colors.palette(config.class_colors, config.num_classes))
+        return colors.colorize(stream["label"], colors.palette(config.class_colors, config.num_classes))
     if name == "grey":
         grey = sum(weight * image[..., channel] for channel, weight in enumerate(GREY_WEIGHTS))
         return jnp.repeat(grey[..., None], 3, axis=-1)

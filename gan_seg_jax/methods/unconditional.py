@@ -54,8 +54,8 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     game.check(config, paired=False)
     expect_a_loss(config.losses, "generator", "adversarial_weight", "feature_matching", "mse_weight")
     networks = config.networks
-    if networks.generator.name not in generators.DREAMERS:
-        raise unknown("networks.generator.name", networks.generator.name, generators.DREAMERS)
+    if networks.generator.name not in generators.UNCONDITIONAL:
+        raise unknown("networks.generator.name", networks.generator.name, generators.UNCONDITIONAL)
     if config.noise.size < 1:
         raise InputError(f"noise.size is {config.noise.size}; give a positive whole number.")
     jax.eval_shape(lambda key: generators.draw_noise(key, 1, config), jax.random.key(0))

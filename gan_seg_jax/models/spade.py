@@ -1,4 +1,4 @@
-"""Generators that paint a label map, by norms whose scale and bias the map decides at every pixel (SPADE, OASIS)."""
+"""Label-to-image generators, by norms whose scale and bias the map decides at every pixel (SPADE, OASIS)."""
 
 import math
 

@@ -19,7 +19,7 @@ class Map(NamedTuple):
     """A picture of the lower row.
 
     title: above it.
-    values: uint8 [h, w, 3], or float [h, w] to be painted from 0 to `limit`.
+    values: uint8 [h, w, 3], or float [h, w] to be drawn in colours from 0 to `limit`.
     limit: value of the last colour; 0 for colours as they are.
     """
 

@@ -39,10 +39,10 @@ def colorize(
     *,
     ignore_color: tuple[int, int, int] = IGNORE_COLOR,
 ) -> np.ndarray:
-    """Paint class ids in their colours.
+    """Return class ids in their colours.
 
     Args:
-        label: integer [...], class ids; every id without a colour (such as 255) is painted in `ignore_color`.
+        label: integer [...], class ids; every id without a colour (such as 255) has `ignore_color`.
         class_colors: k RGB triples of 0..255.
         ignore_color: RGB.
 
@@ -92,9 +92,9 @@ def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, *, n
     grey = np.repeat((60 + 0.7 * grey)[..., None], 3, axis=-1)
     ignored = (label < 0) | (label >= num_classes)
     wrong = ~ignored & (label != prediction)
-    painted = np.where(wrong[..., None], 0.25 * grey + 0.75 * np.array(WRONG_COLOR, np.float32), grey)
-    painted = np.where(ignored[..., None], 0.3 * grey + 0.7 * np.array(IGNORE_COLOR, np.float32), painted)
-    return np.clip(np.rint(painted), 0, 255).astype(np.uint8)
+    colored = np.where(wrong[..., None], 0.25 * grey + 0.75 * np.array(WRONG_COLOR, np.float32), grey)
+    colored = np.where(ignored[..., None], 0.3 * grey + 0.7 * np.array(IGNORE_COLOR, np.float32), colored)
+    return np.clip(np.rint(colored), 0, 255).astype(np.uint8)
 
 
 def sample_panel(

@@ -274,7 +274,7 @@ def _in_bytes(example: dict[str, jax.Array]) -> dict[str, jax.Array]:
 def batches(method: Any, config: ConfigDict, split: Split, state: AdversarialState, seed: int) -> Iterator[dict]:
     """Yield batches of what a state makes, without end: {"image": uint8 [b, h, w, 3], maybe "label": [b, h, w]}.
 
-    Methods that paint label maps go through those of `split`, again and again, with other draws each time; one that
+    Label-to-image methods go through the label maps of `split`, again and again, with other draws each time; one that
     draws nothing makes the same images again.
     """
 

@@ -278,7 +278,7 @@ def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> 
         outputs, nets = method.forward(nets, batch, nets.rng, config)
         return method.losses(nets, outputs, batch, nets.rng, config).losses
 
-    if "sample_as_trained" in config:  # where a painter sees one image at a time
+    if "sample_as_trained" in config:  # where a label-to-image generator gets one image at a time
         one = jax.eval_shape(lambda: example_batch(method.STREAMS, config, 1))
         view = lambda networks: Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0))
         sample = lambda networks, batch: method.predict(view(networks), batch, jax.random.key(0), config)

@@ -130,7 +130,7 @@ def test_a_made_image_is_the_same_alone_in_a_batch_and_on_several_devices(form):
     else:
         config.networks.generator.update(channels=2, widths=(2, 1), doublings=(1, 1), hidden=4)
     method = get_method(config.method)
-    method_state = red_channel.STATE.replace(networks=painter(method, config))
+    method_state = red_channel.STATE.replace(networks=generator_state(method, config))
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.normal(size=(4, 32, 32, 3)).astype(np.float32),
@@ -155,7 +155,7 @@ def test_a_made_image_is_the_same_alone_in_a_batch_and_on_several_devices(form):
     assert np.abs(make(np.array([2]), 1)[0] - whole[2]).max() > 1e-3  # noise or dropout of its own
 
 
-def painter(method, config):
+def generator_state(method, config):
     """Return the generator's state, its running statistics far from those of an image."""
     module = method.build(config)["generator"]
     inputs = [jnp.zeros((1, 32, 32, 4))] + [jnp.zeros((1, config.noise.size))] * (config.noise.size > 0)

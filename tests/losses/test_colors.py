@@ -14,11 +14,11 @@ CLASS_COLORS = ((0, 0, 0), (255, 255, 255), (255, 0, 51))
 PALETTE = np.array([[-1, -1, -1], [1, 1, 1], [1, -1, -0.6]], np.float32)
 
 
-def test_palette_and_paint_known_answers():
+def test_palette_and_colorize_known_answers():
     found = colors.palette(CLASS_COLORS, 3)
     np.testing.assert_allclose(found, PALETTE, atol=1e-6)
-    painted = colors.paint(jnp.array([[[0, 1, 2, 255, 7]]]), found)
-    np.testing.assert_allclose(painted, [[[*PALETTE, [0, 0, 0], [0, 0, 0]]]], atol=1e-6)
+    colored = colors.colorize(jnp.array([[[0, 1, 2, 255, 7]]]), found)
+    np.testing.assert_allclose(colored, [[[*PALETTE, [0, 0, 0], [0, 0, 0]]]], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_classes_that_cannot_be_told_apart(listed, words):
 def test_logits_known_answers_and_round_trip():
     palette = colors.palette(CLASS_COLORS, 3)
     label = jnp.array([[[0, 1, 2]]])
-    logits = colors.color_logits(colors.paint(label, palette), palette)
+    logits = colors.color_logits(colors.colorize(label, palette), palette)
     np.testing.assert_allclose(logits[0, 0, 0], [0.0, -12 / 0.02, -4.16 / 0.02], rtol=1e-5)
     np.testing.assert_array_equal(jnp.argmax(logits, -1), label)
 

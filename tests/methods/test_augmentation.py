@@ -71,7 +71,7 @@ def mixed(config, seeds=(0,)):
 
 
 @pytest.mark.parametrize("arm", ["pix2pix", pytest.param("oasis", marks=pytest.mark.slow)])
-def test_painted_rows_keep_their_masks(arm):
+def test_label_to_image_rows_keep_their_masks(arm):
     [(image, label), (other, _)], (real, truth) = mixed(make_config(arm), seeds=(0, 1))
     np.testing.assert_array_equal(label, truth)
     np.testing.assert_array_equal(image[1::2], real[1::2])

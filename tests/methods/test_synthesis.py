@@ -127,7 +127,7 @@ def test_step_equals_a_step_by_hand(form):
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0)
     z = jax.random.normal(fold_name(fold_name(key, "forward"), "noise"), (BATCH, config.noise.size))
 
-    def paint(params):
+    def generate(params):
         inputs = (y, z) if form == "oasis" else (y,)
         variables = {"params": params, **generator.collections}
         image, new = modules[G].apply(variables, *inputs, train=True, mutable=["batch_stats"])
@@ -145,10 +145,10 @@ def test_step_equals_a_step_by_hand(form):
         losses, new = both(params, critic.collections, fake)
         return losses[0], new
 
-    fake, stats_g = FAST(paint)(generator.params)
+    fake, stats_g = FAST(generate)(generator.params)
     grad_d, stats_d = FAST(jax.grad(first_loss, has_aux=True))(critic.params, fake)
     new_d = jax.tree.map(lambda p, g: p - rates[D] * g, critic.params, grad_d)
-    grad_g = FAST(jax.grad(lambda params: both(new_d, stats_d, paint(params)[0])[0][1]))(generator.params)
+    grad_g = FAST(jax.grad(lambda params: both(new_d, stats_d, generate(params)[0])[0][1]))(generator.params)
     new_g = jax.tree.map(lambda p, g: p - rates[G] * g, generator.params, grad_g)
 
     for role, params, stats in ((D, new_d, None), (G, new_g, stats_g)):

@@ -64,7 +64,7 @@ def make_state(config):
     return modules, create_state(variables, modules, dict.fromkeys(modules, optax.sgd(1.0)), seed=0)
 
 
-def painted(stream):
+def in_colors(stream):
     colors = jnp.array(COLORS)[jnp.where(stream["label"] == 255, 0, stream["label"])] / 127.5 - 1.0
     return jnp.where((stream["label"] == 255)[..., None], 0.0, colors)
 
@@ -74,7 +74,7 @@ def test_views_known_answers():
     views = {name: translation.view(stream, name, config) for name in translation.VIEWS}
     np.testing.assert_array_equal(views["image"], stream["image"])
     np.testing.assert_array_equal(views["target"], stream["target"])
-    np.testing.assert_allclose(views["labels"], painted(stream), atol=1e-6)
+    np.testing.assert_allclose(views["labels"], in_colors(stream), atol=1e-6)
     grey = stream["image"] @ jnp.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(views["grey"], jnp.stack([grey] * 3, axis=-1), atol=1e-6)
     assert views["low_resolution"].shape == stream["image"].shape
@@ -96,8 +96,8 @@ def test_gradients_equal_those_written_by_hand(arg):
     stream = as_methods_see_it(batch)
     image, known = stream["image"], (stream["label"] != 255)[..., None]
     given, target = {
-        "": (painted(stream), image),
-        "labels": (image, painted(stream)),
+        "": (in_colors(stream), image),
+        "labels": (image, in_colors(stream)),
         "pairs": (image, stream["target"]),
     }[arg.split(",")[0]]
     conditional = "gan" not in arg.split(",")

@@ -251,13 +251,13 @@ def test_per_class_table():
 
 def test_colorize_and_overlay():
     label = np.array([[0, 2], [255, 1]])
-    painted = panels.colorize(label, COLORS, ignore_color=(1, 2, 3))
-    np.testing.assert_array_equal(painted, [[COLORS[0], COLORS[2]], [(1, 2, 3), COLORS[1]]])
+    colored = panels.colorize(label, COLORS, ignore_color=(1, 2, 3))
+    np.testing.assert_array_equal(colored, [[COLORS[0], COLORS[2]], [(1, 2, 3), COLORS[1]]])
     image = np.full((2, 2, 3), 100, np.uint8)
     blend = panels.overlay(image, label, COLORS, alpha=0.25)
     np.testing.assert_array_equal(blend[1, 1], [107, 75, 75])
     np.testing.assert_array_equal(blend[1, 0], [100, 100, 100])
-    assert painted.dtype == blend.dtype == np.uint8
+    assert colored.dtype == blend.dtype == np.uint8
 
 
 def test_error_map_marks_wrong_and_ignored_pixels():
