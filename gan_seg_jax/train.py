@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_seg_jax import config as config_lib
-from gan_seg_jax import parallel
+from gan_seg_jax import parallel, tasks
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
@@ -27,7 +27,6 @@ from gan_seg_jax.runs.preemption import Preemption
 from gan_seg_jax.runs.step_log import StepLog
 from gan_seg_jax.runs.writer import Writer
 from gan_seg_jax.state import AdversarialState
-from gan_seg_jax.tasks import SHEETS, TASKS
 from gan_seg_jax.train_step import train_step
 from gan_seg_jax.training import report, start
 
@@ -131,7 +130,7 @@ def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[st
         }
         state = start.initial_state(method, config, workdir, fresh=fresh)
         start.check_training(method, config, state)
-        start.check_canvas(method, config, dataset, state)
+        tasks.of(method).check_canvas(method, config, dataset, state)
         workdirs.claim(workdir, config)
         with preemption, _Run(config, method, dataset, state, mesh, workdir, preemption, began, data) as run:
             run.train()
@@ -195,9 +194,9 @@ class _Run:
             workdir, total_steps=config.steps, tensorboard=config.tensorboard, active=parallel.is_first_process()
         )
         self.state = self._restore(state)
-        self.task = TASKS[method.TASK]
+        self.task = tasks.of(method)
         self.evaluator = self.task.evaluator(method, config, dataset.splits["val"], mesh, workdir)
-        self.sheet = SHEETS[method.TASK](method, config, dataset.splits["val"])
+        self.sheet = self.task.sheet(method, config, dataset.splits["val"])
         process = (jax.process_index(), jax.process_count())
         self.batches = pipeline.train_batches(
             dataset, config, method.STREAMS, start=self.progress.step, process=process
@@ -373,20 +372,21 @@ class _Run:
             best = checkpoint.fill(self.state, arrays, origin=f"The checkpoint in {self.workdir}")
             self.state = parallel.place(best, parallel.replicated(self.mesh))
         scores = {"test": None, "val": progress.best_scores}
-        segments, image_counts = self.method.TASK == "segmentation", None
+        image_counts = None
         if test is not None:
-            image_counts = {} if segments else None
-            more = {"image_counts": image_counts} if segments else {}
+            image_counts = {} if self.task.has_image_counts else None
+            more = {"image_counts": image_counts} if self.task.has_image_counts else {}
             scores["test"] = evaluator(self.state, poll=self._stop, **more)
         scores["last"] = {"step": progress.step, **(last or {name: scores[name] for name in ("val", "test")})}
-        scores["baselines"] = report.baseline_scores(self.dataset, config, self._stop) if segments else {}
+        beside = self.task.has_baselines
+        scores["baselines"] = report.baseline_scores(self.dataset, config, self._stop) if beside else {}
         progress.seconds = time.monotonic() - self.started
-        summary = report.summarize(config, self.method.TASK, scores, self.state, progress, skipped)
+        summary = report.summarize(config, self.task, scores, self.state, progress, skipped)
         if image_counts is not None:
             image_counts = report.gathered(image_counts, len(test), config.num_classes)
         if parallel.is_first_process():
             if test is not None:
-                sheet = SHEETS[self.method.TASK](self.method, config, test)
+                sheet = self.task.sheet(self.method, config, test)
                 self.writer.images(progress.best_step, "test", sheet(self.state))
             report.write(self.workdir, summary, self.writer, image_counts)
         return summary

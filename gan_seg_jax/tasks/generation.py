@@ -14,7 +14,8 @@ of real batches alone, so its scores are not those of training. A score that nee
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,14 +29,17 @@ from gan_seg_jax.augment import paired
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import IGNORE, Split
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.judging import fidelity
 from gan_seg_jax.judging.detection import real_fake
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs import workdirs
+from gan_seg_jax.runs.tables import values_table
 from gan_seg_jax.state import AdversarialState, inference_view
-from gan_seg_jax.tasks.feature_network import Judge
+from gan_seg_jax.tasks.feature_network import Judge, open_judge
+from gan_seg_jax.tasks.task import Task
 
 # Images that a score needs.
 LEAST = {"frechet": 2, "discriminator": 2, "frechet_real": 4, "kernel": 4, "precision_recall": 20, "collapse": 20}
@@ -287,3 +291,32 @@ def batches(method: Any, config: ConfigDict, split: Split, state: AdversarialSta
         for stream in streams(split, config):
             made = jax.device_get(step(state, stream, time))
             yield {name: value[stream["valid"]] for name, value in made.items()}
+
+
+def table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return the scores of the run, the first of (name, scores), as text: a line for each."""
+    return values_table(rows[0][1])
+
+
+def _evaluator(
+    method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path, options: Options = PLAIN
+) -> Evaluator:
+    del options
+    return Evaluator(method, config, split, mesh, judge=open_judge(config, workdir))
+
+
+TASK = Task(
+    "generation",
+    selected_by="frechet",
+    lower_is_better=True,
+    evaluator=_evaluator,
+    sheet=SampleSheet,
+    table=table,
+    refusals={
+        "predict": "reads no images; see sample",
+        "judge": "labels no images: only segmentations are judged here; the scores of a generator are in summary.json",
+        "crf_search": "labels no images: there is nothing that a CRF could refine",
+    },
+    check=check,
+    records_data=True,
+)

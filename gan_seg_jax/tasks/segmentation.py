@@ -4,7 +4,8 @@ Every image counts once, at its label's own size: logits are resized to the labe
 confusion matrix holds the split; from it come all scores but the boundary F1, whose counts are pooled likewise.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,13 +16,16 @@ from PIL import Image
 
 from gan_seg_jax import metrics, parallel
 from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.data.canvas import canvas_of
+from gan_seg_jax.data.catalog import IGNORE, Dataset, Split
 from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.inference.scoring import Labeller, images_at_once, make_chooser, make_views, prepare
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.postprocess import morphology
+from gan_seg_jax.runs.tables import per_class_table, scores_table
 from gan_seg_jax.state import AdversarialState, inference_view
+from gan_seg_jax.tasks.task import Task
 
 SAMPLES = 4
 
@@ -185,3 +189,47 @@ class SampleSheet:
             cell[: target[0], : target[1]] = np.asarray(content.resize(target[::-1], resampling))
             cells.append(cell)
         return np.stack(cells)
+
+
+def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
+    """Trace what evaluation will do, so that a canvas that a network cannot take is named before training."""
+    sizes = np.concatenate([dataset.splits[name].sizes() for name in ("val", "test") if name in dataset.splits])
+    canvas = canvas_of(sizes[sizes.min(axis=1).argmin()], config.canvas_size, resize=config.resize)  # the narrowest
+    shape = lambda *size, dtype=np.int32: jax.ShapeDtypeStruct((1, *size), dtype)
+    stream = {
+        "image": shape(*canvas, 3, dtype=np.uint8),
+        "content": shape(2),
+        "id": shape(),
+        "valid": shape(dtype=np.bool_),
+    }
+    jax.eval_shape(make_views(method, config), state, stream)
+
+
+def table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return (name, scores) as text: a row for each, and below the IoU of each class."""
+    return f"{scores_table(rows)}\n\n{per_class_table(list(rows[0][1]['iou_per_class']), rows)}"
+
+
+def _evaluator(
+    method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path, options: Options = PLAIN
+) -> Evaluator:
+    del workdir
+    return Evaluator(method, config, split, mesh, options=options)
+
+
+TASK = Task(
+    "segmentation",
+    selected_by="miou",
+    lower_is_better=False,
+    evaluator=_evaluator,
+    sheet=SampleSheet,
+    table=table,
+    refusals={
+        "sample": "makes no images; see predict",
+        "memorization": "makes no images; name that of a generator",
+    },
+    check_canvas=check_canvas,
+    has_options=True,
+    has_image_counts=True,
+    has_baselines=True,
+)

@@ -13,7 +13,8 @@ and of a split the mean over its images. `l1` chooses the best checkpoint. Dista
 real an image looks: several photographs fit the same labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,10 +28,12 @@ from gan_seg_jax.augment import paired
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.canvas import pad
 from gan_seg_jax.data.catalog import Split
-from gan_seg_jax.inference.options import PLAIN
+from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.inference.scoring import images_at_once
 from gan_seg_jax.pictures import panels
+from gan_seg_jax.runs.tables import values_table
 from gan_seg_jax.state import AdversarialState, inference_view
+from gan_seg_jax.tasks.task import Task
 
 SCORES = ("l1", "psnr", "ssim")
 SAMPLES = 8  # examples that the sample sheet shows
@@ -161,3 +164,31 @@ class SampleSheet:
             np.stack([pad(picture[0], tuple(size)) for picture in column]) for column in zip(*found, strict=True)
         )
         return panels.image_grid(dict(zip(("input", "output", "target"), columns, strict=True)))
+
+
+def table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return the scores of the run, the first of (name, scores), as text: a line for each."""
+    return values_table(rows[0][1])
+
+
+def _evaluator(
+    method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path, options: Options = PLAIN
+) -> Evaluator:
+    del workdir, options
+    return Evaluator(method, config, split, mesh)
+
+
+TASK = Task(
+    "translation",
+    selected_by="l1",
+    lower_is_better=True,
+    evaluator=_evaluator,
+    sheet=SampleSheet,
+    table=table,
+    refusals={
+        "sample": "makes no images but of those that it is given; see predict",
+        "memorization": "makes no images but of those that it is given; name that of a generator",
+        "judge": "labels no images: only segmentations are judged here; its scores are in summary.json",
+        "crf_search": "labels no images: there is nothing that a CRF could refine",
+    },
+)

@@ -14,11 +14,10 @@ from gan_seg_jax import parallel
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.pictures import panels
-from gan_seg_jax.runs.tables import per_class_table, scores_table, values_table
 from gan_seg_jax.runs.writer import Writer
 from gan_seg_jax.state import AdversarialState, parameter_counts
 from gan_seg_jax.system.files import write_json
-from gan_seg_jax.tasks import TASKS
+from gan_seg_jax.tasks import TASKS, Task
 from gan_seg_jax.tasks.segmentation import score_labelling
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -38,16 +37,16 @@ def baseline_scores(dataset: Dataset, config: ConfigDict, poll: Callable[[], Non
 
 
 def summarize(
-    config: ConfigDict, task: str, scores: dict[str, Any], state: AdversarialState, progress: Any, skipped_steps: int
+    config: ConfigDict, task: Task, scores: dict[str, Any], state: AdversarialState, progress: Any, skipped_steps: int
 ) -> dict[str, Any]:
     """Return the contents of `summary.json`."""
     rate = progress.images / progress.image_seconds if progress.image_seconds else None
     return {
         "method": config.method,
-        "task": task,
+        "task": task.name,
         "dataset": config.dataset,
         **scores,
-        "selected_by": TASKS[task].selected_by,
+        "selected_by": task.selected_by,
         "best_step": progress.best_step,
         "steps": progress.step,
         "seconds": progress.seconds,
@@ -61,7 +60,7 @@ def summarize(
 
 
 def summary_text(summary: dict[str, Any]) -> str:
-    """Return the table of a finished run: its scores beside the baselines', and the IoU of each class."""
+    """Return the table of a finished run, by its task: its scores, beside the baselines' where there are any."""
     split = "val" if summary["test"] is None else "test"
     note = (
         "This data set has no test split: the scores are of val, by which the best step was chosen.\n"
@@ -71,14 +70,9 @@ def summary_text(summary: dict[str, Any]) -> str:
     rows = [(summary["method"], summary[split]), *summary["baselines"].items()]
     rate = summary["images_per_second"]
     speed = "" if rate is None else f", {rate:.1f} images/s in training"
-    if summary["task"] == "segmentation":
-        classes = list(summary[split]["iou_per_class"])
-        table = f"{scores_table(rows)}\n\n{per_class_table(classes, rows)}"
-    else:
-        table = values_table(summary[split])
     return (
         f"{note}{summary['dataset']}, {split} split, checkpoint of step {summary['best_step']} "
-        f"({summary['seconds']:.0f} s in all{speed}):\n\n{table}"
+        f"({summary['seconds']:.0f} s in all{speed}):\n\n{TASKS[summary['task']].table(rows)}"
     )
 
 

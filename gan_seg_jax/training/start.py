@@ -7,23 +7,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from gan_seg_jax import config as config_lib
-from gan_seg_jax import parallel
+from gan_seg_jax import parallel, tasks
 from gan_seg_jax.data import pipeline, provenance
-from gan_seg_jax.data.canvas import canvas_of
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
-from gan_seg_jax.inference.scoring import make_views
 from gan_seg_jax.models import pretrained
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.runs import checkpoint, integrity, workdirs
 from gan_seg_jax.state import AdversarialState, Networks, create_state, init_variables, variable_shapes
 from gan_seg_jax.system import files
-from gan_seg_jax.tasks import generation
 
 # In a checkpoint's meta, digests:
 TRAINING_DATA = "training_data"  # of what a generator has seen
@@ -41,8 +37,7 @@ def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
     config_lib.check_classes(config)
     pipeline.check_streams(dataset, method.STREAMS)
     method.build(config)
-    if method.TASK == "generation":
-        generation.check(config, dataset.splits["val"])
+    tasks.of(method).check(config, dataset.splits["val"])
 
 
 def training_data(
@@ -74,7 +69,7 @@ def training_data(
         made[config.synthetic.folder] = None
     made_sets = provenance.made_sets(config.data_dir, config.source.data_dir)
     provenance.check(dataset, made, made_sets)
-    if method.TASK != "generation":
+    if not tasks.of(method).records_data:
         return None
     splits = [dataset.splits[pipeline.STREAM_SPLITS.get(stream, stream)] for stream in method.STREAMS]
     seen_before = {**digests, **dict.fromkeys(made_sets)}
@@ -285,19 +280,3 @@ def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> 
         jax.eval_shape(sample, state.networks, one)
     for moving in {frozenset(role for group in updates for role in group) for _, updates in config.phases}:
         jax.eval_shape(functools.partial(passes, moving=moving), state.networks, batch)
-
-
-def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
-    """Trace what evaluation will do, so that a canvas that a network cannot take is named before training."""
-    if method.TASK != "segmentation":
-        return  # others see what training sees
-    sizes = np.concatenate([dataset.splits[name].sizes() for name in ("val", "test") if name in dataset.splits])
-    canvas = canvas_of(sizes[sizes.min(axis=1).argmin()], config.canvas_size, resize=config.resize)  # the narrowest
-    shape = lambda *size, dtype=np.int32: jax.ShapeDtypeStruct((1, *size), dtype)
-    stream = {
-        "image": shape(*canvas, 3, dtype=np.uint8),
-        "content": shape(2),
-        "id": shape(),
-        "valid": shape(dtype=np.bool_),
-    }
-    jax.eval_shape(make_views(method, config), state, stream)

@@ -109,7 +109,7 @@ def test_evaluate_and_predict_give_the_same_labels(tiny, tmp_path, monkeypatch):
     add = segmentation.Counts.add
     monkeypatch.setattr("gan_seg_jax.inference.load.load_run", load_unscaled)
     monkeypatch.setattr("gan_seg_jax.tasks.segmentation.Counts.add", noting)
-    scored = evaluate.evaluate_run(load_unscaled(run, "best"), "test")
+    scored = evaluate.evaluate_run(load_unscaled(run, "best"), "test", run)
     outcome = tiny_runs.command(
         "predict", f"--workdir={run}", f"--input={tiny.data / 'test' / 'images'}", f"--output={tmp_path / 'out'}"
     )

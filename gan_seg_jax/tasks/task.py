@@ -1,0 +1,72 @@
+"""What a task says of its runs, to all that have to do with them: training, the summary, the commands."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from gan_seg_jax.errors import InputError
+
+COMMANDS = ("predict", "sample", "memorization", "judge", "crf_search")  # that not every run suits
+
+
+def nothing_to_check(*_: Any) -> None:
+    """Accept whatever it is."""
+
+
+class Task(NamedTuple):
+    """One thing that methods can be for.
+
+    Attributes:
+        name: as in `TASKS`, in a method's `TASK` and in summary.json.
+        selected_by: name of the score that chooses the best checkpoint.
+        lower_is_better: whether the best is the lowest.
+        evaluator: (method, config, split, mesh, workdir, options) -> a callable from (state, *, poll) to the scores of
+            a split; it takes `image_counts`, too, where the task has them, and options other than the plain ones where
+            `has_options` says so.
+        sheet: (method, config, split) -> a callable from a state to a picture of some of what it makes of a split.
+        table: [(name, scores), ...] -> text; the first row is the run, baselines may follow.
+        refusals: of `COMMANDS`, those that do not take such a run, with the end of the sentence "WORKDIR is a run of
+            METHOD, which ..." that they give.
+        check: (config, validation split) -> None, before anything is trained; raises InputError where they do not suit.
+        check_canvas: (method, config, dataset, state) -> None, likewise: traces what evaluation will do, where that is
+            other than what training does.
+        has_options: whether the options of `evaluate` (scales, CRF, ...) have a meaning.
+        has_image_counts: whether the counts of single images are kept.
+        has_baselines: whether the classical methods of `config.baselines` do the same, to be scored beside it.
+        records_data: whether a run keeps a record of the images that it was trained on, since what it makes may come to
+            train others.
+    """
+
+    name: str
+    selected_by: str
+    lower_is_better: bool
+    evaluator: Callable[..., Callable]
+    sheet: Callable[..., Callable]
+    table: Callable[[list[tuple[str, Mapping[str, Any]]]], str]
+    refusals: Mapping[str, str]
+    check: Callable[..., None] = nothing_to_check
+    check_canvas: Callable[..., None] = nothing_to_check
+    has_options: bool = False
+    has_image_counts: bool = False
+    has_baselines: bool = False
+    records_data: bool = False
+
+    def is_better(self, scores: Mapping[str, Any], best: Mapping[str, Any] | None) -> bool:
+        """Return whether `scores` are better than the best so far (None: there are none yet)."""
+        new, old = scores[self.selected_by], best and best[self.selected_by]
+        if old is None:
+            return True
+        return new is not None and (new < old if self.lower_is_better else new > old)
+
+    def require(self, command: str, run: str, method: str) -> None:
+        """Check that a command takes runs of this task.
+
+        Args:
+            command: one of `COMMANDS`.
+            run: the run's folder.
+            method: name of its method.
+
+        Raises:
+            InputError: it does not.
+        """
+        if command in self.refusals:
+            raise InputError(f"{run} is a run of {method}, which {self.refusals[command]}.")
