@@ -3,7 +3,7 @@
 Paper: Tsai et al., Learning to Adapt Structured Output Space for Semantic Segmentation (AdaptSegNet), CVPR 2018,
 arXiv:1802.10349.
 Command: python -m gan_seg_jax.main --config=configs/adapt_seg.py:night
-Words behind the colon: multi (a second discriminator, on an auxiliary head); the target's look, night (the default),
+Words behind the colon: multi (a second discriminator, on an auxiliary head); the target's domain, night (the default),
 rain or camera, from labelled scenes by day; one network (unet is the default; multi needs unet, deeplabv2, which is the
 paper's, or pspnet); smoke; and the controls lambda0 (the same path, and the target's statistics, without the game) and
 random_discriminator (it stays as it was drawn).
@@ -21,9 +21,10 @@ experiments/results/scenes_domains and dsb2018_domains.
 from ml_collections import ConfigDict
 
 from configs import common, discriminators, networks
+from gan_seg_jax.data import fields
 from gan_seg_jax.errors import InputError
 
-LOOKS = ("night", "rain", "camera")
+DOMAINS = tuple(name for name in fields.DOMAINS if name != "day")  # the source is by day
 MULTI = ("unet", "deeplabv2", "pspnet")  # networks with an auxiliary head
 
 
@@ -33,13 +34,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or words that exclude each other.
     """
-    chosen = common.words(arg, ("multi", *LOOKS, *networks.NETWORKS, *common.CONTROLS, "smoke"))
-    looks = sorted(chosen & set(LOOKS)) or ["night"]
-    if len(looks) > 1:
-        raise InputError(f"The config's words name {len(looks)} looks ({', '.join(looks)}); give one.")
+    chosen = common.words(arg, ("multi", *DOMAINS, *networks.NETWORKS, *common.CONTROLS, "smoke"))
+    domains = sorted(chosen & set(DOMAINS)) or ["night"]
+    if len(domains) > 1:
+        raise InputError(f"The config's words name {len(domains)} domains ({', '.join(domains)}); give one.")
     config = common.get_config()
     config.method = "adaptation"
-    config.scenes.look = looks[0]
+    config.scenes.look = domains[0]
     config.source.dataset = "scenes"
     networks.segmenter(config, chosen)
     roles = ("discriminator", "discriminator_aux") if "multi" in chosen else ("discriminator",)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gan_seg_jax.data.fields import DOMAINS
 from gan_seg_jax.errors import InputError
 
 POSITIVE = (
@@ -75,7 +76,6 @@ LONGEST_PHASE = 2**53
 LONGEST_SHOWN = 200  # letters of a value in a message
 MOST_CHANNELS, MOST_LAYERS, MOST_LEVELS = 2**16, 2**8, 2**6  # numbers in a network's attributes; their count
 LAYERS = ("layers", "convs", "encoder_convs", "decoder_convs", "bottleneck", "scales")
-LOOKS = ("day", "night", "rain", "camera")  # of the embedded scenes
 DTYPES = ("float32", "bfloat16")
 
 
@@ -150,7 +150,7 @@ def _check_data(config: ConfigDict) -> None:
     _expect(0 <= share < 1, "synthetic.share", share, "at least 0 and less than 1")
     for name in ("scenes.look", "source.look"):
         group, field = name.split(".")
-        _expect(config[group][field] in LOOKS, name, config[group][field], f"one of {', '.join(LOOKS)}")
+        _expect(config[group][field] in DOMAINS, name, config[group][field], f"one of {', '.join(DOMAINS)}")
     for name, seed in (("labelled.seed", config.labelled.seed), ("source.seed", config.source.seed)):
         _expect(0 <= seed < 2**32, name, seed, "at least 0 and less than 2**32")
 

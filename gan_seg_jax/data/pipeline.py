@@ -44,7 +44,7 @@ def open_dataset(config: ConfigDict) -> Dataset:
     source = _open_source(config) if config.source.dataset else None
     target = source is not None
     dataset = _open_whole(
-        config.dataset, config.data_dir, scenes, rules(config), seed=scenes.seed, look=scenes.look, target=target
+        config.dataset, config.data_dir, scenes, rules(config), seed=scenes.seed, domain=scenes.look, target=target
     )
     if source is not None:
         dataset = from_source(source, dataset, rules(config))
@@ -74,7 +74,7 @@ def _open_source(config: ConfigDict) -> Dataset:
         raise InputError("config.source is the data set itself; name another data_dir, or leave config.source.dataset.")
     # config.image_bits and config.group_pattern are of the data set itself; its source may have other images and ids.
     how = dataclasses.replace(rules(config), image_bits=0, group_pattern="")
-    return _open_whole(name, folder, config.scenes, how, seed=seed, look=config.source.look, field="source.data_dir")
+    return _open_whole(name, folder, config.scenes, how, seed=seed, domain=config.source.look, field="source.data_dir")
 
 
 def _open_whole(
@@ -84,7 +84,7 @@ def _open_whole(
     how: Rules,
     *,
     seed: int,
-    look: str,
+    domain: str,
     field: str = "data_dir",
     target: bool = False,
 ) -> Dataset:
@@ -94,7 +94,7 @@ def _open_whole(
     if name == "scenes":
         if how.group_pattern:
             raise InputError("config.group_pattern has no meaning for scenes, drawn one by one; leave it away.")
-        return open_scenes(folder, size=tuple(scenes.size), counts=tuple(scenes.counts), seed=seed, look=look)
+        return open_scenes(folder, size=tuple(scenes.size), counts=tuple(scenes.counts), seed=seed, domain=domain)
     if name.startswith("tfds:"):
         return open_tfds(name.removeprefix("tfds:"), folder, rules=how)
     if name not in ("folder", "pairs", *CATALOG):

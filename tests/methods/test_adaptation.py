@@ -210,7 +210,7 @@ def test_bad_values_are_named():
     config.statistics = "source"
     with pytest.raises(InputError, match=r"statistics 'source'.*target"):
         adaptation.build(config)
-    with pytest.raises(InputError, match="2 looks"):
+    with pytest.raises(InputError, match="2 domains"):
         adapt_seg.get_config("night,rain")
 
 

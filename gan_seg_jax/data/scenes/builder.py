@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from gan_seg_jax.data.catalog import Dataset, DatasetInfo
 from gan_seg_jax.data.scenes.canvas import CLASS_COLORS, CLASS_NAMES
-from gan_seg_jax.data.scenes.domains import LOOKS
+from gan_seg_jax.data.scenes.domains import DOMAINS
 from gan_seg_jax.data.scenes.encoding import encode_scenes
 from gan_seg_jax.data.tfds_split import TfdsSplit, quiet_logs
 from gan_seg_jax.errors import InputError, unknown
@@ -63,7 +63,7 @@ class ScenesConfig(tfds.core.BuilderConfig):
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
-    """Facts that nobody looks up in a bucket of TFDS, where each look leaves an empty temporary folder behind."""
+    """Facts that nobody looks up in a bucket of TFDS, where each domain leaves an empty temporary folder behind."""
 
     def initialize_from_bucket(self) -> None:
         """Leave the facts as the builder has them."""
@@ -104,7 +104,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
 
 def open_scenes(
-    data_dir: str | os.PathLike, *, size: tuple[int, int], counts: tuple[int, int, int], seed: int, look: str = "day"
+    data_dir: str | os.PathLike, *, size: tuple[int, int], counts: tuple[int, int, int], seed: int, domain: str = "day"
 ) -> Dataset:
     """Open the embedded data set; draw it first where it is not in the cache.
 
@@ -114,13 +114,13 @@ def open_scenes(
         size: (height, width) of the scenes in pixels, each at least 8.
         counts: Scenes in train, val and test; train and val at least 1.
         seed: Of the whole set, at least 0.
-        look: A name in `domains.DOMAINS`.
+        domain: A name in `domains.DOMAINS`.
 
     Returns:
         The set with splits "train", "val" and, where its count is not 0, "test".
 
     Raises:
-        InputError: A number is out of range, there is no such look, or the cache cannot be written or is damaged.
+        InputError: A number is out of range, there is no such domain, or the cache cannot be written or is damaged.
     """
     for name, values, least in (("size", size, (8, 8)), ("counts", counts, (1, 1, 0)), ("seed", (seed,), (0,))):
         whole = len(values) == len(least) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
@@ -128,9 +128,9 @@ def open_scenes(
             raise InputError(
                 f"scenes.{name} is {values}; expected whole numbers of at least {', '.join(map(str, least))}."
             )
-    if look not in LOOKS:
-        raise unknown("look of the scenes", look, LOOKS)
-    config = ScenesConfig(height=size[0], width=size[1], counts=tuple(counts), seed=seed, look=look)
+    if domain not in DOMAINS:
+        raise unknown("domain of the scenes", domain, DOMAINS)
+    config = ScenesConfig(height=size[0], width=size[1], counts=tuple(counts), seed=seed, look=domain)
     root = pathlib.Path(data_dir).expanduser() if str(data_dir) else default_data_dir()
     place = pathlib.Path("scenes") / config.name / str(Scenes.VERSION)
     if not str(data_dir) and not (root / place / "dataset_info.json").exists():

@@ -1,7 +1,7 @@
-"""Other looks of a drawn scene: the same street as another domain, for adaptation from one to the other.
+"""Other domains of a drawn scene: the same street at another time or through another camera, for adaptation.
 
-A look is a pure function of (image, label, generator) that changes colours and leaves the geometry as it is, so the
-label stays exact. Sizes are shares of the image's height: a look is the same at every resolution.
+A domain is a pure function of (image, label, generator) that changes colours and leaves the geometry as it is, so the
+label stays exact. Sizes are shares of the image's height: a domain is the same at every resolution.
 """
 
 from collections.abc import Callable
@@ -10,18 +10,18 @@ import numpy as np
 
 from gan_seg_jax.data.scenes.canvas import BUILDING, CAR, FENCE, PAVEMENT, PERSON, POLE, ROAD, SKY
 
-Look = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+Domain = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 _GAMMA = 2.2
 _WARM, _WHITE = np.array([1.0, 0.72, 0.38], np.float32), np.array([1.0, 0.96, 0.86], np.float32)  # of lamps
 
 
-def change_look(look: str, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def change_domain(domain: str, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return a scene as it looks at another time or through another camera.
 
     Args:
-        look: A name in `LOOKS`; "day" changes nothing and draws nothing.
+        domain: A name in `DOMAINS`; "day" changes nothing and draws nothing.
         image: uint8 [h, w, 3], as drawn.
         label: uint8 [h, w], its classes.
         rng: All that is random comes from it.
@@ -30,9 +30,9 @@ def change_look(look: str, image: np.ndarray, label: np.ndarray, rng: np.random.
         uint8 [h, w, 3].
 
     Raises:
-        KeyError: There is no such look.
+        KeyError: There is no such domain.
     """
-    change = LOOKS[look]
+    change = DOMAINS[domain]
     if change is None:
         return image
     picture = change(image.astype(np.float32) / 255, label, rng)
@@ -134,7 +134,7 @@ def camera(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np
     return picture * (1 - 0.5 * corner)[..., None] + rng.normal(0, 0.015, (h, w, 3)).astype(np.float32)
 
 
-LOOKS: dict[str, Look | None] = {"day": None, "night": night, "rain": rain, "camera": camera}
+DOMAINS: dict[str, Domain | None] = {"day": None, "night": night, "rain": rain, "camera": camera}
 
 
 def _lamps(label: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:

@@ -18,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 import gan_seg_jax
-from gan_seg_jax.data.scenes.domains import change_look
+from gan_seg_jax.data.scenes.domains import change_domain
 from gan_seg_jax.data.scenes.drawing import draw_scene
 
 _FEW_PIXELS = 64 * 96 * 128  # so little is drawn before a worker has started
 _LENGTHS = struct.Struct("<II")
 
 
-def encode_scene(seed: int, split: int, index: int, size: tuple[int, int], look: str = "day") -> tuple[bytes, bytes]:
+def encode_scene(seed: int, split: int, index: int, size: tuple[int, int], domain: str = "day") -> tuple[bytes, bytes]:
     """Draw one scene; a function of its arguments alone.
 
     Args:
@@ -33,14 +33,16 @@ def encode_scene(seed: int, split: int, index: int, size: tuple[int, int], look:
         split: Number of the split: 0 train, 1 val, 2 test.
         index: Position in the split.
         size: (height, width) in pixels.
-        look: A name in `domains.DOMAINS`.
+        domain: A name in `domains.DOMAINS`.
 
     Returns:
         (image, label) as PNG: 8-bit RGB, and 8-bit grey with class ids.
     """
     image, label = draw_scene(np.random.default_rng((seed, split, index)), *size)
-    # A key of its own: the scene is the same under every look.
-    image = change_look(look, image, label, np.random.default_rng((seed, split, index, zlib.crc32(look.encode()))))
+    # A key of its own: the scene is the same in every domain.
+    image = change_domain(
+        domain, image, label, np.random.default_rng((seed, split, index, zlib.crc32(domain.encode())))
+    )
     files = []
     for array in (image, label):
         file = io.BytesIO()
@@ -50,20 +52,20 @@ def encode_scene(seed: int, split: int, index: int, size: tuple[int, int], look:
 
 
 def encode_scenes(
-    seed: int, split: int, count: int, size: tuple[int, int], look: str = "day"
+    seed: int, split: int, count: int, size: tuple[int, int], domain: str = "day"
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield `encode_scene` of the indices 0 to count - 1 in order, drawn by up to 8 processes, one per processor."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(processors, 8, count)
     if workers < 2 or count * size[0] * size[1] < _FEW_PIXELS:
-        yield from (encode_scene(seed, split, index, size, look) for index in range(count))
+        yield from (encode_scene(seed, split, index, size, domain) for index in range(count))
         return
-    processes = [_start_worker(seed, split, range(i, count, workers), size, look) for i in range(workers)]
+    processes = [_start_worker(seed, split, range(i, count, workers), size, domain) for i in range(workers)]
     try:
         for index in range(count):
             scene = _receive(processes[index % workers])
             # A worker that was killed costs time, not scenes.
-            yield scene or encode_scene(seed, split, index, size, look)
+            yield scene or encode_scene(seed, split, index, size, domain)
     finally:
         for process in processes:
             process.kill()
@@ -71,10 +73,10 @@ def encode_scenes(
             process.wait()
 
 
-def _start_worker(seed: int, split: int, indices: range, size: tuple[int, int], look: str) -> subprocess.Popen:
+def _start_worker(seed: int, split: int, indices: range, size: tuple[int, int], domain: str) -> subprocess.Popen:
     """Start a process that writes these scenes to its standard output; it ends by itself when nobody reads them."""
     root = str(pathlib.Path(gan_seg_jax.__file__).resolve().parent.parent)
-    task = json.dumps([seed, split, [indices.start, indices.stop, indices.step], list(size), look])
+    task = json.dumps([seed, split, [indices.start, indices.stop, indices.step], list(size), domain])
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from gan_seg_jax.data.scenes.encoding import work; work(sys.argv[1])"
@@ -89,9 +91,9 @@ def _start_worker(seed: int, split: int, indices: range, size: tuple[int, int], 
 
 def work(task: str) -> None:
     """Draw the scenes of a task and write them, each behind its lengths, to standard output."""
-    seed, split, indices, size, look = json.loads(task)
+    seed, split, indices, size, domain = json.loads(task)
     for index in range(*indices):
-        image, label = encode_scene(seed, split, index, tuple(size), look)
+        image, label = encode_scene(seed, split, index, tuple(size), domain)
         sys.stdout.buffer.write(_LENGTHS.pack(len(image), len(label)) + image + label)
 
 

@@ -1,4 +1,4 @@
-"""The other looks of the scenes, and two domains of one config: which images come with labels, and from where."""
+"""The other domains of the scenes, and two domains of one config: which images come with labels, and from where."""
 
 import itertools
 import shutil
@@ -6,14 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from configs import common
-from gan_seg_jax import config as config_lib
-from gan_seg_jax.data import pipeline
+from configs import adapt_seg, common
+from gan_seg_jax.data import fields, pipeline
 from gan_seg_jax.data.catalog import Dataset, DatasetInfo
 from gan_seg_jax.data.domains import from_source
 from gan_seg_jax.data.scenes import builder, encoding
 from gan_seg_jax.data.scenes.canvas import ROAD, SKY
-from gan_seg_jax.data.scenes.domains import LOOKS, _blur, change_look
+from gan_seg_jax.data.scenes.domains import DOMAINS, _blur, change_domain
 from gan_seg_jax.data.scenes.drawing import draw_scene
 from gan_seg_jax.errors import InputError
 from tests import tiny_runs
@@ -27,55 +26,55 @@ def drawn():
     return [draw_scene(np.random.default_rng((3, i)), 48, 64) for i in range(12)]
 
 
-def looks_like(look, scene, seed=0):
-    return change_look(look, *scene, np.random.default_rng(seed))
+def drawn_in(domain, scene, seed=0):
+    return change_domain(domain, *scene, np.random.default_rng(seed))
 
 
-def test_the_config_knows_every_look():
-    assert set(LOOKS) == set(config_lib.LOOKS) == {"day", *OTHERS}
+def test_the_config_knows_every_domain():
+    assert tuple(DOMAINS) == fields.DOMAINS == ("day", *OTHERS) == ("day", *adapt_seg.DOMAINS)
 
 
 def test_the_day_is_what_is_drawn(drawn):
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    assert change_look("day", *drawn[0], rng) is drawn[0][0]
+    assert change_domain("day", *drawn[0], rng) is drawn[0][0]
     assert rng.bit_generator.state == before
 
 
-@pytest.mark.parametrize("look", OTHERS)
-def test_a_look_is_a_function_of_its_arguments(drawn, look):
+@pytest.mark.parametrize("domain", OTHERS)
+def test_a_domain_is_a_function_of_its_arguments(drawn, domain):
     image, label = drawn[0]
     kept = image.copy(), label.copy()
-    found = looks_like(look, drawn[0])
+    found = drawn_in(domain, drawn[0])
     assert found.shape == image.shape and found.dtype == np.uint8
-    np.testing.assert_array_equal(found, looks_like(look, drawn[0]))
+    np.testing.assert_array_equal(found, drawn_in(domain, drawn[0]))
     np.testing.assert_array_equal(image, kept[0])
     np.testing.assert_array_equal(label, kept[1])
     assert np.mean(np.abs(found.astype(float) - image)) > 15
-    assert np.any(found != looks_like(look, drawn[0], seed=1))
+    assert np.any(found != drawn_in(domain, drawn[0], seed=1))
 
 
-@pytest.mark.parametrize("look", OTHERS)
-def test_the_geometry_stays(drawn, look):
+@pytest.mark.parametrize("domain", OTHERS)
+def test_the_geometry_stays(drawn, domain):
     """A change of one place shows in that place alone; on a wet road it is mirrored, in the same columns."""
     image, label = drawn[1]
     label = label.copy()
     label[8:16, 20:28] = SKY  # where no lamp and no window hangs on the colour
     other = image.copy()
     other[8:16, 20:28] = 255 - other[8:16, 20:28] // 2
-    changed = np.any(looks_like(look, (image, label)) != looks_like(look, (other, label)), axis=-1)
+    changed = np.any(drawn_in(domain, (image, label)) != drawn_in(domain, (other, label)), axis=-1)
     inside = np.zeros_like(changed)
     inside[4:20, 16:32] = True
-    if look == "rain":
+    if domain == "rain":
         inside |= (label == ROAD) | (label == 3)
         inside[:, :12] = inside[:, 36:] = False
     assert changed[8:16, 20:28].mean() > 0.9
     assert not (changed & ~inside).any()
 
 
-def means(look, drawn):
+def means(domain, drawn):
     """Return the mean colour 0..255, the mean spread of the channels, and the mean of sky and road."""
-    images = np.stack([looks_like(look, scene, i) for i, scene in enumerate(drawn)]).astype(float)
+    images = np.stack([drawn_in(domain, scene, i) for i, scene in enumerate(drawn)]).astype(float)
     labels = np.stack([label for _, label in drawn])
     spread = np.mean(images.max(-1) - images.min(-1))
     return images.mean((0, 1, 2)), spread, images[labels == SKY].mean(0), images[labels == ROAD].mean(0)
@@ -85,19 +84,19 @@ def test_night_is_dark_and_its_sky_bluish(drawn):
     day, night = means("day", drawn), means("night", drawn)
     assert night[0].mean() < 0.6 * day[0].mean()
     assert night[2].mean() < 0.5 * day[2].mean()
-    dark = [looks_like("night", scene, i)[scene[1] == SKY] for i, scene in enumerate(drawn)]
+    dark = [drawn_in("night", scene, i)[scene[1] == SKY] for i, scene in enumerate(drawn)]
     assert np.mean([np.median(sky[:, 2]) > np.median(sky[:, 0]) for sky in dark if len(sky)]) > 0.7
 
 
 def test_night_has_lights(drawn):
-    brightest = [looks_like("night", scene, i).max() for i, scene in enumerate(drawn)]
+    brightest = [drawn_in("night", scene, i).max() for i, scene in enumerate(drawn)]
     assert min(brightest) > 200
 
 
 def test_rain_takes_colour_and_contrast(drawn):
     day, rain = means("day", drawn), means("rain", drawn)
     assert rain[1] < 0.6 * day[1]
-    spread = lambda look: np.mean([np.std(looks_like(look, scene, i)) for i, scene in enumerate(drawn)])
+    spread = lambda domain: np.mean([np.std(drawn_in(domain, scene, i)) for i, scene in enumerate(drawn)])
     assert spread("rain") < 0.8 * spread("day")
 
 
@@ -105,7 +104,7 @@ def test_the_camera_has_a_cast_and_dark_corners(drawn):
     day, camera = means("day", drawn), means("camera", drawn)
     assert camera[0][0] - camera[0][2] > day[0][0] - day[0][2] + 20
     flat = (np.full((48, 64, 3), 128, np.uint8), np.zeros((48, 64), np.uint8))
-    shot = looks_like("camera", flat).astype(float)
+    shot = drawn_in("camera", flat).astype(float)
     assert shot[:6, :6].mean() < 0.75 * shot[20:28, 28:36].mean()
 
 
@@ -120,12 +119,12 @@ def test_blur_keeps_the_mean_and_spreads_by_sigma():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (33, 71), (96, 128)])
-@pytest.mark.parametrize("look", OTHERS)
-def test_any_size_has_every_look(look, size):
-    assert looks_like(look, draw_scene(np.random.default_rng(0), *size)).shape == (*size, 3)
+@pytest.mark.parametrize("domain", OTHERS)
+def test_any_size_has_every_domain(domain, size):
+    assert drawn_in(domain, draw_scene(np.random.default_rng(0), *size)).shape == (*size, 3)
 
 
-def test_workers_draw_the_same_look(monkeypatch):
+def test_workers_draw_the_same_domain(monkeypatch):
     alone = [encoding.encode_scene(2, 0, i, (16, 24), "night") for i in range(3)]
     monkeypatch.setattr(encoding, "_FEW_PIXELS", 0)
     assert list(encoding.encode_scenes(2, 0, 3, (16, 24), "night")) == alone
@@ -134,16 +133,16 @@ def test_workers_draw_the_same_look(monkeypatch):
     assert all(a[0] != b[0] for a, b in zip(alone, by_day, strict=True))
 
 
-def test_the_cache_tells_the_look_and_the_day_keeps_its_name(tmp_path):
-    for look in ("day", "rain"):
-        builder.open_scenes(tmp_path, size=(16, 16), counts=(2, 1, 0), seed=5, look=look)
+def test_the_cache_tells_the_domain_and_the_day_keeps_its_name(tmp_path):
+    for domain in ("day", "rain"):
+        builder.open_scenes(tmp_path, size=(16, 16), counts=(2, 1, 0), seed=5, domain=domain)
     names = sorted(path.name for path in (tmp_path / "scenes").iterdir())
     assert names == ["16x16-2-1-0-seed5", "16x16-2-1-0-seed5-rain"]
 
 
-def test_an_unknown_look_is_named(tmp_path):
-    with pytest.raises(InputError, match="look of the scenes 'nigth'.*night"):
-        builder.open_scenes(tmp_path, size=(16, 16), counts=(2, 1, 0), seed=0, look="nigth")
+def test_an_unknown_domain_is_named(tmp_path):
+    with pytest.raises(InputError, match="domain of the scenes 'nigth'.*night"):
+        builder.open_scenes(tmp_path, size=(16, 16), counts=(2, 1, 0), seed=0, domain="nigth")
 
 
 def make_config(tmp_path, **source):
@@ -156,7 +155,7 @@ def make_config(tmp_path, **source):
 
 def test_labels_come_from_the_source_and_the_rest_is_the_targets(tmp_path):
     dataset = pipeline.open_dataset(make_config(tmp_path))
-    target = builder.open_scenes(tmp_path, size=(16, 24), counts=(3, 2, 1), seed=0, look="night")
+    target = builder.open_scenes(tmp_path, size=(16, 24), counts=(3, 2, 1), seed=0, domain="night")
     source = builder.open_scenes(tmp_path, size=(16, 24), counts=(3, 2, 1), seed=1)
     assert {name: len(split) for name, split in dataset.splits.items()} == {
         "train": 3,
