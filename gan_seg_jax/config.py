@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax.data.fields import DOMAINS
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import MAX_CLASSES
 
 POSITIVE = (
     "steps",
@@ -68,7 +69,7 @@ MOST = {
     "rounds": 2**10,
     "num_workers": 2**10,
     "prefetch": 2**10,
-    "num_classes": 255,
+    "num_classes": MAX_CLASSES,
 }
 LONGEST_SIDE, LARGEST_AREA = 2**14, 2**26  # of a canvas, a crop or a scene, in pixels
 PIXELS_OF_A_STEP, PIXELS_OF_SCENES = 2**31, 2**40

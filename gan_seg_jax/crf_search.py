@@ -23,11 +23,12 @@ from jax.sharding import Mesh
 from gan_seg_jax import metrics, parallel
 from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.catalog import IGNORE, DatasetInfo, Example, Split
+from gan_seg_jax.data.catalog import DatasetInfo, Example, Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import Run, load_run, open_split
 from gan_seg_jax.inference.options import CRF_FILE
 from gan_seg_jax.inference.scoring import apply_crf, make_scorer
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.postprocess.crf import CRFParameters
 from gan_seg_jax.system.files import write_json
 

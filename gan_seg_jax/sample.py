@@ -21,9 +21,10 @@ from absl import flags
 from gan_seg_jax import parallel
 from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline, provenance
-from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
+from gan_seg_jax.data.catalog import DatasetInfo
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import Run, load_run
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.pictures.png import write_picture
 from gan_seg_jax.system import files

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import common
-from gan_seg_jax.data.catalog import IGNORE
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.state import AdversarialState
 from tests import tiny_runs
 

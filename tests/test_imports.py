@@ -25,7 +25,7 @@ GROUPS = {
 }
 # From the bottom to the top: a folder may import those of the levels below its own, and none of its own level.
 LEVELS = (
-    {"errors"},
+    {"errors", "labels"},
     {"fields"},
     {"system", "config", "metrics"},
     {"augment", "losses", "pictures", "postprocess"},
@@ -48,6 +48,7 @@ SHARED = {
         "convolution",
         "layers",
         "mobilenet",
+        "norms",
         "pooling",
         "pretrained",
         "resnet",
@@ -58,7 +59,7 @@ SHARED = {
     "augment": {"resample"},
     "commands": {"memorization"},
 }
-METHODS_MAY = {"models", "losses", "augment", "state", "config", "errors"}  # and what they share
+METHODS_MAY = {"models", "losses", "augment", "state", "config", "errors", "labels"}  # and what they share
 
 
 def modules(root: Path) -> dict[str, Path]:

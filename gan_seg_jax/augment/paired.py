@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from gan_seg_jax.augment import resample
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 
-IGNORE = 255  # the label of pixels that do not count
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601 luma of R, G, B
 
 

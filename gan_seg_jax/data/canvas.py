@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from gan_seg_jax.data.catalog import IGNORE
+from gan_seg_jax.labels import IGNORE
 
 
 def fit_to_canvas(

@@ -11,11 +11,7 @@ from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 
-IGNORE = 255
-"""Label of pixels that neither training nor scoring looks at (void, unlabelled, padding)."""
-
-MAX_CLASSES = 255
-"""Class ids are 0..254 in 8-bit masks, 255 being `IGNORE`."""
+from gan_seg_jax.labels import MAX_CLASSES
 
 
 class Example(TypedDict):

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import tqdm
 
 from gan_seg_jax.data import images, remembered
-from gan_seg_jax.data.catalog import IGNORE, DatasetInfo
+from gan_seg_jax.data.catalog import DatasetInfo
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.system import files
 
 _NAMED = 5  # files named in a message

@@ -3,8 +3,9 @@
 import os
 import unicodedata
 
-from gan_seg_jax.data.catalog import IGNORE, MAX_CLASSES, DatasetInfo
+from gan_seg_jax.data.catalog import DatasetInfo
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE, MAX_CLASSES
 from gan_seg_jax.system import files
 
 _FORM = "a line `id name R G B` for each class, with ids from 0 on, such as `0 background 0 0 0`"

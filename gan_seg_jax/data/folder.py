@@ -21,10 +21,11 @@ import os
 import numpy as np
 
 from gan_seg_jax.data import checks, classes, images, listing
-from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example, Members
+from gan_seg_jax.data.catalog import Dataset, DatasetInfo, Example, Members
 from gan_seg_jax.data.listing import Files, Listing
 from gan_seg_jax.data.splits import Rules, carve, check
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.system.files import shown
 
 FOLDERS = {"train": "train", "val": "val", "test": "test", "unlabelled": "unlabeled"}

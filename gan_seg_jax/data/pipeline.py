@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax.data import workers
 from gan_seg_jax.data.canvas import bucket, canvas_of, fit_to_canvas, pad, scaled_views
-from gan_seg_jax.data.catalog import CATALOG, IGNORE, Dataset, Split
+from gan_seg_jax.data.catalog import CATALOG, Dataset, Split
 from gan_seg_jax.data.domains import from_source
 from gan_seg_jax.data.folder import open_folder
 from gan_seg_jax.data.pairs import open_pairs
@@ -25,6 +25,7 @@ from gan_seg_jax.data.subset import keep_labels
 from gan_seg_jax.data.synthetic import MadePairs, open_made_pairs
 from gan_seg_jax.data.tfds_reader import open_tfds
 from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.labels import IGNORE
 
 THREADS = 2  # that decode, where there are no worker processes
 STREAM_SPLITS = {"labelled": "train", "unlabelled": "unlabelled"}

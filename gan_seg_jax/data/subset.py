@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_seg_jax.data.catalog import IGNORE, Dataset, DatasetInfo, Example, Split
+from gan_seg_jax.data.catalog import Dataset, DatasetInfo, Example, Split
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.system import files
 
 _SHOWN = 5  # ids in a message

@@ -13,10 +13,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.read_only_builder import _find_builder_dir, builder_from_files
 
 from gan_seg_jax.data import checks, images, tfds_facts, tfds_metadata
-from gan_seg_jax.data.catalog import IGNORE, MAX_CLASSES, Dataset, DatasetInfo, Members
+from gan_seg_jax.data.catalog import Dataset, DatasetInfo, Members
 from gan_seg_jax.data.splits import Rules, carve, check
 from gan_seg_jax.data.tfds_split import TfdsSplit, first_line, quiet_logs
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE, MAX_CLASSES
 from gan_seg_jax.system import files
 
 _SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}

@@ -10,8 +10,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from gan_seg_jax.data import images, tfds_facts, tfds_metadata
-from gan_seg_jax.data.catalog import IGNORE, DatasetInfo, Example
+from gan_seg_jax.data.catalog import DatasetInfo, Example
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.system import files
 
 _NAME_FEATURES = ("id", "file_name", "filename", "name")

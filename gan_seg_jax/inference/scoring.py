@@ -20,6 +20,7 @@ from gan_seg_jax.data.canvas import canvas_of, view_names
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import tiling
 from gan_seg_jax.inference.options import PLAIN, Options
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.postprocess import crf
 from gan_seg_jax.state import AdversarialState, inference_view
 
@@ -36,7 +37,7 @@ def prepare(stream: dict[str, jax.Array], config: ConfigDict) -> dict[str, jax.A
 
     The stream's own `label`, if it is there, may have another size than the canvas: it is for scoring.
     """
-    unknown = jnp.full(stream["image"].shape[:3], paired.IGNORE, jnp.uint8)
+    unknown = jnp.full(stream["image"].shape[:3], IGNORE, jnp.uint8)
     key = jax.random.key(0)  # nothing is drawn
     stream = {**stream, "label": unknown}
     return paired.prepare(stream, key, crop_size=config.crop_size, options=config.augment, train=False)
@@ -76,7 +77,7 @@ def _make_network(method, config, options, state, stream) -> Callable[[jax.Array
     nets = inference_view(state, jax.random.key(0))
 
     def network(image):
-        unknown = jnp.full(image.shape[:3], paired.IGNORE, jnp.int32)
+        unknown = jnp.full(image.shape[:3], IGNORE, jnp.int32)
         view = {"image": image, "label": unknown, "valid": stream["valid"], "id": stream["id"]}
         return method.predict(nets, {"labelled": view}, jax.random.key(0), config).astype(jnp.float32)
 

@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from gan_seg_jax import parallel
 from gan_seg_jax.augment import resample
 from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN
 from gan_seg_jax.inference.scoring import images_at_once, make_scorer, prepare
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.methods import game
 from gan_seg_jax.models.layers import resize_logits

@@ -12,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-IGNORE = 255  # the label of pixels that do not count
+from gan_seg_jax.labels import IGNORE
 
 
 def known(label: jax.Array, num_classes: int = IGNORE) -> jax.Array:

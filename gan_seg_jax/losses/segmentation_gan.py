@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.feature_matching import layer_feature_matching
 
@@ -62,7 +63,7 @@ def oasis_discriminator(
     chex.assert_equal_shape([real_logits, fake_logits])
     num_classes = real_logits.shape[-1] - 1
     known = segmentation.known(label, num_classes)
-    fake_class = jnp.where(known, num_classes, segmentation.IGNORE)
+    fake_class = jnp.where(known, num_classes, IGNORE)
     return oasis_generator(real_logits, label, balanced=balanced) + segmentation.cross_entropy(fake_logits, fake_class)
 
 
@@ -82,7 +83,7 @@ def oasis_generator(fake_logits: jax.Array, label: jax.Array, *, balanced: bool 
         float32 scalar, at least 0.
     """
     num_classes = fake_logits.shape[-1] - 1
-    label = jnp.where(segmentation.known(label, num_classes), label, segmentation.IGNORE)  # k itself is no label
+    label = jnp.where(segmentation.known(label, num_classes), label, IGNORE)  # k itself is no label
     weights = jnp.append(inverse_frequency(label, num_classes=num_classes), 0.0) if balanced else None
     return segmentation.cross_entropy(fake_logits, label, class_weights=weights)
 
@@ -139,7 +140,7 @@ def confident_self_training(
     chex.assert_rank(confidence, 3)
     known = jnp.ones(logits.shape[:3], bool) if known is None else known
     accepted = (confidence.astype(jnp.float32) > threshold) & known
-    label = jnp.where(accepted, jnp.argmax(logits, axis=-1), segmentation.IGNORE)
+    label = jnp.where(accepted, jnp.argmax(logits, axis=-1), IGNORE)
     return segmentation.cross_entropy(logits, label), jnp.sum(accepted) / jnp.maximum(jnp.sum(known), 1)
 
 

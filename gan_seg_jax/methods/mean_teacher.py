@@ -30,6 +30,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax.augment import mixing, paired
 from gan_seg_jax.config import planned
 from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.models import build_network, split_heads
@@ -107,9 +108,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
         distances = jnp.sum(jnp.square(jax.nn.softmax(student) - target), axis=-1)
         distance = segmentation.weighted_mean(distances, weight)
     else:
-        distance = segmentation.cross_entropy(
-            student, jnp.where(weight > 0, jnp.argmax(target, axis=-1), segmentation.IGNORE)
-        )
+        distance = segmentation.cross_entropy(student, jnp.where(weight > 0, jnp.argmax(target, axis=-1), IGNORE))
     loss = supervised + options.consistency_weight * ramp(nets.step, config) * share * distance
     metrics = {
         **terms,

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gan_seg_jax.models import layers
+from gan_seg_jax.models import layers, norms
 
 CLASSIFIER_INIT = 0.01  # standard deviation of the last convolution's kernel in the authors' code
 
@@ -16,7 +16,7 @@ class ConvBlock(nn.Module):
         features: number of output channels.
         kernel: side of the kernel, 1 or 3.
         rate: distance between the taps of the kernel.
-        norm: as in `layers.Norm`.
+        norm: as in `norms.Norm`.
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
@@ -36,7 +36,7 @@ class ConvBlock(nn.Module):
             x = layers.Conv1x1(self.features, **given)(x)
         else:
             x = layers.Conv(self.features, rate=self.rate, **given)(x)
-        return nn.relu(layers.Norm(self.norm, self.dtype, name="norm")(x, train=train))
+        return nn.relu(norms.Norm(self.norm, self.dtype, name="norm")(x, train=train))
 
 
 class SummedASPP(nn.Module):
@@ -96,7 +96,7 @@ class ASPP(nn.Module):
         rates: of the 3x3 branches, in pixels of the feature map.
         separable: depthwise-separable 3x3 branches (DeepLab v3+).
         dropout: rate on the result (0.1 in the authors' code; the paper says nothing of it).
-        norm: as in `layers.Norm`.
+        norm: as in `norms.Norm`.
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """

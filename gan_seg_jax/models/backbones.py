@@ -79,7 +79,7 @@ def create_backbone(
         name: key of `BACKBONES`.
         output_stride: 8, 16 or 32.
         multi_grid: factors on the rates of the last stage (ResNets only).
-        norm: kind of `layers.Norm`; "vgg16" has none whatever is given here.
+        norm: kind of `norms.Norm`; "vgg16" has none whatever is given here.
         width: factor on the channel counts.
         dtype: of the computation.
         module_name: of the submodule. Networks leave it, since learning rates and pre-trained weights find a backbone

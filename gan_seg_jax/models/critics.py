@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import layers
+from gan_seg_jax.models import layers, norms
 
 
 class SegANCritic(nn.Module):
@@ -55,7 +55,7 @@ class SegANCritic(nn.Module):
             else:
                 x = layers.Conv(width, kernel, stride=2, padding=kernel // 2, **options)(x)
             if level:
-                x = layers.Norm(self.norm, self.dtype, name=f"norm_{level}")(x, train=train)
+                x = norms.Norm(self.norm, self.dtype, name=f"norm_{level}")(x, train=train)
             x = nn.leaky_relu(x, 0.2)
             features.append(x.astype(jnp.float32))
         return tuple(features)

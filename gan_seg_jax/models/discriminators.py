@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
-from gan_seg_jax.models import layers
+from gan_seg_jax.models import layers, norms
 
 
 class PatchGAN(nn.Module):
@@ -77,7 +77,7 @@ class PatchGAN(nn.Module):
                 conv = layers.Conv(channels, 4, padding=1, **options)
             x = conv(x, train=train)
             if level:
-                x = layers.Norm(norm, self.dtype, name=f"norm_{level}")(x, train=train)
+                x = norms.Norm(norm, self.dtype, name=f"norm_{level}")(x, train=train)
             x = nn.leaky_relu(x, 0.2)
             features.append(x.astype(jnp.float32))
         if self.layers == 0:
@@ -202,7 +202,7 @@ class DCGANDiscriminator(nn.Module):
             conv = layers.DownConv(self.channels * min(2**level, 8), bias=bias, name=f"conv_{level}", **common)
             x = conv(x, train=train)
             if level:
-                x = layers.Norm(norm, self.dtype, name=f"norm_{level}")(x, train=train)
+                x = norms.Norm(norm, self.dtype, name=f"norm_{level}")(x, train=train)
             x = nn.leaky_relu(x, 0.2)
         return _score(x, common, train=train)
 

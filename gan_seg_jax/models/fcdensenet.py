@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import convolution, layers
+from gan_seg_jax.models import convolution, layers, norms
 
 
 class FCDenseNet(nn.Module):
@@ -117,7 +117,7 @@ class DenseLayer(nn.Module):
     def __call__(self, parts: list[jax.Array]) -> jax.Array:
         """Return float [b, h, w, features] from the parts float [b, h, w, c_i]."""
         x = jnp.concatenate(parts, axis=-1)
-        x = nn.relu(layers.Norm(self.norm, self.dtype, name="norm")(x, train=self.train))
+        x = nn.relu(norms.Norm(self.norm, self.dtype, name="norm")(x, train=self.train))
         options = {"bias": self.norm == "none", "kernel_init": self.kernel_init, "dtype": self.dtype, "name": "conv"}
         x = (
             layers.Conv1x1(self.features, **options)(x)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import convolution, layers
+from gan_seg_jax.models import convolution, layers, norms
 from gan_seg_jax.models.backbones import create_backbone
 
 STRIDES = (32, 16, 8)
@@ -98,7 +98,7 @@ class FCN(nn.Module):
             x = layers.Conv1x1(self.head_channels, **options)(x)
         else:
             x = layers.Conv(self.head_channels, kernel, **options)(x)
-        x = nn.relu(layers.Norm(norm, self.dtype, name=f"{name}_norm")(x, train=train))
+        x = nn.relu(norms.Norm(norm, self.dtype, name=f"{name}_norm")(x, train=train))
         return nn.Dropout(self.dropout, name=f"{name}_dropout")(x, deterministic=not train)
 
     def _score(self, x, name):

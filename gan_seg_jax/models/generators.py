@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
-from gan_seg_jax.models import layers
+from gan_seg_jax.models import layers, norms
 
 HEADS = ("image", "joint")
 UPSAMPLINGS = ("transposed", "resize")
@@ -79,10 +79,10 @@ class DCGANGenerator(nn.Module):
             name="project",
         )(noise[:, None, None, :])
         x = x.reshape(-1, *start, self.channels[0])
-        x = nn.relu(layers.Norm(self.norm, self.dtype, name="project_norm")(x, train=train))
+        x = nn.relu(norms.Norm(self.norm, self.dtype, name="project_norm")(x, train=train))
         for index, features in enumerate(self.channels[1:]):
             x = self._double(x, features, f"up_{index}", bias=bias)
-            x = nn.relu(layers.Norm(self.norm, self.dtype, name=f"up_norm_{index}")(x, train=train))
+            x = nn.relu(norms.Norm(self.norm, self.dtype, name=f"up_norm_{index}")(x, train=train))
         image = jnp.tanh(self._double(x, 3, "image", bias=True).astype(jnp.float32))
         if self.heads == "image":
             return image
@@ -140,7 +140,7 @@ class DenseGenerator(nn.Module):
         x = noise[:, None, None, :]
         for index, features in enumerate(self.hidden):
             x = layers.Conv1x1(features, bias=self.norm != "batch", name=f"dense_{index}", **options)(x)
-            x = layers.Norm(self.norm, self.dtype, name=f"norm_{index}")(x, train=train)
+            x = norms.Norm(self.norm, self.dtype, name=f"norm_{index}")(x, train=train)
             x = nn.leaky_relu(x, 0.2)
 
         def head(channels, name):

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gan_seg_jax.models import layers, stages
+from gan_seg_jax.models import layers, norms, stages
 
 # Of each group of blocks: expansion, channels, number of blocks, stride of the first.
 GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -20,7 +20,7 @@ class MobileNetV2(nn.Module):
 
     Attributes:
         output_stride: 8, 16 or 32; see `stages.atrous_stages`.
-        norm: kind of `layers.Norm`.
+        norm: kind of `norms.Norm`.
         width: factor on the channel counts.
         dtype: of the computation.
     """
@@ -73,7 +73,7 @@ class ConvNormReLU6(nn.Module):
         features: number of output channels.
         kernel: side of the kernel.
         stride: step of the window.
-        norm: kind of `layers.Norm`.
+        norm: kind of `norms.Norm`.
         dtype: of the computation.
     """
 
@@ -91,7 +91,7 @@ class ConvNormReLU6(nn.Module):
             x = layers.Conv1x1(self.features, **options)(x)
         else:
             x = layers.Conv(self.features, kernel=self.kernel, stride=self.stride, **options)(x)
-        return nn.relu6(layers.Norm(self.norm, self.dtype, name="1")(x, train=train))
+        return nn.relu6(norms.Norm(self.norm, self.dtype, name="1")(x, train=train))
 
 
 class InvertedResidual(nn.Module):
@@ -103,7 +103,7 @@ class InvertedResidual(nn.Module):
         stride: of the 3x3 convolution.
         rate: of the 3x3 convolution.
         shrinks: whether the block has a stride before strides are turned into rates; such a block has no shortcut.
-        norm: kind of `layers.Norm`.
+        norm: kind of `norms.Norm`.
         dtype: of the computation.
     """
 
@@ -121,7 +121,7 @@ class InvertedResidual(nn.Module):
         options = {"bias": self.norm == "none", "dtype": self.dtype}
 
         def norm(y, name):
-            return layers.Norm(self.norm, self.dtype, name=name)(y, train=train)
+            return norms.Norm(self.norm, self.dtype, name=name)(y, train=train)
 
         y, place = x, 0
         if self.expansion > 1:

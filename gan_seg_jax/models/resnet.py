@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gan_seg_jax.models import layers, stages
+from gan_seg_jax.models import layers, norms, stages
 
 CHANNELS = (64, 128, 256, 512)
 
@@ -23,7 +23,7 @@ class ResNet(nn.Module):
         deep_stem: three 3x3 convolutions (32, 32, 64) instead of one 7x7.
         output_stride: 8, 16 or 32; see `stages.atrous_stages`.
         multi_grid: factors on the rates of the last stage's blocks (DeepLab v3), repeated if there are more blocks.
-        norm: kind of `layers.Norm`.
+        norm: kind of `norms.Norm`.
         width: factor on the channel counts.
         dtype: of the computation.
     """
@@ -78,11 +78,11 @@ class ResNet(nn.Module):
             half = stages.scaled(32, self.width)
             for conv, norm, stride in (("conv1_0", "conv1_1", 2), ("conv1_3", "conv1_4", 1)):
                 x = layers.Conv(half, stride=stride, bias=bias, dtype=self.dtype, name=conv)(x)
-                x = nn.relu(layers.Norm(self.norm, self.dtype, name=norm)(x, train=train))
+                x = nn.relu(norms.Norm(self.norm, self.dtype, name=norm)(x, train=train))
             x = layers.Conv(features, bias=bias, dtype=self.dtype, name="conv1_6")(x)
         else:
             x = layers.Conv(features, kernel=7, stride=2, bias=bias, dtype=self.dtype, name="conv1")(x)
-        return nn.relu(layers.Norm(self.norm, self.dtype, name="bn1")(x, train=train))
+        return nn.relu(norms.Norm(self.norm, self.dtype, name="bn1")(x, train=train))
 
 
 class Block(nn.Module):
@@ -95,7 +95,7 @@ class Block(nn.Module):
         first_rate: of the first 3x3 convolution.
         rate: of the second 3x3 convolution, where there are two.
         project: whether the shortcut is a 1x1 convolution and a norm, else the identity.
-        norm: kind of `layers.Norm`.
+        norm: kind of `norms.Norm`.
         dtype: of the computation.
     """
 
@@ -114,7 +114,7 @@ class Block(nn.Module):
         bias = self.norm == "none"
 
         def norm(y, name):
-            return layers.Norm(self.norm, self.dtype, name=name)(y, train=train)
+            return norms.Norm(self.norm, self.dtype, name=name)(y, train=train)
 
         def conv3x3(y, name, **options):
             return layers.Conv(self.features, bias=bias, dtype=self.dtype, name=name, **options)(y)

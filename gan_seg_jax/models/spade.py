@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
-from gan_seg_jax.models import layers
+from gan_seg_jax.models import layers, norms
 
 NOISES = ("start", "map")
 
@@ -170,7 +170,7 @@ class _Block(nn.Module):
 
     def _normalize(self, x, name, *, train):
         if train:
-            layers.check_values(self, self.norm, x.shape)
+            norms.check_values(self, self.norm, x.shape)
         options = {"use_bias": False, "use_scale": False, "epsilon": 1e-5, "dtype": self.dtype, "name": name}
         if self.norm == "batch":
             return nn.BatchNorm(momentum=0.9, **options)(x, use_running_average=not train)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import layers
+from gan_seg_jax.models import layers, norms
 
 
 class UNet(nn.Module):
@@ -105,7 +105,7 @@ class UNet(nn.Module):
         batch, height, width, _ = shape
         maps = [(batch, -(-height >> level), -(-width >> level)) for level in range(1, len(self.channels) + 1)]
         maps = [(*size, channels) for size, channels in zip(maps, self.channels, strict=True)]
-        single = [layers.values_normalised(self.norm, size) == 1 for size in maps]
+        single = [norms.values_normalised(self.norm, size) == 1 for size in maps]
         bare = 0 if residual else 1  # levels without a norm, at the bottom
         normalised = single[: len(single) - bare]
         if any(normalised):
@@ -122,14 +122,14 @@ class UNet(nn.Module):
         x = layers.DownConv(
             self.channels[level], bias=bias, kernel_init=self.kernel_init, dtype=self.dtype, name=f"down_{level}"
         )(x)
-        return layers.Norm(self.norm, self.dtype, name=f"down_norm_{level}")(x, train=train) if normalize else x
+        return norms.Norm(self.norm, self.dtype, name=f"down_norm_{level}")(x, train=train) if normalize else x
 
     def _up(self, x, size, level, *, train):
         bias = self.norm != "batch"
         x = layers.UpConv(
             self.channels[level], bias=bias, kernel_init=self.kernel_init, dtype=self.dtype, name=f"up_{level}"
         )(nn.relu(x))
-        x = layers.Norm(self.norm, self.dtype, name=f"up_norm_{level}")(x[:, : size[0], : size[1]], train=train)
+        x = norms.Norm(self.norm, self.dtype, name=f"up_norm_{level}")(x[:, : size[0], : size[1]], train=train)
         if self.dropout and level >= len(self.channels) - 4:
             x = nn.Dropout(self.dropout, name=f"dropout_{level}")(x, deterministic=not train)
         return x
@@ -138,7 +138,7 @@ class UNet(nn.Module):
         """Return x + norm(conv(relu(source))); source is x, or x and the encoder's features."""
         bias = self.norm != "batch"
         conv = layers.Conv(x.shape[-1], bias=bias, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
-        return x + layers.Norm(self.norm, self.dtype, name=f"{name}_norm")(conv(nn.relu(source)), train=train)
+        return x + norms.Norm(self.norm, self.dtype, name=f"{name}_norm")(conv(nn.relu(source)), train=train)
 
 
 def _per_level(value, levels, name):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import layers, stages
+from gan_seg_jax.models import layers, norms, stages
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and number of 3x3 convolutions
 
@@ -21,7 +21,7 @@ class VGG16(nn.Module):
 
     Attributes:
         output_stride: 8, 16 or 32.
-        norm: kind of `layers.Norm` after every convolution; "none" is the original network.
+        norm: kind of `norms.Norm` after every convolution; "none" is the original network.
         width: factor on the channel counts.
         dtype: of the computation.
     """
@@ -60,7 +60,7 @@ class VGG16(nn.Module):
                 x = layers.Conv(stages.scaled(channels, self.width), **options)(x)
                 if self.norm != "none":
                     index += 1
-                    x = layers.Norm(self.norm, self.dtype, name=f"features_{index}")(x, train=train)
+                    x = norms.Norm(self.norm, self.dtype, name=f"features_{index}")(x, train=train)
                 x = nn.relu(x)
                 index += 2
             index += 1

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
-VOID = 255  # what `erode` leaves behind; `data.catalog.IGNORE`
+from gan_seg_jax.labels import IGNORE
 
 
 def erode(labels: np.ndarray, radius: float, num_classes: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def erode(labels: np.ndarray, radius: float, num_classes: int) -> np.ndarray:
     Returns:
         uint8 [h, w]; what is left are the pixels whose disc holds one class (and void).
     """
-    return np.where(_one_class(labels, radius, num_classes), labels, np.uint8(VOID))
+    return np.where(_one_class(labels, radius, num_classes), labels, np.uint8(IGNORE))
 
 
 def dilate(labels: np.ndarray, radius: float, num_classes: int) -> np.ndarray:
@@ -224,7 +224,7 @@ def _over_disc(values: np.ndarray, radius: float, combine: Callable) -> np.ndarr
 def _one_class(labels: np.ndarray, radius: float, num_classes: int) -> np.ndarray:
     """Return bool [h, w]: the disc around the pixel does not hold two classes."""
     void = labels >= num_classes
-    low = _over_disc(np.where(void, np.uint8(VOID), labels), radius, np.minimum)
+    low = _over_disc(np.where(void, np.uint8(IGNORE), labels), radius, np.minimum)
     high = _over_disc(np.where(void, np.int16(-1), labels), radius, np.maximum)
     return high <= low
 

@@ -27,11 +27,12 @@ from ml_collections import ConfigDict
 from gan_seg_jax import metrics, parallel
 from gan_seg_jax.augment import paired
 from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.catalog import IGNORE, Split
+from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.judging import fidelity
 from gan_seg_jax.judging.detection import real_fake
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.pictures import panels

@@ -17,9 +17,10 @@ from PIL import Image
 from gan_seg_jax import metrics, parallel
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.canvas import canvas_of
-from gan_seg_jax.data.catalog import IGNORE, Dataset, Split
+from gan_seg_jax.data.catalog import Dataset, Split
 from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.inference.scoring import Labeller, images_at_once, make_chooser, make_views, prepare
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.postprocess import morphology

@@ -20,8 +20,9 @@ from ml_collections import ConfigDict
 from gan_seg_jax import metrics, parallel
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline, provenance
-from gan_seg_jax.data.catalog import IGNORE, Example, Split
+from gan_seg_jax.data.catalog import Example, Split
 from gan_seg_jax.errors import PreemptedError, unknown
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs import workdirs
 from gan_seg_jax.runs.preemption import Preemption

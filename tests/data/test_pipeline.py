@@ -11,9 +11,9 @@ from PIL import Image
 from configs import common
 from gan_seg_jax import train
 from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.catalog import IGNORE
 from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 from tests import tiny_runs
 
 LABELLED = ("labelled",)

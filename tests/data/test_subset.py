@@ -11,9 +11,10 @@ import pytest
 from configs import common, semi_seg, supervised_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.data import class_weights, pipeline
-from gan_seg_jax.data.catalog import IGNORE, Dataset
+from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.data.subset import keep_labels
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 from tests import tiny_runs
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import convolution, layers
+from gan_seg_jax.models import convolution, layers, norms
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -217,10 +217,10 @@ def test_initialisation_by_standard_deviation_and_by_unknown_name():
         layers.Conv(64, kernel_init="glorot").init(jax.random.key(0), x)
 
 
-@pytest.mark.parametrize("kind", layers.NORMS)
+@pytest.mark.parametrize("kind", norms.NORMS)
 def test_norm_has_its_statistics(kind):
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
-    y, variables = layers.Norm(kind).init_with_output(jax.random.key(0), x, train=True)
+    y, variables = norms.Norm(kind).init_with_output(jax.random.key(0), x, train=True)
     axes = {"batch": (0, 1, 2), "instance": (1, 2), "layer": (1, 2, 3), "group": (1, 2, 3)}.get(kind, ())
     if kind == "group":
         y = y.reshape(4, 8, 8, 2, 3).swapaxes(3, 4).reshape(4, 8, 8, 3, 2)[..., 0]  # gcd(32, 6) = 2 groups
@@ -234,7 +234,7 @@ def test_norm_has_its_statistics(kind):
 
 def test_batch_norm_keeps_running_averages_and_uses_them_in_inference():
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
-    norm = layers.Norm("batch")
+    norm = norms.Norm("batch")
     variables = norm.init(jax.random.key(0), x, train=False)
     _, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     stats = updates["batch_stats"]["batch"]
@@ -246,14 +246,14 @@ def test_batch_norm_keeps_running_averages_and_uses_them_in_inference():
 
 def test_batch_norm_of_bfloat16_has_float32_statistics():
     x = normal(0, 4, 8, 8, 6).astype(jnp.bfloat16)
-    y, variables = layers.Norm("batch", jnp.bfloat16).init_with_output(jax.random.key(0), x, train=True)
+    y, variables = norms.Norm("batch", jnp.bfloat16).init_with_output(jax.random.key(0), x, train=True)
     assert y.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
 
 
 def trained_norm(x):
     """Return the variables of a batch norm that has seen x, with a scale and a bias of its own."""
-    norm = layers.Norm("batch")
+    norm = norms.Norm("batch")
     variables = norm.init(jax.random.key(0), x, train=False)
     _, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     params = {"batch": {"scale": normal(1, x.shape[-1]), "bias": normal(2, x.shape[-1])}}
@@ -263,10 +263,10 @@ def trained_norm(x):
 def test_frozen_batch_norm_takes_the_variables_of_a_batch_norm_and_equals_its_inference():
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
     variables = trained_norm(x)
-    frozen = layers.Norm("frozen_batch")
+    frozen = norms.Norm("frozen_batch")
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (variables, frozen.init(jax.random.key(0), x, train=True))]
     assert shapes[0] == shapes[1]
-    expected = layers.Norm("batch").apply(variables, x, train=False)
+    expected = norms.Norm("batch").apply(variables, x, train=False)
     for train in (True, False):
         y, after = frozen.apply(variables, x, train=train, mutable=["batch_stats"])
         assert_close(y, expected)
@@ -278,10 +278,10 @@ def test_frozen_batch_norm_gives_no_gradient_to_its_parameters_and_that_of_a_pro
     variables = trained_norm(x)
 
     def loss(params, x):
-        return jnp.sum(jnp.sin(layers.Norm("frozen_batch").apply(variables | {"params": params}, x, train=True)))
+        return jnp.sum(jnp.sin(norms.Norm("frozen_batch").apply(variables | {"params": params}, x, train=True)))
 
     def expected(x):
-        return jnp.sum(jnp.sin(layers.Norm("batch").apply(variables, x, train=False)))
+        return jnp.sum(jnp.sin(norms.Norm("batch").apply(variables, x, train=False)))
 
     params, dx = jax.grad(loss, argnums=(0, 1))(variables["params"], x)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(params))
@@ -290,7 +290,7 @@ def test_frozen_batch_norm_gives_no_gradient_to_its_parameters_and_that_of_a_pro
 
 def test_batch_norm_has_pytorchs_constants():
     x = 1e-3 + 2e-3 * normal(0, 4, 8, 8, 6)  # the epsilon shows
-    norm = layers.Norm("batch")
+    norm = norms.Norm("batch")
     variables = norm.init(jax.random.key(0), x, train=False)
     y, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     mean, var = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
@@ -300,7 +300,7 @@ def test_batch_norm_has_pytorchs_constants():
 
 def test_unknown_norm_is_named():
     with pytest.raises(InputError, match="Unknown norm"):
-        layers.Norm("layers").init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=True)
+        norms.Norm("layers").init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=True)
 
 
 def test_spectral_normalisation_divides_by_the_largest_singular_value():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gan_seg_jax import parallel
-from gan_seg_jax.data.catalog import IGNORE
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.tasks import TASKS, generation
 from gan_seg_jax.tasks.feature_network import Judge
 from tests import red_channel, tiny_runs

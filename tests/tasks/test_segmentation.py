@@ -14,10 +14,10 @@ from sklearn import metrics as sklearn_metrics
 from gan_seg_jax import parallel
 from gan_seg_jax.augment import resample
 from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.catalog import IGNORE
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import scoring
 from gan_seg_jax.inference.options import CRF_FILE, PLAIN, Options
+from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.postprocess.crf import CRFParameters
 from gan_seg_jax.system.files import write_json
