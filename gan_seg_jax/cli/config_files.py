@@ -20,7 +20,10 @@ from ml_collections.config_flags import config_path
 
 from gan_seg_jax.errors import InputError
 
-PROJECT = Path(__file__).resolve().parents[2] / "configs"  # a user may have a folder of this name, too
+_PACKAGE = Path(__file__).resolve().parents[1]
+# The project's own configs: within the package where that is installed, beside it in a checkout. A user may have a
+# folder of this name, too.
+PROJECT = (_PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent) / "configs"
 
 
 def prepare(argv: list[str]) -> list[str]:
