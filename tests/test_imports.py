@@ -5,23 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from gan_seg_jax.__main__ import ALIASES, COMMANDS
+
 PACKAGE = "gan_seg_jax"
 # Modules that stand together, as if they were a folder of their own.
 GROUPS = {
     "fields": {"data.fields"},  # light: what a config is checked by before JAX is loaded
     "config": {"config", "config_fields"},
     "state": {"state", "optimizers", "parallel"},
-    "commands": {
-        "class_weights",
-        "copies",
-        "crf_search",
-        "evaluate",
-        "judge",
-        "main",
-        "memorization",
-        "predict",
-        "sample",
-    },
+    "commands": {"__main__", *COMMANDS.values(), *ALIASES},
 }
 # From the bottom to the top: a folder may import those of the levels below its own, and none of its own level.
 LEVELS = (

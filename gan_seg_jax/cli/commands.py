@@ -37,7 +37,8 @@ def _run(main: Callable[[], None], usage: str, *, devices: bool = True) -> int:
     with process.lasting_streams():
         try:
             if {"--help", "-h", "-help", "--helpfull"} & set(sys.argv[1:]):
-                print(f"{usage.strip()}\n\nFlags:\n{_flags_help()}", flush=True)
+                configs = f"\n\n{config_files.listed()}" if "config" in flags.FLAGS else ""
+                print(f"{usage.strip()}{configs}\n\nFlags:\n{_flags_help()}", flush=True)
                 return 0
             _parse(sys.argv)
             # Libraries log what no user can act on; a run has its own messages.
@@ -109,9 +110,7 @@ def _parse(argv: list[str]) -> None:
             ) from error
         name, _, hint = str(error.args[0]).replace("\\n", "\n").replace("\\'", "'").strip("\"'\n ").partition("\n")
         name = name.strip("\"' ")
-        raise InputError(
-            f"Unknown config field {name!r}. {hint or 'See configs/common.py for all of them.'}"
-        ) from error
+        raise InputError(f"Unknown config field {name!r}. {hint or 'See --help.'}") from error
     except flags.Error as error:
         raise config_files.wrong_field(error) or InputError(f"{_one_line(error)} See --help.") from error
     except OSError as error:

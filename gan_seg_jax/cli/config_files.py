@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_collections.config_flags import config_path
 
+from gan_seg_jax.cli import listing
 from gan_seg_jax.errors import InputError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -53,6 +54,12 @@ def named(argv: list[str]) -> Path:
 def known(folder: Path) -> str:
     """Return the names of a folder's config files, in words; where it is `configs`, the project's own with them."""
     return f"in {folder}/ there are: {', '.join(_names(folder)) or 'none'}"
+
+
+def listed() -> str:
+    """Return what `--help` says of the configs: those of a folder `configs` in the current one, and the project's."""
+    folder = Path("configs")
+    return listing.configs([_find(folder / name) for name in _names(folder)], _find(folder / "common.py"))
 
 
 def _names(folder: Path) -> list[str]:
@@ -186,4 +193,4 @@ def wrong_field(error: Exception) -> InputError | None:
     if not fields:
         return None
     hint = re.search(r'Did you mean "[^"]+"', text)
-    return InputError(f"Unknown config field {fields[0]!r}. {f'{hint[0]}?' if hint else 'See configs/common.py.'}")
+    return InputError(f"Unknown config field {fields[0]!r}. {f'{hint[0]}?' if hint else 'See --help.'}")
