@@ -1,6 +1,7 @@
 """Imports go one way, by folder: each may import what stands below it; ARCHITECTURE.md's table says the same."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,15 @@ def allowed(importer: str, target: str) -> bool:
 def test_every_module_has_a_level(repository):
     found = {folder(name) for name in modules(repository)}
     assert found == set.union(*LEVELS), "give these folders a level in LEVELS, or take out those that are gone"
+
+
+def test_the_table_in_the_architecture_is_this_one(repository):
+    """Its rows name the folders of each level, and the modules of the groups."""
+    rows = re.findall(r"^\| (\d+) \| (.*?) \| (.*?) \|$", (repository / "ARCHITECTURE.md").read_text(), re.M)
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(LEVELS) + 1))
+    assert [set(re.findall(r"`(\w+)`", folders)) for _, folders, _ in rows] == list(LEVELS)
+    named = {name.replace("/", ".") for _, _, text in rows for name in re.findall(r"`([\w/]+)\.py`", text)}
+    assert named - {"train"} == set.union(*GROUPS.values())
 
 
 def test_imports_go_one_way(repository):
