@@ -104,8 +104,8 @@ def _scoring_lines(table: Table) -> list[str]:
     if tables.columns(table.rows) is tables.GENERATION_SCORES:
         chosen, meaning = (
             "Frechet distance",
-            "As many images are made as the split has; distances are in the features of the judge, a segmenter trained "
-            "on real pairs, and mean nothing beside those of another judge. Judge's mIoU: how well it finds the mask "
+            "As many images are made as the split has; distances are in the features of a segmenter trained on real "
+            "pairs, and mean nothing beside those in other features. mIoU of masks found: how well it finds the mask "
             "in the made image.",
         )
     lines = [

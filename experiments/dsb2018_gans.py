@@ -1,4 +1,4 @@
-"""Nuclei in microscopy (2018 Data Science Bowl, official stage 1 test): games, and few labels, beside cross-entropy.
+"""Nuclei in microscopy (2018 Data Science Bowl, official stage 1 test): adversarial methods and few labels.
 
     GAN_SEG_DATA=FOLDER python experiments/dsb2018_gans.py
 
@@ -14,7 +14,7 @@ import runner
 from camvid_eighth import SEMI, TEACHER
 from runner import Arm
 
-TITLE = "Nuclei (DSB 2018) at 128x128: games beside cross-entropy, with all labels and with few"
+TITLE = "Nuclei (DSB 2018) at 128x128: adversarial methods beside cross-entropy, with all labels and with few"
 SEEDS = (0, 1, 2)
 FIELDS = (
     "--config.dataset=dsb2018",

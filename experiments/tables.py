@@ -23,8 +23,8 @@ GENERATION_SCORES = {  # of tables whose runs make images
     "precision": "precision",
     "recall": "recall",
     "diversity": "diversity",
-    "judge_miou": "judge's mIoU",
-    "judge_miou_real": "on real pairs",
+    "judge_miou": "mIoU of masks found",
+    "judge_miou_real": "in real images",
 }
 MARKS = {True: "*", False: "", None: "?"}  # by whether a cell ran beside other work
 Record = dict[str, Any]

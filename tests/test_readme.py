@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from gan_seg_jax.__main__ import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CHINESE = ROOT / "docs" / "README.zh-CN.md"
 NAMED = re.compile(r"`((?:gan_seg_jax|configs|experiments|tests|docs)/[\w./]*|\w+\.(?:md|txt|toml|cff))(?:::\w+)?`")
 MADE_BY_USERS = ("configs/mask_critic.py", "classes.txt")
-COMMAND = re.compile(r"python -m (gan_seg_jax\.[a-z_]+)((?:\\\n|[^\n`'|&;])*)")
+REST = r"((?:\\\n|[^\n`'|&;])*)"
+COMMAND = re.compile(r"(?:python -m gan_seg_jax\.|gan-seg )([a-z_]+)" + REST)
 EXPERIMENT = re.compile(r"python (experiments/\w+\.py)")
 
 
@@ -25,7 +28,8 @@ def _name(path):
 def _commands(text):
     """Return (module, flags) of every command of ours in a text, patches aside."""
     text = re.sub(r"```diff.*?```", "", text, flags=re.S)
-    return [(module, shlex.split(rest.replace("\\\n", " "), comments=True)) for module, rest in COMMAND.findall(text)]
+    found = [(COMMANDS.get(name, name), rest) for name, rest in COMMAND.findall(text)]
+    return [(module, shlex.split(rest.replace("\\\n", " "), comments=True)) for module, rest in found]
 
 
 def _map_of_the_code(text):
@@ -103,12 +107,14 @@ def test_commands_parse(source):
 
 
 def _check(source, module, flags):
-    code = (ROOT / (module.replace(".", "/") + ".py")).read_text()
+    code = (ROOT / "gan_seg_jax" / f"{module}.py").read_text()
     if "define_flags()" in code:
         code += (ROOT / "gan_seg_jax" / "inference" / "options.py").read_text()
     config = None
     for flag in flags:
         name, _, value = flag.removeprefix("--").partition("=")
+        if flag in ("--help", "--version"):
+            continue
         if name == "config":
             path, _, words = value.partition(":")
             config = importlib.import_module(path.removesuffix(".py").replace("/", ".")).get_config(words)
@@ -138,7 +144,7 @@ def test_the_method_of_the_docs_trains(with_the_method):
     overrides = ["--config.scenes.counts=(8, 4, 4)", "--config.scenes.size=(32, 32)", "--config.steps=2"]
     overrides += ["--config.canvas_size=(32, 32)", "--config.crop_size=(32, 32)", "--config.tensorboard=False"]
     overrides += ["--config.networks.segmenter={'channels': (4, 8), 'encoder_convs': (0, 1), 'decoder_convs': (1,)}"]
-    command = [sys.executable, "-m", module, config, "--workdir=run", *overrides]
+    command = [sys.executable, "-m", f"gan_seg_jax.{module}", config, "--workdir=run", *overrides]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (copy / "run" / "summary.json").exists()
