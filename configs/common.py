@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     # What is trained.
-    config.method = "supervised"  # a name in gan_seg_jax.methods.METHODS
+    config.method = "supervised"  # a name that gan_seg_jax.methods.get_method knows
     config.seed = 0  # the only source of randomness: initial weights, data order, augmentation, dropout
     config.steps = 1000  # training steps; one batch (or `rounds` batches) each
     # ((length, updates), ...): in each phase, which groups of roles move, in this order. Lengths are relative and are

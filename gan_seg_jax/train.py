@@ -103,7 +103,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[str, Any]:
     """Train; `preemption` is shared with the runs that are trained before this one."""
     began = time.monotonic()
-    method = get_method(config.method)
+    method = get_method(config)
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, mesh)
     for name in set(config.baselines) - set(BASELINES):

@@ -17,7 +17,7 @@ def make_state(config, seed=0):
     """Return the state before the first step; made once for each config."""
     key = (config_lib.digest(config), seed)
     if key not in _states:
-        method = get_method(config.method)
+        method = get_method(config)
         modules = method.build(config)
         variables = init_variables(method, modules, example_batch(method.STREAMS, config), config, 0)
         _states[key] = create_state(variables, modules, create_optimizers(config), seed=seed)

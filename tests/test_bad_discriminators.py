@@ -92,7 +92,7 @@ def test_the_right_discriminator_is_right_and_pushes(name, monkeypatch):
     """Without a slope at the segmenter's map it could do no harm, whatever its scores."""
     config, (shape, pushed) = load(name).unlock(), GAMES[name]
     config.num_classes, config.class_colors = CLASSES, ()
-    method, network = get_method(config.method), config.networks.discriminator.name
+    method, network = get_method(config), config.networks.discriminator.name
     spoilt = bad_discriminators.spoil(models.MODELS[network], bad_discriminators.right)
     monkeypatch.setitem(models.MODELS, network, spoilt)
     monkeypatch.setattr(game, "play", bad_discriminators.told(game.play))

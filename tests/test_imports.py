@@ -48,7 +48,7 @@ SHARED = {
         "stages",
         "vgg",
     },
-    "methods": {"game", "generators"},
+    "methods": {"game", "generators", "segmenter", "self_training"},
     "augment": {"resample"},
     "commands": {"memorization"},
 }

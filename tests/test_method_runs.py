@@ -54,7 +54,7 @@ def run(name, workdir):
 def use(name, workdir, folder):
     """Predict, sample and score with a finished run."""
     config = load(name)
-    task = get_method(config.method).TASK
+    task = get_method(config).TASK
     if task == "generation":
         made = folder / "made"
         outcome = tiny_runs.command("sample", f"--workdir={workdir}", f"--output={made}", "--count=3")

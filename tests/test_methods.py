@@ -60,7 +60,17 @@ def load(name):
 
 
 def test_every_method_has_a_config():
-    assert {load(name).method for name in CONFIGS} == set(METHODS)
+    assert {get_method(load(name)) for name in CONFIGS} == set(METHODS.values())
+
+
+def test_two_values_of_method_stand_for_two_methods_each():
+    words = {"semi_seg:advsemiseg": "advsemiseg", "semi_seg:s4gan": "s4gan", "synthesis:oasis": "oasis"}
+    words |= {"synthesis:spade": "synthesis", "synthesis:pix2pix": "synthesis"}
+    assert {name: get_method(load(name)) for name in words} == {name: METHODS[found] for name, found in words.items()}
+    config = load("supervised_seg").unlock()
+    config.method = "semi_supervise"
+    with pytest.raises(InputError, match="Did you mean 'semi_supervised'"):
+        get_method(config)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -80,7 +90,7 @@ def test_every_method_has_every_name_of_the_protocol(name):
 )
 def test_method_trains(name):
     config = load(name)
-    method = get_method(config.method)
+    method = get_method(config)
     modules = method.build(config)
     variables = init_variables(method, modules, example_batch(method.STREAMS, config), config, 0)
     averaged = frozenset(role for role in modules if config.networks[role].ema)
@@ -149,7 +159,7 @@ LOSSES = {  # the form -> who learns, and from what: fields of config.losses, ea
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_method_that_would_learn_nothing_is_refused(name):
     config, (role, *fields) = load(name).unlock(), LOSSES[name]
-    build = get_method(config.method).build
+    build = get_method(config).build
     config.losses.weights.update(dict.fromkeys(config.losses.weights, 0.0))
     for field in fields:
         config.update_from_flattened_dict({f"losses.{field}": 0.0})
@@ -165,7 +175,7 @@ def test_a_method_that_would_learn_nothing_is_refused(name):
 def test_every_discriminator_plays(name):
     """A step and a picture of it, abstractly: the shapes fit."""
     config = load(name)
-    method, (h, w) = get_method(config.method), config.canvas_size
+    method, (h, w) = get_method(config), config.canvas_size
     modules, optimizers = method.build(config), create_optimizers(config)
     variables = variable_shapes(method, modules, example_batch(method.STREAMS, config), config)
     state = jax.eval_shape(lambda values: create_state(values, modules, optimizers, seed=0), variables)
@@ -201,7 +211,7 @@ def test_discriminators_by_the_config_are_those_of_the_paper():
 
 def test_a_role_without_a_loss_is_named():
     config = load("supervised_seg")
-    method = get_method(config.method)
+    method = get_method(config)
     modules = method.build(config)
     batch = example_batch(method.STREAMS, config)
     state = create_state(init_variables(method, modules, batch, config, 0), modules, {}, seed=0)

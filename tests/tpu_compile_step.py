@@ -36,7 +36,7 @@ def main(dtype: str, chips: int, name: str = "cgan_seg") -> None:
     config.num_classes, config.class_names = NUM_CLASSES, tuple(f"class {i}" for i in range(NUM_CLASSES))
     config.class_colors = tuple((25 * i, 0, 0) for i in range(NUM_CLASSES))
     config_lib.check(config.lock())
-    method = get_method(config.method)
+    method = get_method(config)
     state, batch = _state_shapes(method, config), _batch_shapes(method, config)
     devices = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGY).devices
     _, updates = config_lib.phase_ends(config)[-1]

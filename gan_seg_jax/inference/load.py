@@ -61,8 +61,7 @@ def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = No
             f"{workdir} holds the run of {config.method}, a classical method: it has no checkpoint; its scores are in "
             "its summary.json."
         )
-    method = get_method(config.method)
-    modules, template = _networks(method, config, workdir)
+    method, modules, template = _networks(config, workdir)
     arrays, meta = checkpoint.load_checkpoint(workdir, which, training=False, limit=integrity.room(template))
     checkpoint.check_config(workdir, config, meta)
     stored = {role: checkpoint.network_variables(arrays, role, origin=str(workdir)) for role in modules}
@@ -73,8 +72,8 @@ def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = No
     return Run(method, config, state.replace(step=jnp.int32(meta["step"])), meta["step"], meta["data"])
 
 
-def _networks(method: Any, config: ConfigDict, workdir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the networks of a run, by role, and the shapes of their variables; nothing is allocated.
+def _networks(config: ConfigDict, workdir: str | Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Return the method of a run, its networks by role, and the shapes of their variables; nothing is allocated.
 
     Raises:
         InputError: the config describes none: it may be anybody's.
@@ -82,9 +81,10 @@ def _networks(method: Any, config: ConfigDict, workdir: str | Path) -> tuple[dic
     if config.num_classes < 1:
         raise InputError(f"{workdir}/config.json names no class; the run in it has not begun.")
     try:
+        method = get_method(config)
         modules = method.build(config)
         batch = jax.eval_shape(lambda: example_batch(method.STREAMS, config))
-        return modules, variable_shapes(method, modules, batch, config)
+        return method, modules, variable_shapes(method, modules, batch, config)
     except InputError:
         raise
     except Exception as error:  # whatever Flax and JAX raise, by the field that is wrong

@@ -32,16 +32,17 @@ from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
-from gan_seg_jax.methods import game
+from gan_seg_jax.methods import game, segmenter
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled", "target")
-score_map = discriminator_inputs = None
 STATISTICS = ("target", "both")
 LEVELS = {"discriminator": "", "discriminator_aux": "auxiliary"}  # role -> the head whose maps it sees; "" the main one
 WEIGHTS = {"discriminator": "adversarial_weight", "discriminator_aux": "adversarial_weight_aux"}  # of their terms
+predict = segmenter.predict
+score_map = discriminator_inputs = None
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
@@ -62,9 +63,10 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     networks = config.networks
     weights = [WEIGHTS[role] for role in LEVELS if role in networks]
     expect_a_loss(config.losses, "segmenter", *weights, "weights")
-    segmenter = build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes)
-    judges = {role: build_network(networks[role], dtype=config.dtype) for role in LEVELS if role in networks}
-    return {"segmenter": segmenter, **judges}
+    return {
+        "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),
+        **{role: build_network(networks[role], dtype=config.dtype) for role in LEVELS if role in networks},
+    }
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
@@ -103,10 +105,3 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
         metrics |= outcome.metrics
         accept |= outcome.accept
     return LossOutput({**values, "segmenter": loss}, nets, metrics, accept)
-
-
-def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
-    """Return class logits [b, h, w, k]."""
-    del rng, config
-    outputs, _ = nets.apply("segmenter", batch["labelled"]["image"])
-    return split_heads(outputs)[0]

@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
-from gan_seg_jax.methods import game
+from gan_seg_jax.methods import game, segmenter
 from gan_seg_jax.methods.game import DiscriminatorInputs
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
@@ -37,6 +37,8 @@ from gan_seg_jax.state import LossOutput, Networks
 TASK = "segmentation"
 STREAMS = ("labelled",)
 INPUTS = ("mask", "image_mask", "product")
+forward = segmenter.forward
+predict = segmenter.predict
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
@@ -61,12 +63,6 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),
         "discriminator": build_network(networks.discriminator, dtype=config.dtype),
     }
-
-
-def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the segmenter returns: class logits [b, h, w, k], or a pair of them and those of auxiliary heads."""
-    del rng, config
-    return nets.apply("segmenter", batch["labelled"]["image"])
 
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
@@ -122,12 +118,6 @@ def _inputs(image, mask, options) -> DiscriminatorInputs:
         return DiscriminatorInputs(images=(image,), maps=(mask,))
     product = image[..., :, None] * mask[..., None, :]
     return DiscriminatorInputs(maps=(product.reshape(*mask.shape[:3], -1),))
-
-
-def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
-    """Return class logits [b, h, w, k]."""
-    outputs, _ = forward(nets, batch, rng, config)
-    return split_heads(outputs)[0]
 
 
 def discriminator_inputs(

@@ -35,12 +35,13 @@ from ml_collections import ConfigDict
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
-from gan_seg_jax.methods import generators
+from gan_seg_jax.methods import generators, segmenter
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+predict = segmenter.predict
 score_map = discriminator_inputs = None
 
 
@@ -101,8 +102,7 @@ def mixed(
     if generators.is_label_to_image(config):
         made_label = split(label)[:, : max(first, 1)].reshape(-1, *label.shape[1:])
         made_image, nets = generators.label_to_image(nets, made_label, rng, config, as_trained=config.sample_as_trained)
-        known = segmentation.known(made_label, config.num_classes)
-        made_image = jnp.where(known[..., None], made_image, 0.0)
+        made_image = generators.hide(made_image, segmentation.known(made_label, config.num_classes))
     else:
         (made_image, made_label), nets = generators.unconditional_pairs(nets, max(count, 1), rng, config)
     if count == 0:  # the network is there all the same, and what it made is not computed
@@ -121,13 +121,6 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     logits, heads = split_heads(outputs[0])
     loss, terms = with_heads(logits, heads, outputs[1], config.losses)
     return LossOutput({"segmenter": loss}, nets, terms)
-
-
-def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
-    """Return class logits [b, h, w, k]."""
-    del rng, config
-    outputs, _ = nets.apply("segmenter", batch["labelled"]["image"])
-    return split_heads(outputs)[0]
 
 
 def _made_rows(batch_size: int, share: float) -> int:

@@ -55,6 +55,17 @@ def build_generator(config: ConfigDict) -> nn.Module:
     return build_network(network, dtype=config.dtype, **derived)
 
 
+def build_label_to_image(config: ConfigDict) -> nn.Module:
+    """Return the generator, which is label-to-image.
+
+    Raises:
+        InputError: it is not, or the noise does not suit it.
+    """
+    if config.networks.generator.name not in LABEL_TO_IMAGE:
+        raise unknown("networks.generator.name", config.networks.generator.name, LABEL_TO_IMAGE)
+    return build_generator(config)
+
+
 def label_to_image(
     nets: Networks, label: jax.Array, rng: chex.PRNGKey, config: ConfigDict, *, as_trained: bool = False
 ) -> tuple[jax.Array, Networks]:
@@ -77,6 +88,27 @@ def label_to_image(
     mode = {"train": True, "update": False, "alone": True} if as_trained else {}
     image, nets = nets.apply("generator", *inputs, **mode)
     return (jnp.tanh(image) if config.networks.generator.name == "unet" else image), nets
+
+
+def forward_label_to_image(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[jax.Array, Networks]:
+    """Return the generator's images of the true labels, float32 [b, h, w, 3] in [-1, 1], and the successor view."""
+    return label_to_image(nets, batch["labelled"]["label"], rng, config)
+
+
+def predict_label_to_image(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> dict[str, jax.Array]:
+    """Return images of the true labels of `batch["labelled"]`, with noise drawn from `rng`.
+
+    Returns:
+        `image`, float32 [b, h, w, 3] in [-1, 1], and `label`, int32 [b, h, w], the labels.
+    """
+    label = batch["labelled"]["label"]
+    image, _ = label_to_image(nets.replace(rng=rng), label, rng, config, as_trained=config.sample_as_trained)
+    return {"image": image, "label": label}
+
+
+def hide(image: jax.Array, known: jax.Array) -> jax.Array:
+    """Return images [b, h, w, 3] that are 0 (mid grey) where the class is not known, `known` being bool [b, h, w]."""
+    return jnp.where(known[..., None], image, 0.0)
 
 
 def unconditional_pairs(

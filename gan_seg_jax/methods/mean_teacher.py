@@ -33,13 +33,15 @@ from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
+from gan_seg_jax.methods import segmenter
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled", "unlabelled")
-score_map = discriminator_inputs = None
 CONSISTENCIES = ("squared", "cross_entropy")
+predict = segmenter.predict
+score_map = discriminator_inputs = None
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:
@@ -125,10 +127,3 @@ def ramp(step: jax.Array, config: ConfigDict) -> jax.Array | float:
     if length == 0:
         return 1.0
     return jnp.exp(-5.0 * jnp.square(1.0 - jnp.minimum(step / length, 1.0)))
-
-
-def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
-    """Return class logits [b, h, w, k]."""
-    del rng, config
-    outputs, _ = nets.apply("segmenter", batch["labelled"]["image"])
-    return split_heads(outputs)[0]

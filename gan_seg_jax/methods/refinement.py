@@ -50,8 +50,9 @@ from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
-discriminator_inputs = None  # those of `score_map`
 INPUTS = ("probabilities", "features", "image", "noise")
+
+discriminator_inputs = None  # those of `score_map`
 
 
 class Outputs(NamedTuple):

@@ -36,11 +36,14 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.segmentation_gan import multi_scale_l1
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
+from gan_seg_jax.methods import segmenter
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+forward = segmenter.forward
+predict = segmenter.predict
 score_map = discriminator_inputs = None
 
 
@@ -65,12 +68,6 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),
         "discriminator": build_network(networks.discriminator, dtype=config.dtype),
     }
-
-
-def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the segmenter returns: class logits [b, h, w, k], or a pair of them and those of auxiliary heads."""
-    del rng, config
-    return nets.apply("segmenter", batch["labelled"]["image"])
 
 
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
@@ -104,9 +101,3 @@ def masked(image: jax.Array, mask: jax.Array) -> jax.Array:
     """
     product = mask[..., 1:, None] * image[..., None, :]
     return product.reshape(*image.shape[:3], -1)
-
-
-def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
-    """Return class logits [b, h, w, k]."""
-    outputs, _ = forward(nets, batch, rng, config)
-    return split_heads(outputs)[0]

@@ -10,15 +10,17 @@ from typing import Any
 
 import chex
 import flax.linen as nn
-import jax
 from ml_collections import ConfigDict
 
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
+from gan_seg_jax.methods import segmenter
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+forward = segmenter.forward
+predict = segmenter.predict
 score_map = discriminator_inputs = None
 
 
@@ -33,12 +35,6 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     return {"segmenter": build_network(options, dtype=config.dtype, num_classes=config.num_classes)}
 
 
-def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the segmenter returns: class logits [b, h, w, k], or a pair of them and those of auxiliary heads."""
-    del rng, config
-    return nets.apply("segmenter", batch["labelled"]["image"])
-
-
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the loss (module docstring); its parts are metrics where there is more than one."""
     del rng
@@ -46,9 +42,3 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     logits, heads = split_heads(outputs)
     loss, terms = with_heads(logits, heads, label, config.losses)
     return LossOutput({"segmenter": loss}, nets, terms if len(terms) > 1 else {})
-
-
-def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
-    """Return class logits [b, h, w, k]."""
-    outputs, _ = forward(nets, batch, rng, config)
-    return split_heads(outputs)[0]

@@ -39,9 +39,10 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "translation"
 STREAMS = ("labelled",)
-score_map = discriminator_inputs = None
 VIEWS = ("image", "labels", "grey", "low_resolution", "target")
 SHRINKING = 4  # of low_resolution
+
+score_map = discriminator_inputs = None
 
 
 def build(config: ConfigDict) -> dict[str, nn.Module]:

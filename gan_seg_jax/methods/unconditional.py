@@ -42,6 +42,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "generation"
 STREAMS = ("labelled",)
+
 discriminator_inputs = None  # those of `score_map`
 
 

@@ -129,7 +129,7 @@ def test_a_made_image_is_the_same_alone_in_a_batch_and_on_several_devices(form):
         config.networks.generator.update(channels=(4, 8, 8), encoder_convs=(0, 0, 0), decoder_convs=(0, 0))
     else:
         config.networks.generator.update(channels=2, widths=(2, 1), doublings=(1, 1), hidden=4)
-    method = get_method(config.method)
+    method = get_method(config)
     method_state = red_channel.STATE.replace(networks=generator_state(method, config))
     rng = np.random.default_rng(0)
     batch = {

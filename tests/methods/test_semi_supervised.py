@@ -11,7 +11,7 @@ from gan_seg_jax.augment import mixing, paired
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
-from gan_seg_jax.methods import get_method, mean_teacher, semi_supervised
+from gan_seg_jax.methods import get_method, mean_teacher
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Networks, create_state, fold_name, init_variables, step_key
 from gan_seg_jax.train_step import train_step
@@ -55,17 +55,16 @@ def make_batch(seed=0):
     return {"labelled": host_stream(image(), label), "unlabelled": host_stream(image(), unknown, (SIZE, (32, 20)))}
 
 
-_drawn = {}  # variables by method and form: the other options do not change them
+_drawn = {}  # variables by method: the other options do not change them
 
 
 def make_state(config, step=20):
-    method = get_method(config.method)
+    method = get_method(config)
     modules = method.build(config)
-    form = (config.method, config.losses.get("semi"))
-    if form not in _drawn:
-        _drawn[form] = init_variables(method, modules, example_batch(method.STREAMS, config), config, SEED)
+    if method not in _drawn:
+        _drawn[method] = init_variables(method, modules, example_batch(method.STREAMS, config), config, SEED)
     averaged = frozenset(role for role in modules if config.ema_decay > 0 and config.networks[role].ema)
-    state = create_state(_drawn[form], modules, create_optimizers(config), seed=SEED, ema_roles=averaged)
+    state = create_state(_drawn[method], modules, create_optimizers(config), seed=SEED, ema_roles=averaged)
     for role in averaged:  # a teacher that differs from its student
         network = state.networks[role]
         other = jax.tree.map(lambda x: 1.5 * x + 0.01, network.ema_params)
@@ -159,7 +158,7 @@ def test_gradients_are_those_of_the_equations(form):
     config = make_config(FORMS[form][0], **FORMS[form][1])
     # At step 9 of 24 AdvSemiSeg's self-training (from 6) is on, and the ramp (to 12) is not at its end.
     state, batch = make_state(config, step=9), make_batch()
-    method, seen = get_method(config.method), prepared(batch)
+    method, seen = get_method(config), prepared(batch)
     ((_, updates),) = config.phases
     functions = {role: network.apply_fn for role, network in state.networks.items()}
     apply = lambda role, params, *inputs: functions[role]({"params": params[role]}, *inputs, train=True)
@@ -168,7 +167,7 @@ def test_gradients_are_those_of_the_equations(form):
     teacher = {"segmenter": state.networks["segmenter"].ema_params}
 
     def by_hand(params):
-        if method is semi_supervised:
+        if method is not mean_teacher:
             return adversaries_by_hand(params, apply, seen, config.losses)
         ramp = np.exp(-5 * (1 - 9 / 12) ** 2) if form == "squared" else 1.0
         return teacher_by_hand(params, apply, seen, config.losses, teacher, mask, ramp)
@@ -203,7 +202,7 @@ GAN_FORMS = ("advsemiseg", "s4gan")
 def judge(config, state, batch, logits, unlabelled_logits):
     @jax.jit
     def losses(nets, outputs, batch):
-        out = semi_supervised.losses(nets, outputs, batch, jax.random.key(2), config)
+        out = get_method(config).losses(nets, outputs, batch, jax.random.key(2), config)
         plain = weighted_sum(outputs[0], batch["labelled"]["label"], config.losses)[0]
         return out.losses, out.metrics, plain
 
@@ -235,7 +234,7 @@ def test_ignored_pixels_get_no_gradient(form):
 
     def loss(logits, unlabelled):
         outputs = (logits, unlabelled)
-        out = semi_supervised.losses(view(state), outputs, batch, jax.random.key(2), config)
+        out = get_method(config).losses(view(state), outputs, batch, jax.random.key(2), config)
         return out.losses["segmenter"]
 
     gradients = jax.jit(jax.grad(loss, (0, 1)), compiler_options=FAST)(test_logits(3), test_logits(4))
@@ -258,7 +257,7 @@ def test_the_discriminator_sees_nothing_where_nothing_is_known(form, monkeypatch
 
     monkeypatch.setattr(Networks, "apply", recorded)
     outputs = (test_logits(3), test_logits(4))
-    semi_supervised.losses(view(state), outputs, batch, jax.random.key(2), config)
+    get_method(config).losses(view(state), outputs, batch, jax.random.key(2), config)
     known = np.broadcast_to(np.arange(32)[:, None] >= 5, (2, *SIZE))
     both = known.copy()
     both[1, :, 20:] = False
@@ -308,7 +307,7 @@ def test_confidence_is_the_probability_that_the_game_defines(form, adversarial, 
     judge = state.networks["discriminator"].replace(params=constant)
     state = state.replace(networks={**state.networks, "discriminator": judge})
     outputs = (test_logits(3), test_logits(4))
-    metrics = semi_supervised.losses(view(state), outputs, batch, jax.random.key(2), config).metrics
+    metrics = get_method(config).losses(view(state), outputs, batch, jax.random.key(2), config).metrics
     np.testing.assert_allclose(metrics["unlabelled_realness"], confidence, atol=1e-4)
     assert float(metrics["accepted_share"]) == (confidence > 0.2)
 
@@ -317,7 +316,7 @@ def test_confidence_is_the_probability_that_the_game_defines(form, adversarial, 
 def test_score_maps_are_shares(form):
     config = make_config(form)
     batch = prepared(make_batch())
-    found = semi_supervised.score_map(
+    found = get_method(config).score_map(
         view(make_state(config)), batch["labelled"]["image"], jax.nn.softmax(test_logits(3)), config
     )
     assert found.shape == ((2, *SIZE) if form == "advsemiseg" else (2, 1, 1))
@@ -396,7 +395,7 @@ def test_bad_values_are_named(words, field, value, match):
     config = make_config(words).unlock()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError, match=match):
-        get_method(config.method).build(config)
+        get_method(config).build(config)
 
 
 @pytest.mark.parametrize(

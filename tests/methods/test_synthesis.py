@@ -13,7 +13,7 @@ from gan_seg_jax import config as config_lib
 from gan_seg_jax.augment.mixing import labelmix_mask
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
-from gan_seg_jax.methods import synthesis
+from gan_seg_jax.methods import get_method
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Networks, create_state, fold_name, init_variables, variable_shapes
 from gan_seg_jax.train_step import train_step
@@ -43,8 +43,9 @@ def make_config(words, rates=None, **losses):
 
 
 def make_state(config):
-    modules = synthesis.build(config)
-    variables = init_variables(synthesis, modules, example_batch(("labelled",), config), config, 0)
+    method = get_method(config)
+    modules = method.build(config)
+    variables = init_variables(method, modules, example_batch(("labelled",), config), config, 0)
     return modules, create_state(variables, modules, create_optimizers(config), seed=0)
 
 
@@ -69,7 +70,9 @@ def _networks(key, config, made={}):  # noqa: B006 - a cache: the same networks 
 
 def evaluate(config, nets, fake, batch):
     """Return losses and metrics."""
-    out = FAST(lambda fake: synthesis.losses(nets, fake, batch, jax.random.key(2), config)._replace(nets=None))(fake)
+    out = FAST(
+        lambda fake: get_method(config).losses(nets, fake, batch, jax.random.key(2), config)._replace(nets=None)
+    )(fake)
     return out.losses, out.metrics
 
 
@@ -117,7 +120,7 @@ def test_step_equals_a_step_by_hand(form):
     if form == "pix2pix":
         config.unlock().networks.generator.dropout = 0.0
     modules, state = make_state(config)
-    step = functools.partial(train_step, method=synthesis, config=config, updates=((D,), (G,)))
+    step = functools.partial(train_step, method=get_method(config), config=config, updates=((D,), (G,)))
     after, _ = FAST(step)(state, host_batch())
 
     batch = prepared(host_batch())["labelled"]
@@ -168,7 +171,7 @@ def test_unknown_pixels_tell_nothing_and_get_no_gradient(form):
 
     def judged(fake, image):
         seen = {"labelled": {**stream, "image": image}}
-        return synthesis.losses(nets, fake, seen, jax.random.key(2), config).losses
+        return get_method(config).losses(nets, fake, seen, jax.random.key(2), config).losses
 
     gradient = FAST(jax.grad(lambda fake: judged(fake, stream["image"])[G]))(fake)
     judged = FAST(judged)
@@ -202,7 +205,7 @@ def test_augmentation_is_played():
     config = make_config("pix2pix", diff_augment=("brightness", "translation"))
     nets, batch = setup(config)
     fake = jax.random.uniform(jax.random.key(3), (BATCH, *SIZE, 3), minval=-1.0)
-    judged = FAST(lambda key: synthesis.losses(nets, fake, batch, key, config).losses[D])
+    judged = FAST(lambda key: get_method(config).losses(nets, fake, batch, key, config).losses[D])
     assert float(judged(jax.random.key(1))) != float(judged(jax.random.key(2)))
 
 
@@ -222,7 +225,7 @@ def test_features_of_one_scale_are_matched_too():
 def test_what_is_made_belongs_to_the_labels_and_to_the_key(form):
     config = make_config(form)
     nets, batch = setup(config)
-    make = FAST(lambda key: synthesis.predict(nets, batch, key, config))
+    make = FAST(lambda key: get_method(config).predict(nets, batch, key, config))
     first, again, other = (make(jax.random.key(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first["label"], batch["labelled"]["label"])
     assert first["image"].shape == (BATCH, *SIZE, 3) and np.all(np.abs(first["image"]) <= 1)
@@ -237,7 +240,7 @@ def test_score_map(form):
     nets, batch = setup(config)
     image = batch["labelled"]["image"]
     mask = jax.nn.one_hot(batch["labelled"]["label"], CLASSES)
-    score = FAST(lambda image: synthesis.score_map(nets, image, mask, config))
+    score = FAST(lambda image: get_method(config).score_map(nets, image, mask, config))
     scores = score(image)
     assert scores.ndim == 3 and len(scores) == BATCH and np.all((scores > 0) & (scores < 1))
     hidden = score(image.at[:, :5].set(0.9))
@@ -265,7 +268,8 @@ def change(config, path, value):
 )
 def test_bad_values_are_named(form, path, value, words):
     with pytest.raises(InputError, match=words):
-        synthesis.build(change(make_config(form), path, value))
+        config = change(make_config(form), path, value)
+        get_method(config).build(config)
 
 
 @pytest.mark.parametrize("arg", ["pix2pix,spade", "oasis,lambda0", "spades"])
@@ -279,9 +283,10 @@ def test_the_paper_forms_can_be_built(form):
     config = synthesis_config.get_config(f"{form},paper")
     config.num_classes = 19
     config_lib.check(config)
-    modules = synthesis.build(config)
+    method = get_method(config)
+    modules = method.build(config)
     batch = example_batch(("labelled",), config)
-    shapes = variable_shapes(synthesis, modules, batch, config)
+    shapes = variable_shapes(method, modules, batch, config)
     counts = {role: sum(leaf.size for leaf in jax.tree.leaves(shapes[role]["params"])) for role in shapes}
     millions = {"pix2pix": (54, 2.8), "spade": (93, 5.6), "oasis": (72, 22)}[form]
     assert counts[G] == pytest.approx(millions[0] * 1e6, rel=0.1)

@@ -20,7 +20,7 @@ def five_classes(tiny, **fields):
 
 
 def arrays(config, tmp_path, role):
-    networks = start.initial_state(get_method(config.method), config, tmp_path).networks
+    networks = start.initial_state(get_method(config), config, tmp_path).networks
     return checkpoint.flatten({"params": networks[role].params, **networks[role].collections})
 
 

@@ -176,7 +176,7 @@ def test_a_role_is_named_before_the_first_step(name):
     file, _, words = name.partition(":")
     config = importlib.import_module(f"configs.{file}").get_config(f"{words},smoke")
     config.num_classes = K
-    method, role = get_method(config.method), "generator" if file == "dcgan" else "discriminator"
+    method, role = get_method(config), "generator" if file == "dcgan" else "discriminator"
     shapes = start.state_shapes(method, config)
     start.check_training(method, config, shapes)
     config.batch_size = 1
