@@ -174,7 +174,8 @@ report.baseline_scores = lambda *args: die()
 }
 KILL = """
 import os, signal
-from gan_seg_jax import checkpoint, report
+from gan_seg_jax.runs import checkpoint
+from gan_seg_jax.training import report
 from gan_seg_jax.data import pipeline
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -676,7 +677,8 @@ def test_two_processes_resume_in_the_same_bits(tiny, tmp_path):
 def test_a_signal_to_one_process_ends_all_of_them(tiny, supervised, tmp_path):
     code = """
 import os, signal
-from gan_seg_jax import preemption, train
+from gan_seg_jax import train
+from gan_seg_jax.runs import preemption
 preemption.POLL_EVERY = 2
 poll, count = train._Run._poll, []
 def send(self):
