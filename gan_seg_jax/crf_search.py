@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 
-from gan_seg_jax import metrics, parallel
+from gan_seg_jax import metrics, parallel, tasks
 from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import DatasetInfo, Example, Split
@@ -163,6 +163,7 @@ def main() -> None:
     if values.images < 1:
         raise InputError(f"--images is {values.images}; expected a positive number of images.")
     run = load_run(workdir, values.checkpoint, values.data_dir)
+    tasks.of(run.method).require("crf_search", workdir, run.config.method)
     split, mesh = open_split(run, values.split)
     run.config.batch_size = mesh.size  # the CRF takes images one by one; small batches share out finely
     part = spread(split, values.images)

@@ -16,7 +16,6 @@ from absl import flags
 
 from gan_seg_jax import parallel, tasks
 from gan_seg_jax.cli import commands
-from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import Run, load_run, open_split
 from gan_seg_jax.inference.options import PLAIN, Options, define_flags, options_from_flags
 from gan_seg_jax.system.files import write_json
@@ -30,8 +29,7 @@ def evaluate_run(run: Run, split_name: str, workdir: Path, options: Options = PL
         InputError: the data set has no such split, or other classes than the run; or such runs have no options.
     """
     task = tasks.of(run.method)
-    if options != PLAIN and not task.has_options:
-        raise InputError(f"{workdir} is a run of {task.name}: only --split and --checkpoint have a meaning.")
+    task.check_options(options, workdir)
     split, mesh = open_split(run, split_name)
     state = parallel.place(run.state, parallel.replicated(mesh))
     evaluator = task.evaluator(run.method, run.config, split, mesh, workdir, options)

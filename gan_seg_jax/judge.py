@@ -32,7 +32,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gan_seg_jax import metrics, parallel
+from gan_seg_jax import metrics, parallel, tasks
 from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Split
@@ -200,11 +200,7 @@ def main() -> None:
     values, start = flags.FLAGS, time.monotonic()
     workdir = Path(commands.required("workdir"))
     run = load_run(workdir, values.checkpoint, values.data_dir)
-    if run.method.TASK != "segmentation":
-        raise InputError(
-            f"{workdir} holds a run of {run.config.method}, which makes images and labels none: only segmentations are "
-            "judged here; the scores of generators are in its summary.json."
-        )
+    tasks.of(run.method).require("judge", workdir, run.config.method)
     name, note = values.split, ""
     if name == "test" and "test" not in pipeline.open_dataset(run.config).splits:
         name, note = "val", "This data set has no test split: val is judged, by which the best step was chosen.\n"

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from gan_seg_jax import parallel
+from gan_seg_jax import parallel, tasks
 from gan_seg_jax.augment import paired
 from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline
@@ -105,8 +105,7 @@ def main() -> None:
     if values.count < 1:
         raise InputError(f"--count is {values.count}; expected 1 or more.")
     run = load_run(workdir, values.checkpoint, values.data_dir)
-    if run.method.TASK != "generation":
-        raise InputError(f"{workdir} is a run of {run.config.method}, which makes no images; name that of a generator.")
+    tasks.of(run.method).require("memorization", workdir, run.config.method)
     dataset = pipeline.open_dataset(run.config)
     train_split, val = dataset.splits["train"], dataset.splits["val"]
     if len(val) < 2:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from gan_seg_jax import parallel
+from gan_seg_jax import parallel, tasks
 from gan_seg_jax.cli import commands
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import DatasetInfo
@@ -29,7 +29,6 @@ from gan_seg_jax.pictures import panels
 from gan_seg_jax.pictures.png import write_picture
 from gan_seg_jax.system import files
 from gan_seg_jax.system.progress import track
-from gan_seg_jax.tasks import generation
 
 SHEET = 24  # images on the sheet
 
@@ -38,7 +37,8 @@ def make(run: Run, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yield (image uint8 [h, w, 3], mask uint8 [h, w] of class ids or None), without end."""
     dataset = pipeline.open_dataset(run.config)
     pipeline.resolve_classes(run.config, dataset)
-    for batch in generation.batches(run.method, run.config, dataset.splits["train"], run.state, seed):
+    make_batches = tasks.of(run.method).batches
+    for batch in make_batches(run.method, run.config, dataset.splits["train"], run.state, seed):
         masks = batch["label"].astype(np.uint8) if "label" in batch else itertools.repeat(None)
         yield from zip(batch["image"], masks, strict=False)
 
@@ -71,8 +71,7 @@ def main() -> None:
     if writes and (output / "train").exists():
         raise InputError(f"{output} holds images already; name another --output.")
     run = load_run(workdir, values.checkpoint, values.data_dir)
-    if run.method.TASK != "generation":
-        raise InputError(f"{workdir} is a run of {run.config.method}, which makes no images; see predict.")
+    tasks.of(run.method).require("sample", workdir, run.config.method)
     shown: list[tuple[np.ndarray, np.ndarray | None]] = []
     different = set()
     made = itertools.islice(make(run, values.seed), values.count)

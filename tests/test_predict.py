@@ -1,7 +1,6 @@
 """Labelling a folder of images: names, sizes, kinds of files, and what happens to damaged ones."""
 
 import shutil
-import types
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,9 @@ from PIL import Image
 from gan_seg_jax import predict
 from gan_seg_jax.data import canvas
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import scoring
+from gan_seg_jax.inference import file_batches, scoring
 from gan_seg_jax.postprocess import morphology
+from gan_seg_jax.tasks import TASKS, segmentation
 from tests import tiny_runs
 
 FOLDERS = {"masks", "colors", "overlays", "confidence"}
@@ -136,11 +136,12 @@ def test_bad_arguments(tiny, source, tmp_path, args, words):
 def test_images_of_few_bits_are_read_as_in_training(source, task):
     Image.fromarray(np.full((4, 6), 4095, np.uint16)).save(source / "a.png")
     config = ConfigDict({"image_bits": 12, "max_pixels": 24, "input": "target"})
-    read = predict._reader(types.SimpleNamespace(method=types.SimpleNamespace(TASK=task), config=config))
+    pictures = TASKS[task].pictures
+    read = file_batches.reader(config, masks=pictures.takes_masks(config))
     np.testing.assert_array_equal(read(source / "a.png"), np.full((4, 6, 3), 255))
     config.max_pixels = 23
     with pytest.raises(InputError, match="has 4 x 6 pixels"):
-        predict._reader(types.SimpleNamespace(method=types.SimpleNamespace(TASK=task), config=config))(source / "a.png")
+        file_batches.reader(config, masks=pictures.takes_masks(config))(source / "a.png")
 
 
 def test_linked_folders_are_followed_and_what_is_left_out_is_counted(source, tmp_path, capsys):
@@ -272,6 +273,7 @@ def test_pictures_take_the_place_of_links(tmp_path):
         (output / folder).mkdir(parents=True)
         (output / folder / "a.png").symlink_to(outside)
     mask = np.array([[0, 1]], np.uint8)
-    predict.write(output, Path("a.png"), np.zeros((1, 2, 3), np.uint8), mask, np.ones((1, 2)), ((0, 0, 0), (9, 9, 9)))
+    pictures = segmentation.pictures(np.zeros((1, 2, 3), np.uint8), mask, np.ones((1, 2)), ((0, 0, 0), (9, 9, 9)))
+    predict.write(output, Path("a.png"), pictures)
     assert outside.read_bytes() == b"precious"
     np.testing.assert_array_equal(np.array(Image.open(output / "masks" / "a.png")), mask)

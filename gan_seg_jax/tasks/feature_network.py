@@ -18,6 +18,7 @@ from gan_seg_jax.runs import workdirs
 from gan_seg_jax.state import inference_view
 
 ACTING = ("segmenter", "generator")  # whose features are taken, of the roles that a segmentation run may have
+TAKEN = ("segmentation",)  # tasks whose networks are shown images and find classes in them
 
 
 class Judge(NamedTuple):
@@ -61,7 +62,7 @@ def _segmenter(source: str, num_classes: int) -> Judge:
     run = load_run(source)
     roles = [role for role in ACTING if role in run.state.networks]
     labelled, known = num_classes > 1, run.config.num_classes
-    if run.method.TASK != "segmentation" or not roles or (known != num_classes if labelled else known == 1):
+    if run.method.TASK not in TAKEN or not roles or (known != num_classes if labelled else known == 1):
         images = f"images of {num_classes} classes" if labelled else "images without labels"
         raise InputError(
             f"The judge {source} ({run.config.method}, {known} classes) cannot judge {images}; expected a finished "

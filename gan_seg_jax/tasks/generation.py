@@ -319,5 +319,6 @@ TASK = Task(
         "crf_search": "labels no images: there is nothing that a CRF could refine",
     },
     check=check,
+    batches=batches,
     records_data=True,
 )

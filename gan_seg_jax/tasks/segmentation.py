@@ -1,9 +1,9 @@
-"""Segmentation: scores of a split from one confusion matrix, and the sample sheet.
+"""Segmentation: scores of a split (`judging.counts`), the sample sheet, and what is written of images.
 
-Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits. One
-confusion matrix holds the split; from it come all scores but the boundary F1, whose counts are pooled likewise.
+Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,48 +15,23 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from gan_seg_jax import metrics, parallel
-from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.canvas import canvas_of
+from gan_seg_jax.data import canvas, pipeline
 from gan_seg_jax.data.catalog import Dataset, Split
+from gan_seg_jax.inference import file_batches, scoring
+from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.inference.scoring import Labeller, images_at_once, make_chooser, make_views, prepare
+from gan_seg_jax.judging.counts import Counts
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.parallel import local_rows
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.runs.tables import per_class_table, scores_table
 from gan_seg_jax.state import AdversarialState, inference_view
-from gan_seg_jax.tasks.task import Task
+from gan_seg_jax.tasks.task import Pictures, Task
 
 SAMPLES = 4
-
-
-class Counts:
-    """Counts of a split, and the scores that follow from them."""
-
-    def __init__(self, num_classes: int):
-        """Start from nothing, for class ids 0..num_classes-1."""
-        self.confusion = np.zeros((num_classes, num_classes), np.int64)
-        self.boundary = np.zeros((num_classes, 4), np.int64)
-
-    def add(self, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Count one image: label uint8 [h, w] with 255 = ignore, prediction uint8 [h, w] of class ids.
-
-        Returns:
-            The image's own confusion matrix, int64 [k, k].
-        """
-        k = len(self.confusion)
-        known = label < k
-        cells = label[known].astype(np.int64) * k + prediction[known]
-        confusion = np.bincount(cells, minlength=k * k).reshape(k, k)
-        self.confusion += confusion
-        self.boundary += metrics.boundary_counts(label, prediction, num_classes=k)
-        return confusion
-
-    def scores(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return the contract's scores, over all processes."""
-        confusion, boundary = parallel.sum_over_processes((self.confusion, self.boundary))
-        return {**metrics.scores(confusion, class_names), "boundary_f1": metrics.boundary_f1(boundary)}
+FOLDERS = ("masks", "colors", "overlays", "confidence")  # of what `predict` writes
 
 
 class Evaluator:
@@ -111,22 +86,6 @@ class Evaluator:
             pending = (batch, prediction)
         if pending is not None:
             yield pending[0], local_rows(pending[1])
-
-
-def score_labelling(
-    predict: Callable[[np.ndarray], np.ndarray],
-    split: Split,
-    class_names: Sequence[str],
-    *,
-    poll: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """Score any function from an image uint8 [h, w, 3] to class ids uint8 [h, w], such as a classical baseline."""
-    counts = Counts(len(class_names))
-    for index in range(jax.process_index(), len(split), jax.process_count()):
-        poll()
-        example = split[index]
-        counts.add(example["label"], predict(example["image"]))
-    return counts.scores(class_names)
 
 
 class SampleSheet:
@@ -192,13 +151,78 @@ class SampleSheet:
         return np.stack(cells)
 
 
+def predict_images(
+    run: Run, files: list[tuple[Path, Path]], options: Options = PLAIN
+) -> Iterator[tuple[Path, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (output name, image uint8 [h, w, 3], class ids uint8 [h, w], confidence float32 [h, w]) of each image.
+
+    Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
+    With the CRF, images of more than a million pixels are labelled at about that size, and the labels enlarged.
+    """
+    mesh = parallel.make_mesh()
+    label = Labeller(run.method, run.config, options, mesh)
+    state, sharded = parallel.place(run.state, parallel.replicated(mesh)), parallel.batch_sharding(mesh)
+    batch_size = lambda out_size: images_at_once(run.config, options, out_size, mesh)
+    shown = _shrunk if options.crf is not None else lambda image: image
+
+    for out_size, group in file_batches.groups(files, file_batches.reader(run.config), shown, batch_size):
+        stream = [_canvas(seen, run.config, out_size, options) for _, _, seen in group]
+        stream = parallel.place(file_batches.stack(stream, batch_size(out_size)), sharded)
+        chosen, confidence = jax.device_get(label(state, stream, out_size))
+        for row, (name, image, seen) in enumerate(group):
+            window, size = (row, slice(0, seen.shape[0]), slice(0, seen.shape[1])), image.shape[:2]
+            labels = file_batches.resized(chosen[window], size, Image.Resampling.NEAREST)
+            if options.clean_up:
+                labels = morphology.clean(labels, **options.clean_up, num_classes=run.config.num_classes)
+            yield name, image, labels, file_batches.resized(confidence[window], size, Image.Resampling.BILINEAR)
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    """Return an image, scaled down if its bucket holds more pixels than the CRF takes."""
+    height, width = image.shape[:2]
+    most = scoring.CRF_PIXELS
+    if math.prod(canvas.bucket(image.shape)) <= most:
+        return image
+    scale = (most / 2 / (height * width)) ** 0.5  # a bucket holds up to 1.6 times the pixels of its image
+    longest = most // canvas.bucket((1, 1))[0]
+    size = tuple(min(max(int(n * scale), 1), longest) for n in (height, width))
+    return file_batches.resized(image, size, Image.Resampling.BILINEAR)
+
+
+def _canvas(image: np.ndarray, config: ConfigDict, out_size: tuple[int, int], options: Options) -> dict[str, Any]:
+    """Return an image as the host delivers it; its label is never looked at."""
+    canvas_size = canvas.canvas_of(image.shape, config.canvas_size, resize=config.resize)
+    empty = np.zeros(image.shape[:2], np.uint8)
+    arrays = canvas.fit_to_canvas(image, empty, canvas_size, resize=config.resize, rng=None)
+    arrays |= canvas.scaled_views(image, canvas_size, options.scales, resize=config.resize)
+    if options.crf is not None:
+        arrays["original"] = canvas.pad(image, out_size)
+    return {**arrays, "size": np.array(image.shape[:2], np.int32), "valid": np.bool_(True), "id": np.int32(0)}
+
+
+def pictures(image: np.ndarray, mask: np.ndarray, confidence: np.ndarray, colors: Sequence) -> dict[str, np.ndarray]:
+    """Return folder -> picture of one image, of what `predict_images` yields and the colours of the classes."""
+    confidence = np.round(255.0 * confidence).astype(np.uint8)
+    found = (mask, panels.colorize(mask, colors), panels.overlay(image, mask, colors), confidence)
+    return dict(zip(FOLDERS, found, strict=True))
+
+
+def make_pictures(
+    run: Run, files: list[tuple[Path, Path]], options: Options
+) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
+    """Yield (output name, folder -> picture) of each image that can be read."""
+    for name, *found in predict_images(run, files, options):
+        yield name, pictures(*found, run.config.class_colors)
+
+
 def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
     """Trace what evaluation will do, so that a canvas that a network cannot take is named before training."""
     sizes = np.concatenate([dataset.splits[name].sizes() for name in ("val", "test") if name in dataset.splits])
-    canvas = canvas_of(sizes[sizes.min(axis=1).argmin()], config.canvas_size, resize=config.resize)  # the narrowest
-    shape = lambda *size, dtype=np.int32: jax.ShapeDtypeStruct((1, *size), dtype)
+    narrowest = sizes[sizes.min(axis=1).argmin()]
+    size = canvas.canvas_of(narrowest, config.canvas_size, resize=config.resize)
+    shape = lambda *inner, dtype=np.int32: jax.ShapeDtypeStruct((1, *inner), dtype)
     stream = {
-        "image": shape(*canvas, 3, dtype=np.uint8),
+        "image": shape(*size, 3, dtype=np.uint8),
         "content": shape(2),
         "id": shape(),
         "valid": shape(dtype=np.bool_),
@@ -230,6 +254,7 @@ TASK = Task(
         "memorization": "makes no images; name that of a generator",
     },
     check_canvas=check_canvas,
+    pictures=Pictures(FOLDERS, "labelled", make_pictures),
     has_options=True,
     has_image_counts=True,
     has_baselines=True,

@@ -3,13 +3,33 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference.options import PLAIN, Options
 
 COMMANDS = ("predict", "sample", "memorization", "judge", "crf_search")  # that not every run suits
 
 
 def nothing_to_check(*_: Any) -> None:
     """Accept whatever it is."""
+
+
+class Pictures(NamedTuple):
+    """What `predict` writes of each image that it is given.
+
+    Attributes:
+        folders: in which they are, each under the image's name.
+        done: what the images are then, for people.
+        make: (run, [(file, output name), ...], options) -> (output name, folder -> uint8 picture) of each image, those
+            that cannot be read left out.
+        takes_masks: config -> whether it is given masks of class ids in place of images.
+    """
+
+    folders: tuple[str, ...]
+    done: str
+    make: Callable[..., Any]
+    takes_masks: Callable[[ConfigDict], bool] = lambda config: False
 
 
 class Task(NamedTuple):
@@ -29,7 +49,10 @@ class Task(NamedTuple):
         check: (config, validation split) -> None, before anything is trained; raises InputError where they do not suit.
         check_canvas: (method, config, dataset, state) -> None, likewise: traces what evaluation will do, where that is
             other than what training does.
-        has_options: whether the options of `evaluate` (scales, CRF, ...) have a meaning.
+        pictures: what `predict` writes, where it takes such a run.
+        batches: (method, config, split, state, seed) -> batches of what is made, {"image": uint8 [b, h, w, 3], maybe
+            "label": [b, h, w]}, without end, where `sample` takes such a run.
+        has_options: whether the options of inference (scales, CRF, ...) have a meaning.
         has_image_counts: whether the counts of single images are kept.
         has_baselines: whether the classical methods of `config.baselines` do the same, to be scored beside it.
         records_data: whether a run keeps a record of the images that it was trained on, since what it makes may come to
@@ -45,6 +68,8 @@ class Task(NamedTuple):
     refusals: Mapping[str, str]
     check: Callable[..., None] = nothing_to_check
     check_canvas: Callable[..., None] = nothing_to_check
+    pictures: Pictures | None = None
+    batches: Callable[..., Any] | None = None
     has_options: bool = False
     has_image_counts: bool = False
     has_baselines: bool = False
@@ -70,3 +95,13 @@ class Task(NamedTuple):
         """
         if command in self.refusals:
             raise InputError(f"{run} is a run of {method}, which {self.refusals[command]}.")
+
+    def check_options(self, options: Options, run: str) -> None:
+        """Check that the options of inference have a meaning for a run of this task, whose folder is `run`.
+
+        Raises:
+            InputError: some are given, and they have none.
+        """
+        if options != PLAIN and not self.has_options:
+            found = options.tag or "overlap"
+            raise InputError(f"{run} is a run of {self.name}, for which {found} has no meaning; leave it out.")

@@ -13,7 +13,7 @@ and of a split the mean over its images. `l1` chooses the best checkpoint. Dista
 real an image looks: several photographs fit the same labels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,25 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from PIL import Image
 from skimage.metrics import structural_similarity
 
 from gan_seg_jax import parallel
 from gan_seg_jax.augment import paired
-from gan_seg_jax.data import pipeline
-from gan_seg_jax.data.canvas import pad
+from gan_seg_jax.data import canvas, pipeline
 from gan_seg_jax.data.catalog import Split
+from gan_seg_jax.inference import file_batches
+from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.inference.scoring import images_at_once
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs.tables import values_table
 from gan_seg_jax.state import AdversarialState, inference_view
-from gan_seg_jax.tasks.task import Task
+from gan_seg_jax.tasks.task import Pictures, Task
 
 SCORES = ("l1", "psnr", "ssim")
 SAMPLES = 8  # examples that the sample sheet shows
+FOLDER = "images"  # of what `predict` writes
 WINDOW = 11  # pixels, of the structural similarity
 ROUNDING = 1.0 / 12.0  # mean square of the error of rounding to whole numbers
 FIXED_POINT = 2**30  # sums are whole numbers, so that they do not depend on the number of processes
@@ -161,9 +164,55 @@ class SampleSheet:
         found = [jax.device_get(self._step(local, stream))[:3] for stream in self._streams]
         size = np.max([given.shape[1:3] for given, _, _ in found], axis=0)  # of canvases that may differ
         columns = (
-            np.stack([pad(picture[0], tuple(size)) for picture in column]) for column in zip(*found, strict=True)
+            np.stack([canvas.pad(picture[0], tuple(size)) for picture in column]) for column in zip(*found, strict=True)
         )
         return panels.image_grid(dict(zip(("input", "output", "target"), columns, strict=True)))
+
+
+def takes_masks(config: ConfigDict) -> bool:
+    """Return whether a run is given masks of class ids in place of images."""
+    return config.input == "labels"
+
+
+def translate_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield (output name, what is made of it, uint8 [h, w, 3] at the image's own size) of each image.
+
+    Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
+    """
+    config, mesh = run.config, parallel.make_mesh()
+    translate = make_translator(run.method, config)
+    whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+    step = jax.jit(lambda *args: translate(*args)[1], in_shardings=(whole, sharded), out_shardings=sharded)
+    state = parallel.place(run.state, whole)
+    read = file_batches.reader(config, masks=takes_masks(config))
+    batch_size = lambda out_size: images_at_once(config, PLAIN, out_size, mesh)
+
+    for out_size, group in file_batches.groups(files, read, lambda image: image, batch_size):
+        stream = file_batches.stack([_canvas(image, config) for _, image, _ in group], batch_size(out_size))
+        made = jax.device_get(step(state, parallel.place(stream, sharded)))
+        for row, (name, image, _) in enumerate(group):
+            height, width = stream["content"][row]
+            yield name, file_batches.resized(made[row, :height, :width], image.shape[:2], Image.Resampling.BICUBIC)
+
+
+def _canvas(given: np.ndarray, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Return what a run is given, an image or class ids, as the host delivers it."""
+    is_label = given.ndim == 2
+    image = np.zeros((*given.shape[:2], 3), np.uint8) if is_label else given
+    label = given if is_label else np.zeros(given.shape[:2], np.uint8)
+    target = image if config.input == "target" else None
+    canvas_size = canvas.canvas_of(given.shape, config.canvas_size, resize=config.resize)
+    arrays = canvas.fit_to_canvas(image, label, canvas_size, resize=config.resize, rng=None, target=target)
+    return {**arrays, "valid": np.bool_(True), "id": np.int32(0)}
+
+
+def make_pictures(
+    run: Run, files: list[tuple[Path, Path]], options: Options
+) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
+    """Yield (output name, folder -> picture) of each image that can be read."""
+    del options
+    for name, image in translate_images(run, files):
+        yield name, {FOLDER: image}
 
 
 def table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -191,4 +240,5 @@ TASK = Task(
         "judge": "labels no images: only segmentations are judged here; its scores are in summary.json",
         "crf_search": "labels no images: there is nothing that a CRF could refine",
     },
+    pictures=Pictures((FOLDER,), "translated", make_pictures, takes_masks),
 )

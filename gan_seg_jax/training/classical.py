@@ -22,6 +22,7 @@ from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import Example, Split
 from gan_seg_jax.errors import PreemptedError, unknown
+from gan_seg_jax.judging.counts import Counts
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs import workdirs
@@ -29,7 +30,7 @@ from gan_seg_jax.runs.preemption import Preemption
 from gan_seg_jax.runs.tables import per_class_table, scores_table
 from gan_seg_jax.runs.writer import Writer
 from gan_seg_jax.system.files import write_json
-from gan_seg_jax.tasks.segmentation import SAMPLES, Counts
+from gan_seg_jax.tasks.segmentation import SAMPLES
 from gan_seg_jax.training import report
 
 PACKAGES = ("numpy", "scipy", "scikit-image", "scikit-learn", "jax", "jaxlib")

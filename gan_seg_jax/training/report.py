@@ -13,12 +13,12 @@ from ml_collections import ConfigDict
 from gan_seg_jax import parallel
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data.catalog import Dataset
+from gan_seg_jax.judging.counts import score_labelling
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs.writer import Writer
 from gan_seg_jax.state import AdversarialState, parameter_counts
 from gan_seg_jax.system.files import write_json
 from gan_seg_jax.tasks import TASKS, Task
-from gan_seg_jax.tasks.segmentation import score_labelling
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 

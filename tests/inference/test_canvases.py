@@ -13,6 +13,7 @@ from gan_seg_jax import evaluate, parallel, state
 from gan_seg_jax.data import canvas, pipeline
 from gan_seg_jax.inference import scoring
 from gan_seg_jax.inference.options import PLAIN, Options
+from gan_seg_jax.judging.counts import Counts
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.tasks import generation, segmentation
 from tests import red_channel, tiny_runs
@@ -106,9 +107,9 @@ def test_evaluate_and_predict_give_the_same_labels(tiny, tmp_path, monkeypatch):
         seen[label.tobytes()] = prediction.copy()
         return add(self, label, prediction)
 
-    add = segmentation.Counts.add
+    add = Counts.add
     monkeypatch.setattr("gan_seg_jax.inference.load.load_run", load_unscaled)
-    monkeypatch.setattr("gan_seg_jax.tasks.segmentation.Counts.add", noting)
+    monkeypatch.setattr("gan_seg_jax.judging.counts.Counts.add", noting)
     scored = evaluate.evaluate_run(load_unscaled(run, "best"), "test", run)
     outcome = tiny_runs.command(
         "predict", f"--workdir={run}", f"--input={tiny.data / 'test' / 'images'}", f"--output={tmp_path / 'out'}"

@@ -17,6 +17,7 @@ from gan_seg_jax.data import pipeline
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import scoring
 from gan_seg_jax.inference.options import CRF_FILE, PLAIN, Options
+from gan_seg_jax.judging.counts import score_labelling
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.postprocess.crf import CRFParameters
@@ -75,9 +76,7 @@ def test_scores_do_not_depend_on_batches_and_devices():
 
 def test_the_same_counts_come_from_score_labelling():
     split = coded_split(7, errors=0.2)
-    assert segmentation.score_labelling(lambda image: image[..., 0] // 40, split, tiny_runs.INFO.class_names) == score(
-        split
-    )
+    assert score_labelling(lambda image: image[..., 0] // 40, split, tiny_runs.INFO.class_names) == score(split)
 
 
 def test_counts_of_single_images_add_up_to_the_split():
@@ -177,7 +176,7 @@ def test_cleaned_maps_are_scored_like_any_others():
     def predict(image):
         return morphology.clean(image[..., 0] // 40, opening=1, min_region=20, num_classes=3)
 
-    right = segmentation.score_labelling(predict, split, tiny_runs.INFO.class_names)
+    right = score_labelling(predict, split, tiny_runs.INFO.class_names)
     assert score(split, options=Options(opening=1, min_region=20)) == right
     assert right["miou"] > score(split)["miou"] + 0.02  # single wrong pixels are gone
 

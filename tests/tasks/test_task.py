@@ -72,7 +72,7 @@ def test_it_says_which_commands_do_not_take_its_runs():
 
 def test_options_of_inference_are_refused_where_they_have_no_meaning(tmp_path):
     run = Run(METHOD, ConfigDict(), None, 0)
-    with pytest.raises(InputError, match="is a run of depth: only --split and --checkpoint have a meaning"):
+    with pytest.raises(InputError, match="is a run of depth, for which flip has no meaning"):
         evaluate_run(run, "test", tmp_path, Options(flip=True))
 
 
@@ -80,3 +80,5 @@ def test_options_of_inference_are_refused_where_they_have_no_meaning(tmp_path):
 def test_tasks_answer_by_their_name_and_refuse_commands_that_there_are(name):
     task = TASKS[name]
     assert task.name == name and set(task.refusals) < set(COMMANDS)
+    assert (task.pictures is None) == ("predict" in task.refusals)
+    assert (task.batches is None) == ("sample" in task.refusals)
