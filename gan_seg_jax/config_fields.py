@@ -2,15 +2,21 @@
 
 On the command line ml_collections sees to it that fields exist and keep their types. A folder may come from anybody, so
 its config.json is checked in the same way here; the ranges of values are `config.check`'s. The shared fields are those
-of configs/common.py, which tests/test_config_fields.py compares with this list. A method's own field needs a line in
-OF_METHODS, one of its losses in LOSSES_OF_METHODS; attributes of networks are known to the networks.
+of configs/common.py, whose owners name their kinds; a method's own stand in its file as `FIELDS`, and attributes of
+networks are known to the networks.
 """
 
 import math
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from gan_seg_jax import optimizer_fields as optimizers
+from gan_seg_jax.augment import fields as augment
+from gan_seg_jax.data import fields as data
 from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.losses import fields as losses
+from gan_seg_jax.training import fields as training
 
 LONGEST_TEXT = 4096
 LONGEST_LIST = 4096
@@ -18,140 +24,21 @@ DEEPEST = 8  # prior runs of prior runs
 LARGEST = 2**63
 
 # A kind is a type (float takes whole numbers, too), [kind] for a list, or a dict of fields.
-OPTIMIZER = {
-    "name": str,
-    "learning_rate": float,
-    "schedule": str,
-    "poly_power": float,
-    "decay_at": [float],
-    "decay_factor": float,
-    "warmup_steps": int,
-    "head_factor": float,
-    "beta1": float,
-    "beta2": float,
-    "l1": float,
-    "l2": float,
-    "weight_decay": float,
-    "clip_norm": float,
-    "clip_weights": float,
-}
-LOSSES = {
-    "weights": dict.fromkeys(
-        ("cross_entropy", "focal", "dice", "tversky", "lovasz", "boundary", "hard_pixel", "l1", "mse"), float
-    ),
-    "auxiliary_weight": float,
-    "label_smoothing": float,
-    "class_weights": [float],
-    "class_weighting": str,
-    "focal_gamma": float,
-    "tversky_alpha": float,
-    "tversky_beta": float,
-    "boundary_strength": float,
-    "boundary_sigma": float,
-    "hard_pixel_fraction": float,
-}
-LOSSES_OF_METHODS = {
-    "adversarial": str,
-    "adversarial_weight": float,
-    "adversarial_smoothing": float,
-    "r1": float,
-    "gradient_penalty": float,
-    "diff_augment": [str],
-    "instance_noise": float,
-    "instance_noise_steps": int,
-    "accuracy_bound": float,
-    "feature_matching": float,
-    "adversarial_weight_aux": float,
-    "discriminator_input": str,
-    "truth_softness": float,
-    "image_level": bool,
-    "conditional": bool,
-    "mse_weight": float,
-    "legacy": bool,
-    "semi": str,
-    "unlabelled_adversarial_weight": float,
-    "unlabelled_fakes": bool,
-    "self_training_weight": float,
-    "self_training_threshold": float,
-    "self_training_start": float,
-    "consistency": str,
-    "consistency_weight": float,
-    "consistency_ramp": float,
-    "confidence_threshold": float,
-    "cutmix_share": float,
-    "image_l1": float,
-    "label_mix": float,
-    "balanced": bool,
-}
-SHARED = {
-    "method": str,
-    "seed": int,
-    "steps": int,
-    "extend": str,
-    "planned_steps": int,
-    "rounds": int,
-    "share_forward": bool,
-    "penalty_every": int,
-    "batch_size": int,
-    "dtype": str,
-    "dataset": str,
-    "data_dir": str,
-    "scenes": {"size": [int], "counts": [int], "seed": int, "look": str},
-    "labelled": {"fraction": float, "seed": int, "index_file": str},
-    "source": {"dataset": str, "data_dir": str, "look": str, "seed": int},
-    "synthetic": {"share": float, "folder": str},
-    "allow_duplicates": bool,
-    "group_pattern": str,
-    "max_pixels": int,
-    "image_bits": int,
-    "num_classes": int,
-    "class_names": [str],
-    "class_colors": [[int]],
-    "resize": str,
-    "canvas_size": [int],
-    "crop_size": [int],
-    "num_workers": int,
-    "prefetch": int,
-    "augment": {
-        "flip_horizontal": bool,
-        "flip_vertical": bool,
-        "transpose": bool,
-        "scale": [float],
-        "brightness": float,
-        "contrast": float,
-        "saturation": float,
-        "class_balance": float,
-    },
-    "judge": str,
-    "ema_decay": float,
-    "losses": LOSSES,
-    "eval_every": int,
-    "checkpoint_every": int,
-    "keep_checkpoints": int,
-    "log_every": int,
-    "samples_every": int,
-    "max_bad_steps": int,
-    "tensorboard": bool,
-    "baselines": [str],
-}
-OF_METHODS = {
-    "statistics": str,
-    "noise": {"distribution": str, "size": int, "truncation": float},
-    "sample_as_trained": bool,
-    "output": str,
-    "refiner_inputs": [str],
-    "refiner_residual": bool,
-    "noise_channels": int,
-    "backbone": str,
-    "input": str,
-    "target": str,
-}
-BY_ROLE = {"networks": None, "optimizers": OPTIMIZER, "init": str, "pretrained": str, "prior_runs": None}
+SHARED = training.KINDS | data.KINDS | augment.KINDS | losses.KINDS
+OPTIONAL = {"backbone": str}  # the short name of a network's field, where it has one
+BY_ROLE = {"networks": None, "optimizers": optimizers.KINDS, "init": str, "pretrained": str, "prior_runs": None}
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def check_fields(values: Any, prefix: str = "", depth: int = 0) -> None:
+def check_fields(values: Any, fields_of: Callable[[str], Mapping[str, Any]], prefix: str = "", depth: int = 0) -> None:
     """Check that JSON values are a config: every field, no other, each of its kind, and none beyond all bounds.
+
+    Args:
+        values: read from a file that may be anybody's.
+        fields_of: returns the kinds of the fields that a method alone reads (`methods.fields_of`), all of which may be
+            missing.
+        prefix: of the fields' names in a message.
+        depth: of runs within runs.
 
     Raises:
         InputError: they are not; the first field that is wrong is named.
@@ -160,27 +47,30 @@ def check_fields(values: Any, prefix: str = "", depth: int = 0) -> None:
         raise _wrong(prefix[:-1] or "(all)", values, "fields by their names")
     if depth > DEEPEST:
         raise InputError(f"config.{prefix[:-1]} is nested too deeply; expected at most {DEEPEST} runs within runs.")
-    groups = {**SHARED, "phases": None, **BY_ROLE}
-    _check_names(values, groups, OF_METHODS, prefix)
+    name = values.get("method")
+    own = fields_of(name) if isinstance(name, str) else {"losses": {}}
+    optional = OPTIONAL | {name: kind for name, kind in own.items() if name != "losses"}
+    _check_names(values, {**SHARED, "phases": None, **BY_ROLE}, optional, prefix)
     for name, value in values.items():
         if name in BY_ROLE:
             _expect(isinstance(value, dict), prefix + name, value, "fields by their names")
             for role, inner in value.items():
                 _expect(_is_name(role), prefix + name, role, "names of roles")
-                _check_role(name, inner, f"{prefix}{name}.{role}", depth)
+                if name == "prior_runs":
+                    check_fields(inner, fields_of, f"{prefix}{name}.{role}.", depth + 1)
+                else:
+                    _check_role(name, inner, f"{prefix}{name}.{role}")
         elif name == "phases":
             _check_phases(value, prefix + name)
-        elif name == "losses" and isinstance(value, dict):
-            _check_group(value, LOSSES, f"{prefix}{name}", LOSSES_OF_METHODS)
+        elif name == "losses":
+            _check_group(value, SHARED["losses"], f"{prefix}{name}", own["losses"])
         else:
-            _check_kind(value, {**SHARED, **OF_METHODS}[name], prefix + name)
+            _check_kind(value, {**SHARED, **optional}[name], prefix + name)
 
 
-def _check_role(group: str, value: Any, field: str, depth: int) -> None:
+def _check_role(group: str, value: Any, field: str) -> None:
     """Check what a config holds for one role."""
-    if group == "prior_runs":
-        check_fields(value, f"{field}.", depth + 1)
-    elif group == "networks":
+    if group == "networks":
         ok = isinstance(value, dict) and isinstance(value.get("name"), str)
         _expect(ok, field, value, "fields by their names, `name` among them")
         for name, attribute in value.items():

@@ -4,6 +4,9 @@ Every command turns these into one clear sentence on stderr (`commands.run`), wi
 """
 
 import difflib
+from typing import Any
+
+LONGEST_SHOWN = 200  # letters of a value in a message
 
 
 class InputError(Exception):
@@ -36,6 +39,21 @@ class LostPeerError(PreemptedError):
             "Another process of this run has died or cannot be reached. What was saved stays; the same command, on all "
             "hosts, continues."
         )
+
+
+def expect(ok: bool, field: str, found: Any, expected: str) -> None:
+    """Raise InputError unless a field of a config holds what it should.
+
+    Args:
+        ok: whether it does.
+        field: its name behind `config.`.
+        found: its value; what is shown of it is cut.
+        expected: what it may be, in words.
+    """
+    if not ok:
+        text = repr(found)
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
+        raise InputError(f"config.{field} is {shown}; expected {expected}.")
 
 
 def unknown(kind: str, name: str, choices) -> InputError:

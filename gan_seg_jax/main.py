@@ -3,8 +3,9 @@
     python -m gan_seg_jax.main --config=configs/cgan_seg.py[:WORDS] [--workdir=DIR] [--config.FIELD=VALUE ...]
 
 The same command on the same workdir resumes; a finished run prints its scores again. With --show_config nothing is run:
-the config, every override in place, is checked and printed as JSON. `tensorboard --logdir=runs` shows the curves of all
-runs; it comes with the extra `view` (pip install "gan_seg_jax[view]", or tensorboard alone).
+the config, every override in place, is checked, but for the fields of networks, and printed as JSON. `tensorboard
+--logdir=runs` shows the curves of all runs; it comes with the extra `view` (pip install "gan_seg_jax[view]", or
+tensorboard alone).
 """
 
 import json
@@ -34,9 +35,10 @@ def main() -> None:
     if flags.FLAGS.show_config:
         print(json.dumps(to_json(config), indent=1), flush=True)
         return
-    from gan_seg_jax import parallel, train  # now: a mistake is answered at once, without loading JAX
+    from gan_seg_jax import models, parallel, train  # now: most mistakes are answered without loading JAX
     from gan_seg_jax.training import classical
 
+    models.check(config)
     parallel.initialize()
     workdir = flags.FLAGS.workdir or Path("runs") / f"{path.stem}-{digest(config)[:8]}"
     run = classical.fit_and_evaluate if _is_classical(config) else train.train_and_evaluate

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from gan_seg_jax.config import phase_ends, updates_of
 from gan_seg_jax.errors import unknown
+from gan_seg_jax.phases import phase_ends, updates_of
 
 BACKBONE = "backbone"  # the name under which every network holds its backbone's parameters
 

@@ -213,6 +213,8 @@ class Method(Protocol):
     """"segmentation", "generation" or "translation": how a run is scored and what chooses its best checkpoint."""
     STREAMS: tuple[str, ...]
     """The streams that a batch must hold; `labelled` always."""
+    FIELDS: Mapping[str, Any]
+    """The fields of a config that it alone reads, those of `losses` in a group, and their kinds (`config_fields`)."""
 
     def build(self, config: Any) -> dict[str, nn.Module]:
         """Return the network of each role."""

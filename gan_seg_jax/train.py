@@ -22,6 +22,7 @@ from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import DivergedError, InputError, PreemptedError, unknown
 from gan_seg_jax.methods import get_method
+from gan_seg_jax.phases import phase_ends
 from gan_seg_jax.runs import checkpoint, integrity, workdirs
 from gan_seg_jax.runs.preemption import Preemption
 from gan_seg_jax.runs.step_log import StepLog
@@ -238,7 +239,7 @@ class _Run:
     def train(self) -> None:
         """Take every step that is left."""
         config, progress = self.config, self.progress
-        ends = config_lib.phase_ends(config)
+        ends = phase_ends(config)
         while True:
             due = progress.step > 0 and (progress.step % config.eval_every == 0 or progress.step >= config.steps)
             if due and progress.evaluated != progress.step:

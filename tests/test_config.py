@@ -6,9 +6,13 @@ import pytest
 
 from configs import cgan_seg, common, dcgan, refine_seg, semi_seg, supervised_seg
 from gan_seg_jax import config as config_lib
-from gan_seg_jax.config import differences, digest, from_json, phase_ends, to_json, updates_of
+from gan_seg_jax import models
+from gan_seg_jax.config import differences, digest, from_json, to_json
+from gan_seg_jax.data import fields as data
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.phases import phase_ends, plan, updates_of
 from gan_seg_jax.runs import workdirs
+from gan_seg_jax.training import fields as training
 
 D, G = "discriminator", "generator"
 CONFIGS = {
@@ -17,6 +21,12 @@ CONFIGS = {
     "cgan:smoke": lambda: cgan_seg.get_config("smoke"),
     "supervised": lambda: supervised_seg.get_config(),
 }
+
+
+def check(config):
+    """As `main` does: first what is known without JAX."""
+    config_lib.check(config)
+    models.check(config)
 
 
 def set_field(config, path, value):
@@ -55,26 +65,26 @@ def test_bad_values_of_networks_are_named(name, field, value):
     config = supervised_seg.get_config(name)
     set_field(config, f"networks.segmenter.{field}", value)
     with pytest.raises(InputError, match=f"config.networks.segmenter.{field} is"):
-        config_lib.check(config)
+        check(config)
 
 
 def test_only_a_network_with_a_backbone_has_a_head():
     config = supervised_seg.get_config("segnet")
     config.optimizers.segmenter.head_factor = 10.0
     with pytest.raises(InputError, match="head_factor is 10.0.*segnet has no backbone"):
-        config_lib.check(config)
+        check(config)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shipped_configs_pass(name):
-    config_lib.check(CONFIGS[name]())
+    check(CONFIGS[name]())
 
 
 BAD = [
-    *((name, value) for name in config_lib.POSITIVE for value in (0, -1)),
-    *((name, -1) for name in config_lib.NOT_NEGATIVE),
+    *((name, value) for name in (*training.POSITIVE, *data.POSITIVE) for value in (0, -1)),
+    *((name, -1) for name in (*training.NOT_NEGATIVE, *data.NOT_NEGATIVE)),
     ("seed", 2**32),
-    *((name, value) for name in config_lib.SIZES for value in ((0, 8), (8, -1), (8,), (8, 8, 8), (8.5, 8), ())),
+    *((name, value) for name in data.SIZES for value in ((0, 8), (8, -1), (8,), (8, 8, 8), (8.5, 8), ())),
     ("ema_decay", -0.1),
     ("ema_decay", 1.0),
     ("ema_decay", float("nan")),
@@ -142,7 +152,7 @@ def test_bad_values_are_named(field, value):
     config = cgan_seg.get_config()
     set_field(config, field, value)
     with pytest.raises(InputError) as error:
-        config_lib.check(config)
+        check(config)
     assert f"config.{field} is " in str(error.value)
     assert "expected" in str(error.value)
 
@@ -151,28 +161,28 @@ def test_rounds_need_a_group_to_repeat():
     """In a phase of one group the other batches would be read for nothing."""
     config = cgan_seg.get_config()
     config.rounds = 3
-    config_lib.check(config)
+    check(config)
     config.phases = ((1, ((D,), (G,))), (2, ((D, G),)))
     with pytest.raises(InputError, match=r"config\.rounds is 3; expected 1, .*\(2, .* has one group alone"):
-        config_lib.check(config)
+        check(config)
     config.rounds = 1
-    config_lib.check(config)
+    check(config)
 
 
 def test_without_its_critic_a_config_has_one_round():
     assert dcgan.get_config("wgan").rounds == 3
     control = dcgan.get_config("wgan,random_discriminator")
     assert control.rounds == 1 and control.phases == ((1, ((G,),)),)
-    config_lib.check(control)
+    check(control)
 
 
 def test_transpose_needs_a_square():
     config = cgan_seg.get_config()
     config.augment.transpose = True
     with pytest.raises(InputError, match=r"config\.crop_size is \(96, 128\); expected square"):
-        config_lib.check(config)
+        check(config)
     config.crop_size = (96, 96)
-    config_lib.check(config)
+    check(config)
 
 
 def test_a_role_without_an_optimizer_is_named():
@@ -180,7 +190,7 @@ def test_a_role_without_an_optimizer_is_named():
     with config.unlocked():
         del config.optimizers.generator
     with pytest.raises(InputError, match=r"config\.optimizers"):
-        config_lib.check(config)
+        check(config)
 
 
 def test_configs_are_locked():
@@ -219,25 +229,25 @@ def test_an_extension_belongs_to_the_last_phase():
     config = cgan_seg.get_config()
     config.phases, config.optimizers.generator.schedule = ((1, ((G,),)), (3, ((D,), (G,)))), "poly"
     config.steps = 1000
-    whole = config_lib.plan(config)
+    whole = plan(config)
     config.steps, config.planned_steps = 1500, 1000
     assert phase_ends(config) == [(250, ((G,),)), (1500, ((D,), (G,)))]
     assert updates_of(config, G) == 1000 and updates_of(config, D) == 750
-    assert config_lib.plan(config) == whole
+    assert plan(config) == whole
     assert set(whole) == {"the phases", "the poly learning rate of generator"}
 
 
 def test_what_follows_from_the_number_of_steps():
     config = supervised_seg.get_config()
     config.optimizers.segmenter.schedule = "constant"
-    assert config_lib.plan(config) == {}
+    assert plan(config) == {}
     for schedule in ("poly", "cosine", "linear", "step"):
         config.optimizers.segmenter.schedule = schedule
-        assert config_lib.plan(config) == {f"the {schedule} learning rate of segmenter": config.steps}
+        assert plan(config) == {f"the {schedule} learning rate of segmenter": config.steps}
     config = semi_seg.get_config("mean_teacher")
     config.optimizers.segmenter.schedule = "constant"
     config.losses.consistency_ramp = 0.25
-    assert config_lib.plan(config) == {"losses.consistency_ramp": 0.25 * config.steps}
+    assert plan(config) == {"losses.consistency_ramp": 0.25 * config.steps}
 
 
 BEGUN = {"steps": 1000, "planned_steps": 0}
@@ -263,7 +273,7 @@ def test_a_run_that_has_begun_keeps_its_rates(tmp_path, begun, asked, expected):
     if isinstance(expected, int):
         workdirs._keep_plan(new, old, tmp_path)
         assert new.planned_steps == expected
-        config_lib.check(new)
+        check(new)
     else:
         with pytest.raises(InputError, match=expected):
             workdirs._keep_plan(new, old, tmp_path)

@@ -6,8 +6,9 @@ import pytest
 
 from configs import classical, common
 from gan_seg_jax import config as config_lib
-from gan_seg_jax import config_fields
+from gan_seg_jax import config_fields, models, optimizer_fields
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.methods import fields_of
 from gan_seg_jax.runs import checkpoint
 from tests.test_methods import CONFIGS, load
 
@@ -80,9 +81,10 @@ def changed(values, path, value):
 
 
 def read(values):
-    config_fields.check_fields(values)
+    config_fields.check_fields(values, fields_of)
     config = config_lib.from_json(values)
     config_lib.check(config)
+    models.check(config)
     return config
 
 
@@ -102,8 +104,8 @@ def test_the_shared_fields_are_those_of_the_configs():
     for name, kind in config_fields.SHARED.items():
         if isinstance(kind, dict):
             assert set(defaults[name]) == set(kind), name
-    assert set(defaults["losses"]["weights"]) == set(config_fields.LOSSES["weights"])
-    assert set(config_lib.to_json(common.adam())) == set(config_fields.OPTIMIZER)
+    assert set(defaults["losses"]["weights"]) == set(config_fields.SHARED["losses"]["weights"])
+    assert set(config_lib.to_json(common.adam())) == set(optimizer_fields.KINDS)
 
 
 SLOW = pytest.mark.slow

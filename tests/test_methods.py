@@ -11,6 +11,7 @@ import pytest
 
 from configs.discriminators import DISCRIMINATORS
 from gan_seg_jax import config as config_lib
+from gan_seg_jax import phases
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import METHODS, get_method
@@ -80,7 +81,9 @@ def test_every_method_has_every_name_of_the_protocol(name):
     optional = {"score_map", "discriminator_inputs"}
     for attribute in {each for each in protocol if not each.startswith("_")} | optional:
         value = vars(method)[attribute]
-        assert callable(value) or (value is None and attribute in optional) or attribute in ("TASK", "STREAMS")
+        assert (
+            callable(value) or (value is None and attribute in optional) or attribute in ("TASK", "STREAMS", "FIELDS")
+        )
     assert method.score_map is not None or method.discriminator_inputs is None
     assert method.TASK != "translation" or (callable(method.view) and callable(method.known))
 
@@ -106,7 +109,7 @@ def test_method_trains(name):
     }
     if config.rounds > 1:
         stream = {name: np.stack([value] * config.rounds) for name, value in stream.items()}
-    for _, updates in config_lib.phase_ends(config):
+    for _, updates in phases.phase_ends(config):
         traces = []
 
         def step(state, batch, updates=updates, traces=traces):
@@ -186,7 +189,7 @@ def test_every_discriminator_plays(name):
         "valid": jax.ShapeDtypeStruct((2,), bool),
         "id": jax.ShapeDtypeStruct((2,), np.int32),
     }
-    ((_, updates),) = config_lib.phase_ends(config)
+    ((_, updates),) = phases.phase_ends(config)
     step = functools.partial(train_step, method=method, config=config, updates=updates)
     _, metrics = jax.eval_shape(step, state, {"labelled": stream})
     assert metrics["loss/discriminator"].shape == ()

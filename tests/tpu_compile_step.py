@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import topologies
 
 from gan_seg_jax import config as config_lib
-from gan_seg_jax import parallel
+from gan_seg_jax import parallel, phases
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.optimizers import create_optimizers
@@ -39,7 +39,7 @@ def main(dtype: str, chips: int, name: str = "cgan_seg") -> None:
     method = get_method(config)
     state, batch = _state_shapes(method, config), _batch_shapes(method, config)
     devices = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGY).devices
-    _, updates = config_lib.phase_ends(config)[-1]
+    _, updates = phases.phase_ends(config)[-1]
     step = functools.partial(train_step, method=method, config=config, updates=updates)
     began = time.monotonic()
     compiled = parallel.compile_step(step, state, batch, parallel.make_mesh(devices[:chips]))

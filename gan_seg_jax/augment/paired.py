@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.augment import resample
-from gan_seg_jax.errors import InputError
 from gan_seg_jax.labels import IGNORE
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601 luma of R, G, B
@@ -53,8 +52,6 @@ def prepare(
         `label` int32 [b, h, w], 255 outside the content; `valid` and `id` as they came. h, w is the canvas where
         `train` is False.
 
-    Raises:
-        InputError: an option or the crop size is out of range.
     """
     image, label, content = stream["image"], stream["label"], stream["content"]
     chex.assert_rank([image, label, content], [4, 3, 2])
@@ -64,7 +61,6 @@ def prepare(
         image = jnp.concatenate([image, stream["target"]], axis=-1)  # one image of six channels: the same geometry
     inside = _content_mask(content, image.shape[1:3])
     if train:
-        check_options(crop_size, options)
         keys = jax.vmap(lambda k: jax.random.split(k, 2))(jax.random.split(key, image.shape[0]))
         if image.shape[1:3] == tuple(crop_size) and not _scales(options):
             flip = jax.vmap(lambda *arrays: _flip(*arrays, options=options))
@@ -100,22 +96,6 @@ def shown(image: jax.Array) -> jax.Array:
         bool [b, h, w].
     """
     return jnp.any(image != 0.0, axis=-1)
-
-
-def check_options(crop_size: tuple[int, int], options: Any) -> None:
-    """Raise InputError if the options of `prepare` cannot be carried out."""
-    if min(crop_size) < 1:
-        raise InputError(f"crop_size is {tuple(crop_size)}; give a positive height and width.")
-    if options.transpose and crop_size[0] != crop_size[1]:
-        raise InputError(f"transpose is on and crop_size is {tuple(crop_size)}; turn it off or use a square crop.")
-    low, high = options.scale
-    if not 0 < low <= high:
-        raise InputError(f"scale is {tuple(options.scale)}; give (low, high) with 0 < low <= high, (1.0, 1.0) is off.")
-    if not 0 <= options.class_balance <= 1:
-        raise InputError(f"class_balance is {options.class_balance}; give a probability, 0 (off) to 1.")
-    for name in ("brightness", "contrast", "saturation"):
-        if not getattr(options, name) >= 0:
-            raise InputError(f"{name} is {getattr(options, name)}; give 0 (off) or a positive strength.")
 
 
 def color_jitter(image: jax.Array, inside: jax.Array, key: jax.Array, *, options: Any) -> jax.Array:

@@ -1,6 +1,7 @@
 """The methods: each a module of pure functions (`state.Method`); METHODS is the whole list."""
 
 from types import ModuleType
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -38,7 +39,19 @@ METHODS: dict[str, ModuleType] = {
     "translation": translation,
     "unconditional": unconditional,
 }
-SEMI_SUPERVISED = ("advsemiseg", "s4gan")  # what `config.losses.semi` may be
+STANDS_FOR = {"semi_supervised": ("advsemiseg", "s4gan"), "synthesis": ("synthesis", "oasis")}  # see `get_method`
+
+
+def fields_of(name: str) -> dict[str, Any]:
+    """Return the kinds of the fields that a value of `config.method` alone reads; {} of a classical method.
+
+    Fields of `losses` stand in a group of that name; not every form of a method has all.
+    """
+    names = STANDS_FOR[name] if name in STANDS_FOR else (name,)
+    found = [METHODS[each].FIELDS for each in names if each in METHODS]
+    merged = {field: kind for fields in found for field, kind in fields.items()}
+    losses = {field: kind for fields in found if "losses" in fields for field, kind in fields["losses"].items()}
+    return {**merged, "losses": losses}
 
 
 def get_method(config: ConfigDict) -> ModuleType:
@@ -53,8 +66,8 @@ def get_method(config: ConfigDict) -> ModuleType:
     name = config.method
     if name == "semi_supervised":
         name = config.losses.semi
-        if name not in SEMI_SUPERVISED:
-            raise unknown("losses.semi", name, SEMI_SUPERVISED)
+        if name not in STANDS_FOR["semi_supervised"]:
+            raise unknown("losses.semi", name, STANDS_FOR["semi_supervised"])
     elif name == "synthesis" and config.networks.discriminator.name == "unet_discriminator":
         name = "oasis"
     if name not in METHODS:

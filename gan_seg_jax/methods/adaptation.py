@@ -38,6 +38,7 @@ from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled", "target")
+FIELDS = {"statistics": str, "losses": {**game.LOSSES, "adversarial_weight_aux": float}}
 STATISTICS = ("target", "both")
 LEVELS = {"discriminator": "", "discriminator_aux": "auxiliary"}  # role -> the head whose maps it sees; "" the main one
 WEIGHTS = {"discriminator": "adversarial_weight", "discriminator_aux": "adversarial_weight_aux"}  # of their terms

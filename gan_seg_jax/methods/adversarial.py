@@ -36,6 +36,9 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+FIELDS = {
+    "losses": {**game.LOSSES, "discriminator_input": str, "truth_softness": float, "image_level": bool},
+}
 INPUTS = ("mask", "image_mask", "product")
 forward = segmenter.forward
 predict = segmenter.predict

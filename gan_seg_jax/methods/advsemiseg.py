@@ -36,6 +36,9 @@ from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled", "unlabelled")
+FIELDS = {
+    "losses": {**self_training.LOSSES, "unlabelled_adversarial_weight": float, "unlabelled_fakes": bool},
+}
 WEIGHTS = ("adversarial_weight", "unlabelled_adversarial_weight", "self_training_weight")
 
 forward = self_training.forward

@@ -41,6 +41,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+FIELDS = generators.FIELDS
 predict = segmenter.predict
 score_map = discriminator_inputs = None
 

@@ -39,6 +39,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+FIELDS = {"output": str, "losses": {**game.LOSSES, "conditional": bool}}
 OUTPUTS = ("probabilities", "colors")
 
 

@@ -14,9 +14,24 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.augment.differentiable import POLICY, diff_augment, instance_noise
-from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.errors import InputError, expect, unknown
 from gan_seg_jax.losses import adversarial, feature_matching, regularization
+from gan_seg_jax.models import build_network, that_make
+from gan_seg_jax.models.network import SCORES
 from gan_seg_jax.state import Networks, fold_name
+
+LOSSES = {  # the fields of `config.losses` that a game reads, and their kinds (`config_fields`)
+    "adversarial": str,
+    "adversarial_weight": float,
+    "adversarial_smoothing": float,
+    "r1": float,
+    "gradient_penalty": float,
+    "diff_augment": [str],
+    "instance_noise": float,
+    "instance_noise_steps": int,
+    "accuracy_bound": float,
+    "feature_matching": float,
+}
 
 
 class DiscriminatorInputs(NamedTuple):
@@ -73,7 +88,8 @@ def check(config: ConfigDict, *, paired: bool = True) -> None:
         InputError: an unknown loss or effect, a smoothing that the loss cannot take, penalties that are never due or
             that a norm of the whole batch makes meaningless, or a critic that nothing bounds.
     """
-    options = config.losses
+    options, bound = config.losses, config.losses.accuracy_bound
+    expect(0 < bound <= 1, "losses.accuracy_bound", bound, "more than 0 and at most 1 (off)")
     adversarial.create(options.adversarial, label_smoothing=options.adversarial_smoothing)
     for name in options.diff_augment:
         if name not in POLICY:
@@ -94,15 +110,16 @@ def check(config: ConfigDict, *, paired: bool = True) -> None:
     for role, network in config.networks.items():
         if not role.startswith("discriminator"):
             continue
-        norm = network.get("norm", "none")
-        if penalised and norm == "batch":
+        module = build_network(network, dtype=config.dtype)
+        if SCORES not in module.MAKES:
+            raise unknown(f"discriminator in networks.{role}.name:", network.name, that_make(SCORES))
+        if penalised and module.mixes_examples:
             raise InputError(
                 f"A penalty on the slope is on and networks.{role}.norm is 'batch', by which the score of an example "
                 "depends on the others: the slope means nothing; use instance, layer, group, spectral or none."
             )
-        spectral = norm == "spectral" or network.get("spectral", network.name == "multiscale_patchgan")
         clipped = role in config.optimizers and config.optimizers[role].clip_weights > 0
-        if options.adversarial == "wasserstein" and not (penalised or spectral or clipped):
+        if options.adversarial == "wasserstein" and not (penalised or module.bounded or clipped):
             raise InputError(
                 f"losses.adversarial is 'wasserstein', but nothing bounds the critic {role}, whose scores would grow "
                 f"without end: set losses.gradient_penalty and penalty_every, networks.{role}.norm=spectral, or "

@@ -7,13 +7,17 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.augment import noise
-from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.errors import InputError, expect, unknown
 from gan_seg_jax.losses import segmentation
-from gan_seg_jax.models import build_network
+from gan_seg_jax.models import MODELS, build_network, network, that_make
 from gan_seg_jax.state import Networks, fold_name
 
-LABEL_TO_IMAGE = ("unet", "spade_generator", "oasis_generator")
-UNCONDITIONAL = ("dcgan_generator", "dense_generator")
+FIELDS = {  # of a generator that images are sampled from, and their kinds (`config_fields`)
+    "noise": {"distribution": str, "size": int, "truncation": float},
+    "sample_as_trained": bool,
+}
+LABEL_TO_IMAGE = that_make(network.LABEL_TO_IMAGE)
+UNCONDITIONAL = that_make(network.UNCONDITIONAL)
 
 
 def is_label_to_image(config: ConfigDict) -> bool:
@@ -22,10 +26,15 @@ def is_label_to_image(config: ConfigDict) -> bool:
     Raises:
         InputError: it does neither.
     """
-    network = config.networks.generator
-    if network.name not in LABEL_TO_IMAGE + UNCONDITIONAL:
-        raise unknown("networks.generator.name", network.name, LABEL_TO_IMAGE + UNCONDITIONAL)
-    return network.name in LABEL_TO_IMAGE
+    name = config.networks.generator.name
+    if name not in LABEL_TO_IMAGE + UNCONDITIONAL:
+        raise unknown("networks.generator.name", name, LABEL_TO_IMAGE + UNCONDITIONAL)
+    return name in LABEL_TO_IMAGE
+
+
+def _makes_logits(config: ConfigDict) -> bool:
+    """Return whether the label-to-image generator is one that else segments: tanh of its logits is an image."""
+    return network.SEGMENTATION in MODELS[config.networks.generator.name].MAKES
 
 
 def build_generator(config: ConfigDict) -> nn.Module:
@@ -34,25 +43,24 @@ def build_generator(config: ConfigDict) -> nn.Module:
     Raises:
         InputError: the network is neither, or the noise does not suit it.
     """
-    network, size = config.networks.generator, config.noise.size
+    options, size = config.networks.generator, config.noise.size
     if not is_label_to_image(config):
-        if network.heads != "joint":
+        if options.heads != "joint":
             raise InputError(
-                f"networks.generator.heads is {network.heads!r}: it makes images without masks; use the generator of a "
+                f"networks.generator.heads is {options.heads!r}: it makes images without masks; use the generator of a "
                 "run with heads 'joint'."
             )
         if size < 1:
             raise InputError(f"noise.size is {size}; give the positive whole number that the generator takes.")
         derived = {"size": tuple(config.crop_size), "num_classes": config.num_classes}
-    elif network.name == "unet":
+    elif _makes_logits(config):
         if size:
             raise InputError(f"noise.size is {size}, but the noise of a U-Net is its dropout; set it to 0.")
         derived = {"num_classes": 3}
     else:
         derived = {}
-    if size:
-        jax.eval_shape(lambda key: draw_noise(key, 1, config), jax.random.key(0))
-    return build_network(network, dtype=config.dtype, **derived)
+    check_noise(config)
+    return build_network(options, dtype=config.dtype, **derived)
 
 
 def build_label_to_image(config: ConfigDict) -> nn.Module:
@@ -87,7 +95,7 @@ def label_to_image(
         inputs += (draw_noise(rng, len(label), config),)
     mode = {"train": True, "update": False, "alone": True} if as_trained else {}
     image, nets = nets.apply("generator", *inputs, **mode)
-    return (jnp.tanh(image) if config.networks.generator.name == "unet" else image), nets
+    return (jnp.tanh(image) if _makes_logits(config) else image), nets
 
 
 def forward_label_to_image(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[jax.Array, Networks]:
@@ -128,6 +136,18 @@ def unconditional_pairs(
     """
     (image, logits), nets = nets.apply("generator", draw_noise(rng, count, config))
     return (image, jnp.argmax(logits, axis=-1).astype(jnp.int32)), nets
+
+
+def check_noise(config: ConfigDict) -> None:
+    """Check `config.noise`.
+
+    Raises:
+        InputError: there is no such distribution, or so many numbers are beyond all bounds.
+    """
+    size, most = config.noise.size, network.MOST_CHANNELS
+    expect(0 <= size <= most, "noise.size", size, f"zero or a whole number of at most {most}")
+    if size:
+        jax.eval_shape(lambda key: draw_noise(key, 1, config), jax.random.key(0))
 
 
 def draw_noise(key: chex.PRNGKey, count: int, config: ConfigDict) -> jax.Array:

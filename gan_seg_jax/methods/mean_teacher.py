@@ -28,17 +28,26 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.augment import mixing, paired
-from gan_seg_jax.config import planned
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.methods import segmenter
 from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.phases import planned
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled", "unlabelled")
+FIELDS = {
+    "losses": {
+        "consistency": str,
+        "consistency_weight": float,
+        "consistency_ramp": float,
+        "confidence_threshold": float,
+        "cutmix_share": float,
+    }
+}
 CONSISTENCIES = ("squared", "cross_entropy")
 predict = segmenter.predict
 score_map = discriminator_inputs = None

@@ -30,6 +30,10 @@ from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "generation"
 STREAMS = ("labelled",)
+FIELDS = {
+    **generators.FIELDS,
+    "losses": {"adversarial_weight": float, "label_mix": float, "balanced": bool},
+}
 
 forward = generators.forward_label_to_image
 predict = generators.predict_label_to_image

@@ -40,16 +40,18 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.errors import InputError, expect, unknown
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, weighted_sum, with_heads
 from gan_seg_jax.methods import game
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.models.layers import resize
+from gan_seg_jax.models.network import MOST_CHANNELS
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+FIELDS = {"refiner_inputs": [str], "refiner_residual": bool, "noise_channels": int, "losses": game.LOSSES}
 INPUTS = ("probabilities", "features", "image", "noise")
 
 discriminator_inputs = None  # those of `score_map`
@@ -75,6 +77,8 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             raise unknown("input in config.refiner_inputs:", name, INPUTS)
     if not config.refiner_inputs:
         raise InputError(f"config.refiner_inputs is empty; give some of {', '.join(INPUTS)}.")
+    ok = 0 <= config.noise_channels <= MOST_CHANNELS
+    expect(ok, "noise_channels", config.noise_channels, f"zero or at most {MOST_CHANNELS}")
     if "noise" in config.refiner_inputs and config.noise_channels < 1:
         raise InputError(f"config.noise_channels is {config.noise_channels}; with noise as input give at least 1.")
     # Where the segmenter trains alone, the supervised loss is all there is.

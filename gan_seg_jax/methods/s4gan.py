@@ -35,6 +35,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled", "unlabelled")
+FIELDS = {"losses": self_training.LOSSES}
 WEIGHTS = ("adversarial_weight", "feature_matching", "self_training_weight")
 
 forward = self_training.forward

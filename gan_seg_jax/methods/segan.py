@@ -42,6 +42,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+FIELDS = {"losses": {"adversarial_weight": float, "legacy": bool}}
 forward = segmenter.forward
 predict = segmenter.predict
 score_map = discriminator_inputs = None

@@ -19,14 +19,22 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax.config import planned
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.segmentation_gan import confident_self_training
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.methods import game
 from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.phases import planned
 from gan_seg_jax.state import LossOutput, Networks
+
+LOSSES = {  # the fields of `config.losses` that both methods read, and their kinds (`config_fields`)
+    **game.LOSSES,
+    "semi": str,
+    "self_training_weight": float,
+    "self_training_threshold": float,
+    "self_training_start": float,
+}
 
 
 class Terms(NamedTuple):

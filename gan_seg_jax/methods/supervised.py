@@ -19,6 +19,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
 STREAMS = ("labelled",)
+FIELDS = {}
 forward = segmenter.forward
 predict = segmenter.predict
 score_map = discriminator_inputs = None

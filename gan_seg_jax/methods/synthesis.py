@@ -33,6 +33,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "generation"
 STREAMS = ("labelled",)
+FIELDS = {**generators.FIELDS, "losses": {**game.LOSSES, "image_l1": float}}
 
 forward = generators.forward_label_to_image
 predict = generators.predict_label_to_image

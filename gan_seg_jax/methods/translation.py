@@ -39,6 +39,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "translation"
 STREAMS = ("labelled",)
+FIELDS = {"input": str, "target": str, "losses": {**game.LOSSES, "conditional": bool}}
 VIEWS = ("image", "labels", "grey", "low_resolution", "target")
 SHRINKING = 4  # of low_resolution
 

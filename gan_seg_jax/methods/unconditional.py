@@ -42,6 +42,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "generation"
 STREAMS = ("labelled",)
+FIELDS = {**generators.FIELDS, "losses": {**game.LOSSES, "mse_weight": float}}
 
 discriminator_inputs = None  # those of `score_map`
 
@@ -59,7 +60,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         raise unknown("networks.generator.name", networks.generator.name, generators.UNCONDITIONAL)
     if config.noise.size < 1:
         raise InputError(f"noise.size is {config.noise.size}; give a positive whole number.")
-    jax.eval_shape(lambda key: generators.draw_noise(key, 1, config), jax.random.key(0))
+    generators.check_noise(config)
     derived = {"size": tuple(config.crop_size), "num_classes": config.num_classes}
     return {
         "generator": build_network(networks.generator, dtype=config.dtype, **derived),

@@ -1,6 +1,5 @@
 """Networks by the name a config gives them; MODELS is the whole list."""
 
-import inspect
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.errors import InputError, expect, unknown
 from gan_seg_jax.models.critics import SegANCritic
 from gan_seg_jax.models.deeplab import DeepLabV1, DeepLabV2, DeepLabV3, DeepLabV3Plus
 from gan_seg_jax.models.discriminators import DCGANDiscriminator, DenseDiscriminator, MultiscalePatchGAN, PatchGAN
@@ -16,13 +15,14 @@ from gan_seg_jax.models.fcdensenet import FCDenseNet
 from gan_seg_jax.models.fcn import FCN
 from gan_seg_jax.models.generators import DCGANGenerator, DenseGenerator
 from gan_seg_jax.models.label_discriminators import FCNDiscriminator, LucDiscriminator, S4GANDiscriminator
+from gan_seg_jax.models.network import Network
 from gan_seg_jax.models.pspnet import PSPNet
 from gan_seg_jax.models.segnet import SegNet
 from gan_seg_jax.models.spade import OASISGenerator, SPADEGenerator
 from gan_seg_jax.models.unet import UNet
 from gan_seg_jax.models.unet_discriminator import UNetDiscriminator
 
-MODELS: dict[str, type[nn.Module]] = {
+MODELS: dict[str, type[Network]] = {
     "fcn": FCN,
     "unet": UNet,
     "segnet": SegNet,
@@ -48,6 +48,33 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 
 
+def check(config: ConfigDict) -> None:
+    """Check `config.networks`, of which each network knows its own fields, and `config.pretrained`; of prior runs too.
+
+    Raises:
+        InputError: no such network, no such attribute, or a value that it may not have.
+    """
+    for role, options in config.networks.items():
+        expect(options.name in MODELS, f"networks.{role}.name", options.name, f"one of {', '.join(MODELS)}")
+        model = MODELS[options.name]
+        for name, value in options.items():
+            if name in ("name", "ema"):
+                continue
+            if name not in model.fields():
+                raise unknown("config field", f"networks.{role}.{name}", [*model.fields(), "name", "ema"])
+            expected = model.expected(name, value)
+            expect(not expected, f"networks.{role}.{name}", value, expected)
+    for role in config.pretrained:
+        expect(role in config.networks, "pretrained", role, f"roles of config.networks ({', '.join(config.networks)})")
+    for prior in config.prior_runs.values():
+        check(prior)
+
+
+def that_make(kind: str) -> tuple[str, ...]:
+    """Return the names of the networks that make this (a name in `models.network`)."""
+    return tuple(name for name, model in MODELS.items() if kind in model.MAKES)
+
+
 def build_network(options: ConfigDict, *, dtype: str, **derived: Any) -> nn.Module:
     """Return the network that `config.networks.ROLE` describes.
 
@@ -64,8 +91,8 @@ def build_network(options: ConfigDict, *, dtype: str, **derived: Any) -> nn.Modu
     model = MODELS[options.name]
     given = {name: value for name, value in options.items() if name not in ("name", "ema")}
     for name in given:
-        if name not in inspect.signature(model).parameters:
-            raise unknown(f"attribute of {options.name}", name, set(model.__dataclass_fields__) - {"parent", "name"})
+        if name not in model.fields():
+            raise unknown(f"attribute of {options.name}", name, model.fields())
     try:
         return model(**given, **derived, dtype=jnp.dtype(dtype))
     except TypeError as error:

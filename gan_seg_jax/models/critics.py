@@ -6,9 +6,10 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers, norms
+from gan_seg_jax.models.network import FEATURES, Network
 
 
-class SegANCritic(nn.Module):
+class SegANCritic(Network):
     """Return the features of a masked image at seven scales (SegAN: Xue et al. 2018, https://arxiv.org/abs/1706.01805).
 
     Six convolutions of stride 2 and no bias, each with LeakyReLU 0.2 and all but the first with a norm: 7x7x64,
@@ -22,6 +23,8 @@ class SegANCritic(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation; the released code draws with He's for the outputs.
         dtype: of the computation.
     """
+
+    MAKES = (FEATURES,)
 
     channels: int = 64
     norm: str = "batch"

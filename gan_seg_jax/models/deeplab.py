@@ -4,6 +4,8 @@ Feature maps are resized with pixel centres at half integers, whatever the size.
 instead, which fits their crops of k * output_stride + 1 pixels (321, 513).
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,10 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers
 from gan_seg_jax.models.aspp import ASPP, CLASSIFIER_INIT, ConvBlock, SummedASPP
 from gan_seg_jax.models.backbones import create_backbone
+from gan_seg_jax.models.network import SEGMENTATION, Network, Numbers
 
 
-class DeepLabV1(nn.Module):
+class DeepLabV1(Network):
     """DeepLab-LargeFOV: VGG-16 at output stride 8, fc6 as a 3x3 convolution of rate 12, fc7, and the classifier.
 
     Chen et al. 2015 (https://arxiv.org/abs/1412.7062). The authors' code also has an average pooling 3x3 of stride 1
@@ -33,6 +36,8 @@ class DeepLabV1(nn.Module):
         kernel_init: of fc6 and fc7: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION,)
 
     num_classes: int
     backbone: str = "vgg16"
@@ -74,7 +79,7 @@ class DeepLabV1(nn.Module):
         return layers.resize_logits(head(x, train=train), image.shape[1:3])
 
 
-class DeepLabV2(nn.Module):
+class DeepLabV2(Network):
     """ResNet-101 at output stride 8 and the summed pyramid: four atrous 3x3 convolutions to the classes.
 
     Chen et al. 2016 (https://arxiv.org/abs/1606.00915). The paper trains with three copies of the image (scales 1,
@@ -96,6 +101,9 @@ class DeepLabV2(nn.Module):
         kernel_init: of fc6 and fc7: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION,)
+    NUMBERS: ClassVar = {"channels": Numbers(least=0)}
 
     num_classes: int
     backbone: str = "resnet101"
@@ -128,7 +136,7 @@ class DeepLabV2(nn.Module):
         return (logits, {"auxiliary": head(features["c4"], "auxiliary")}) if self.auxiliary else logits
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(Network):
     """ResNet with multi-grid, ASPP with the pooled image, and a 1x1 classifier.
 
     Chen et al. 2017 (https://arxiv.org/abs/1706.05587). torchvision's form has one more 3x3 convolution before the
@@ -147,6 +155,8 @@ class DeepLabV3(nn.Module):
         kernel_init: of the head: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION,)
 
     num_classes: int
     backbone: str = "resnet101"
@@ -170,7 +180,7 @@ class DeepLabV3(nn.Module):
         return layers.resize_logits(logits, image.shape[1:3])
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(Network):
     """DeepLab v3 with a decoder that takes in the features of stride 4.
 
     Chen et al. 2018 (https://arxiv.org/abs/1802.02611): the result of the pyramid, resized to the size of c2, beside
@@ -193,6 +203,8 @@ class DeepLabV3Plus(nn.Module):
         kernel_init: of the head: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION,)
 
     num_classes: int
     backbone: str = "resnet101"

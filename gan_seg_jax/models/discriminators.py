@@ -1,6 +1,6 @@
 """Discriminators that score images: every patch (PatchGAN, at one or several scales), or the whole (DCGAN, dense)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models import layers, norms
+from gan_seg_jax.models.network import LAYERS, Discriminator, Numbers
 
 
-class PatchGAN(nn.Module):
+class PatchGAN(Discriminator):
     """Score every patch of an image and what belongs to it (Isola et al. 2017, https://arxiv.org/abs/1611.07004).
 
     `layers` convolutions 4x4 of stride 2, two of stride 1, LeakyReLU 0.2 between them and a norm on all but the first
@@ -28,6 +29,8 @@ class PatchGAN(nn.Module):
         dtype: of the computation.
     """
 
+    NUMBERS: ClassVar = {"layers": LAYERS}
+
     channels: int = 64
     layers: int = 3
     norm: str = "batch"
@@ -35,6 +38,11 @@ class PatchGAN(nn.Module):
     kernel_init: str | float = 0.02
     features: bool = False
     dtype: jnp.dtype = jnp.float32
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every kernel is spectrally normalised."""
+        return self.spectral or self.norm == "spectral"
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> Any:
@@ -88,7 +96,7 @@ class PatchGAN(nn.Module):
         return (scores, {"features": tuple(features)}) if self.features else scores
 
 
-class MultiscalePatchGAN(nn.Module):
+class MultiscalePatchGAN(Discriminator):
     """Score the patches of an image at several sizes (Wang et al. 2018, https://arxiv.org/abs/1711.11585).
 
     A PatchGAN of its own sees the input, another one the input at half the size, and so on; between them is an average
@@ -103,6 +111,8 @@ class MultiscalePatchGAN(nn.Module):
         channels, layers, norm, spectral, kernel_init, dtype: as `PatchGAN`.
     """
 
+    NUMBERS: ClassVar = {"scales": LAYERS, "layers": LAYERS}
+
     scales: int = 2
     channels: int = 64
     layers: int = 3
@@ -110,6 +120,11 @@ class MultiscalePatchGAN(nn.Module):
     spectral: bool = True
     kernel_init: str | float = 0.02
     dtype: jnp.dtype = jnp.float32
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every kernel is spectrally normalised."""
+        return self.spectral or self.norm == "spectral"
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> tuple[tuple[jax.Array, ...], dict[str, Any]]:
@@ -153,7 +168,7 @@ class MultiscalePatchGAN(nn.Module):
         return tuple(scores), {"features": tuple(features)}
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Discriminator):
     """Give an image one score (Radford et al. 2016, https://arxiv.org/abs/1511.06434).
 
     `layers` convolutions 4x4 of stride 2, the channels doubled by each (at most 8 times), LeakyReLU 0.2, a norm on all
@@ -167,6 +182,9 @@ class DCGANDiscriminator(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation (0.02 in the paper).
         dtype: of the computation.
     """
+
+    SIZED = True
+    NUMBERS: ClassVar = {"layers": LAYERS}
 
     channels: int = 64
     layers: int = 4
@@ -207,7 +225,7 @@ class DCGANDiscriminator(nn.Module):
         return _score(x, common, train=train)
 
 
-class DenseDiscriminator(nn.Module):
+class DenseDiscriminator(Discriminator):
     """Give an image one score by dense layers only (Goodfellow et al. 2014, arXiv:1406.2661).
 
     The whole input as one vector, a matrix and LeakyReLU 0.2 for each hidden layer, and the score. The paper's hidden
@@ -219,6 +237,9 @@ class DenseDiscriminator(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    SIZED = True
+    NUMBERS: ClassVar = {"hidden": Numbers(empty=True)}
 
     hidden: tuple[int, ...] = (512, 256)
     norm: str = "none"

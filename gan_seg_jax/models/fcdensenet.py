@@ -1,14 +1,17 @@
 """FC-DenseNet, the "one hundred layers tiramisu": a U-Net of densely connected blocks."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import convolution, layers, norms
+from gan_seg_jax.models.network import MOST_LAYERS, SEGMENTATION, Network, Numbers
 
 
-class FCDenseNet(nn.Module):
+class FCDenseNet(Network):
     """Segment by dense blocks, whose every layer sees all earlier ones, on the way down and on the way up.
 
     Jegou et al. 2017 (https://arxiv.org/abs/1611.09326). A layer is norm, ReLU, 3x3 convolution to `growth` channels
@@ -32,6 +35,9 @@ class FCDenseNet(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION,)
+    NUMBERS: ClassVar = {"layers": Numbers(most=MOST_LAYERS), "bottleneck": Numbers(most=MOST_LAYERS)}
 
     num_classes: int
     layers: tuple[int, ...] = (4, 5, 7, 10, 12)

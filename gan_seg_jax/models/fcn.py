@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import convolution, layers, norms
 from gan_seg_jax.models.backbones import create_backbone
+from gan_seg_jax.models.network import SEGMENTATION, Network
 
 STRIDES = (32, 16, 8)
 SMALLEST = 32
 
 
-class FCN(nn.Module):
+class FCN(Network):
     """Score the last feature map of a backbone, and add scores of c4 (stride 16) and c3 (stride 8) on the way up.
 
     Long, Shelhamer and Darrell 2015 (https://arxiv.org/abs/1411.4038), with the coarsest scores
@@ -39,6 +40,8 @@ class FCN(nn.Module):
         kernel_init: of fc6 and fc7: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION,)
 
     num_classes: int
     stride: int = 8

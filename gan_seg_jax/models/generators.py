@@ -1,6 +1,7 @@
 """Generators that make images of noise: by transposed convolutions (DCGAN) and by dense layers only."""
 
 import math
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -8,12 +9,13 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models import layers, norms
+from gan_seg_jax.models.network import UNCONDITIONAL, Network, Numbers
 
 HEADS = ("image", "joint")
 UPSAMPLINGS = ("transposed", "resize")
 
 
-class DCGANGenerator(nn.Module):
+class DCGANGenerator(Network):
     """Make images of noise by doubling a small map (Radford et al. 2016, https://arxiv.org/abs/1511.06434).
 
     A matrix projects the noise to a map of size / 2^n with channels[0] channels, n = len(channels); each of n blocks
@@ -35,6 +37,9 @@ class DCGANGenerator(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation (0.02 in the paper).
         dtype: of the computation.
     """
+
+    MAKES = (UNCONDITIONAL,)
+    SIZED = True
 
     size: tuple[int, int] = (64, 64)
     channels: tuple[int, ...] = (1024, 512, 256, 128)
@@ -95,7 +100,7 @@ class DCGANGenerator(nn.Module):
         return layers.Conv(features, **options)(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))
 
 
-class DenseGenerator(nn.Module):
+class DenseGenerator(Network):
     """Make images of noise by dense layers only, as the first GANs did (Goodfellow et al. 2014, arXiv:1406.2661).
 
     Each hidden layer is a matrix, a norm and LeakyReLU 0.2; the last one makes every number of the image, of tanh. The
@@ -110,6 +115,10 @@ class DenseGenerator(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (UNCONDITIONAL,)
+    SIZED = True
+    NUMBERS: ClassVar = {"hidden": Numbers(empty=True)}
 
     size: tuple[int, int] = (64, 64)
     hidden: tuple[int, ...] = (256, 512, 1024)

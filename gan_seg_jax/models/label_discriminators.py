@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models import layers
+from gan_seg_jax.models.network import Discriminator
 
 
-class FCNDiscriminator(nn.Module):
+class FCNDiscriminator(Discriminator):
     """Score every pixel of a label map (AdvSemiSeg: Hung et al. 2018, https://arxiv.org/abs/1802.07934).
 
     Five convolutions 4x4 of stride 2, 64-128-256-512-1, LeakyReLU 0.2 after the first four, no norm, and bilinear
@@ -55,7 +56,7 @@ class FCNDiscriminator(nn.Module):
         return layers.resize_logits(x, size) if self.resize else x.astype(jnp.float32)
 
 
-class S4GANDiscriminator(nn.Module):
+class S4GANDiscriminator(Discriminator):
     """Give a label map with its image one score (S4GAN: Mittal et al. 2021, https://arxiv.org/abs/1908.05724).
 
     Four convolutions 4x4 of stride 2, 64-128-256-512, LeakyReLU 0.2, dropout of whole channels after the first three,
@@ -103,7 +104,7 @@ class S4GANDiscriminator(nn.Module):
         return scores[:, 0, 0].astype(jnp.float32), {"features": features}
 
 
-class LucDiscriminator(nn.Module):
+class LucDiscriminator(Discriminator):
     """Score a label map (Luc et al. 2016, https://arxiv.org/abs/1611.08408), the first adversary of a segmenter.
 
     Convolutions with ReLU, in three groups with a 2x2 max-pooling between them. "large" has 3x3 convolutions of

@@ -1,5 +1,7 @@
 """PSPNet: a backbone at output stride 8 and means over regions of several sizes as context."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,10 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers
 from gan_seg_jax.models.aspp import CLASSIFIER_INIT, ConvBlock
 from gan_seg_jax.models.backbones import create_backbone
+from gan_seg_jax.models.network import SEGMENTATION, Network, Numbers
 
 
-class PSPNet(nn.Module):
+class PSPNet(Network):
     """Pool the last feature map to grids of several sizes, and classify it together with them.
 
     Zhao et al. 2017 (https://arxiv.org/abs/1612.01105). Each grid of `bins` x `bins` means goes through a 1x1
@@ -38,6 +41,9 @@ class PSPNet(nn.Module):
         kernel_init: of the heads: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION,)
+    NUMBERS: ClassVar = {"bins": Numbers(distinct=True)}
 
     num_classes: int
     backbone: str = "resnet101_deep"

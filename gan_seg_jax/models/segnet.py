@@ -1,5 +1,7 @@
 """SegNet: an encoder that remembers where its maxima were, and a decoder that puts values back there."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,9 +9,10 @@ import jax.numpy as jnp
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers
 from gan_seg_jax.models.aspp import ConvBlock
+from gan_seg_jax.models.network import LAYERS, SEGMENTATION, Network
 
 
-class SegNet(nn.Module):
+class SegNet(Network):
     """Segment by the convolutions of VGG-16 and their mirror image, joined by the indices of the poolings.
 
     Badrinarayanan, Kendall and Cipolla 2017 (https://arxiv.org/abs/1511.00561). Every stage of the encoder is 3x3
@@ -28,6 +31,9 @@ class SegNet(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION,)
+    NUMBERS: ClassVar = {"convs": LAYERS}
 
     num_classes: int
     channels: tuple[int, ...] = (64, 128, 256, 512, 512)

@@ -1,6 +1,7 @@
 """Label-to-image generators, by norms whose scale and bias the map decides at every pixel (SPADE, OASIS)."""
 
 import math
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models import layers, norms
+from gan_seg_jax.models.network import LABEL_TO_IMAGE, Network, Numbers
 
 NOISES = ("start", "map")
 
 
-class SPADEGenerator(nn.Module):
+class SPADEGenerator(Network):
     """Make an image of a label map (Park et al. 2019, https://arxiv.org/abs/1903.07291).
 
     The start is the label map at 1/32, convolved 3x3, or, with noise z, a matrix product of z. Residual blocks
@@ -41,6 +43,9 @@ class SPADEGenerator(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (LABEL_TO_IMAGE,)
+    NUMBERS: ClassVar = {"doublings": Numbers(least=0)}
 
     channels: int = 64
     widths: tuple[int, ...] = (16, 16, 16, 8, 4, 2, 1)

@@ -1,14 +1,17 @@
 """U-Net, as a generator (pix2pix) and as a segmenter."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers, norms
+from gan_seg_jax.models.network import LABEL_TO_IMAGE, LAYERS, SEGMENTATION, Network
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """Map an image to a map of the same size by an encoder and a decoder with skips between them.
 
     Ronneberger et al. 2015 (https://arxiv.org/abs/1505.04597) in the form of Isola et al. 2017
@@ -34,6 +37,9 @@ class UNet(nn.Module):
         auxiliary: whether to return a second head's logits too: a 1x1 convolution in the middle of the decoder.
         dtype: of the computation.
     """
+
+    MAKES = (SEGMENTATION, LABEL_TO_IMAGE)
+    NUMBERS: ClassVar = {"encoder_convs": LAYERS, "decoder_convs": LAYERS}
 
     num_classes: int
     channels: tuple[int, ...] = (24, 48, 96, 192, 256)

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models import layers
+from gan_seg_jax.models.network import CLASS_SCORES, Network
 
 
-class UNetDiscriminator(nn.Module):
+class UNetDiscriminator(Network):
     """Give every pixel N + 1 logits (OASIS: Schönfeld et al. 2021, https://arxiv.org/abs/2012.04781).
 
     Residual blocks of two 3x3 convolutions with LeakyReLU 0.2 halve the size by averaging, with 128-128-256-256-512-512
@@ -25,6 +26,8 @@ class UNetDiscriminator(nn.Module):
         kernel_init: "he", "lecun" or a standard deviation.
         dtype: of the computation.
     """
+
+    MAKES = (CLASS_SCORES,)
 
     num_classes: int
     channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512)

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import parallel
+from gan_seg_jax import models, parallel
 from gan_seg_jax.config import check, differences, from_json, to_json
 from gan_seg_jax.config_fields import check_fields
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.methods import fields_of
 from gan_seg_jax.runs.checkpoint_store import Checkpoints
 from gan_seg_jax.runs.integrity import Damaged, flatten
 from gan_seg_jax.system import files
@@ -53,11 +54,21 @@ def read_config(workdir: str | Path):
     except FileNotFoundError as error:
         raise InputError(f"{workdir} is not the folder of a run: {path} is missing.") from error
     try:
-        check_fields(values)
-        config = from_json(values)
-        check(config)
+        return checked(values)
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
+
+
+def checked(values: Any) -> ConfigDict:
+    """Return the config that JSON values are: somebody else may have written them.
+
+    Raises:
+        InputError: they are none.
+    """
+    check_fields(values, fields_of)
+    config = from_json(values)
+    check(config)
+    models.check(config)
     return config
 
 
@@ -170,8 +181,7 @@ def check_config(workdir: str | Path, config: ConfigDict, meta: dict[str, Any]) 
         InputError: it has been changed; field, old and new value are named.
     """
     try:
-        check_fields(meta.get("config"))
-        check(from_json(meta["config"]))
+        checked(meta.get("config"))
     except InputError as error:
         raise InputError(
             f"The checkpoint of step {meta['step']} in {workdir} holds another config than this version of gan_seg_jax "

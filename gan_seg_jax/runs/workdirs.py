@@ -13,15 +13,15 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_seg_jax import parallel
-from gan_seg_jax.config import differences, from_json, plan, planned, to_json
+from gan_seg_jax.config import differences, from_json, to_json
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.models import MODELS
+from gan_seg_jax.phases import plan, planned
 from gan_seg_jax.runs import checkpoint
 from gan_seg_jax.system import files
 from gan_seg_jax.system.files import write_json
 
 MAKING = ("noise", "sample_as_trained")  # how a generator is used; belongs to it like its architecture
-# Networks with a weight for each place of what they make or see, which has `config.crop_size`.
-SIZED = ("dcgan_generator", "dense_generator", "dcgan_discriminator", "dense_discriminator")
 UNREADABLE = "[]\\"  # Orbax takes paths for patterns and finds none of the arrays that it has saved there
 JUDGE = "judge"  # name of the prior run that stands for config.judge
 
@@ -111,7 +111,7 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
             networks = from_run.networks
             if role not in networks:
                 raise InputError(f"config.init.{role} is {origin}, which has no {role}; it has: {', '.join(networks)}.")
-            if begun is None and networks[role].name in SIZED and from_run.crop_size != config.crop_size:
+            if begun is None and MODELS[networks[role].name].SIZED and from_run.crop_size != config.crop_size:
                 raise InputError(
                     f"config.init.{role} is {origin}, whose {role} ({networks[role].name}) is made for a crop_size of "
                     f"{from_run.crop_size}, and config.crop_size is {config.crop_size}; give "

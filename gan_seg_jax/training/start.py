@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import config as config_lib
 from gan_seg_jax import parallel, tasks
 from gan_seg_jax.data import pipeline, provenance
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
+from gan_seg_jax.losses import fields
 from gan_seg_jax.models import pretrained
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.runs import checkpoint, integrity, workdirs
@@ -34,7 +34,7 @@ def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
     Raises:
         InputError: they do not.
     """
-    config_lib.check_classes(config)
+    fields.check_classes(config)
     pipeline.check_streams(dataset, method.STREAMS)
     method.build(config)
     tasks.of(method).check(config, dataset.splits["val"])

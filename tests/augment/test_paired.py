@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
@@ -11,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from configs import supervised_seg
+from gan_seg_jax import config as config_lib
 from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError
 
@@ -428,11 +429,8 @@ def test_content_is_traced_so_sizes_do_not_recompile():
     ],
 )
 def test_bad_options_are_named(changed, crop_size, message):
+    config = supervised_seg.get_config()
+    config.crop_size = crop_size
+    config.augment.update(changed)
     with pytest.raises(InputError, match=message):
-        paired.prepare(
-            jax.tree.map(jnp.asarray, _stream(15)),
-            jax.random.key(0),
-            crop_size=crop_size,
-            options=_options(**changed),
-            train=True,
-        )
+        config_lib.check(config)
