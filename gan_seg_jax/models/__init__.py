@@ -61,7 +61,8 @@ def check(config: ConfigDict) -> None:
             if name in ("name", "ema"):
                 continue
             if name not in model.fields():
-                raise unknown("config field", f"networks.{role}.{name}", [*model.fields(), "name", "ema"])
+                known = (f"networks.{role}.{field}" for field in (*model.fields(), "name", "ema"))
+                raise unknown("config field", f"networks.{role}.{name}", known)
             expected = model.expected(name, value)
             expect(not expected, f"networks.{role}.{name}", value, expected)
     for role in config.pretrained:
