@@ -25,6 +25,7 @@ from gan_seg_jax.data import pipeline
 from gan_seg_jax.runs import checkpoint
 from gan_seg_jax.tasks import TASKS
 from gan_seg_jax.training import report
+from gan_seg_jax.training.run import TrainingRun
 from tests import tiny_runs
 
 SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class"}
@@ -287,11 +288,11 @@ def interrupt(monkeypatch, where, number):
     if where == "compiling":
         monkeypatch.setattr(parallel, "compile_step", before_call(parallel.compile_step, send))
     elif where == "training":
-        monkeypatch.setattr(train._Run, "_poll", before_call(train._Run._poll, send, calls=8))
+        monkeypatch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, send, calls=8))
     elif where == "validation":
         monkeypatch.setattr(pipeline, "eval_example", before_call(pipeline.eval_example, send, calls=11))
     elif where == "validation at the end":
-        monkeypatch.setattr(train._Run, "_validate", before_call(train._Run._validate, send, calls=2))
+        monkeypatch.setattr(train, "_validate", before_call(train._validate, send, calls=2))
     elif where == "final scores":
         monkeypatch.setattr(report, "baseline_scores", before_call(report.baseline_scores, send))
     elif where == "baselines":
@@ -369,13 +370,13 @@ def test_control_c_reaches_the_whole_group_of_processes(tiny, tmp_path):
     code = """
 import os, signal
 os.setsid()
-from gan_seg_jax import train
-poll, count = train._Run._poll, []
-def send(self):
+from gan_seg_jax.training.run import TrainingRun
+poll, count = TrainingRun.poll, []
+def send(*args):
     count.append(1)
     if len(count) == 4: os.killpg(0, signal.SIGINT)
-    poll(self)
-train._Run._poll = send
+    poll(*args)
+TrainingRun.poll = send
 """
     workdir = tmp_path / "run"
     args = (*tiny.args, f"--workdir={workdir}", "--config.num_workers=2")
@@ -401,7 +402,7 @@ def test_a_finished_run_is_extended_at_its_last_rates(tiny, tmp_path):
     assert contents(workdir) == before
     extend = (*tiny.args, *changed, "--config.extend=constant", f"--workdir={workdir}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, signal_once(signal.SIGTERM), calls=2))
+        patch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, signal_once(signal.SIGTERM), calls=2))
         assert tiny_runs.command("main", *extend).code == 75
     outcome = tiny_runs.command("main", *extend)
     assert outcome.code == 0 and "Continuing from step 7 of 8" in outcome.out, outcome.err
@@ -424,12 +425,12 @@ def test_the_log_of_a_killed_run_is_that_of_an_undisturbed_one(tiny, supervised,
         raise Killed
 
     args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={tmp_path / 'run'}")
-    for name, calls in (("_poll", 2), ("_log", 2), ("save", 2)):
+    for owner, name, calls in ((TrainingRun, "poll", 2), (train, "_log", 2), (TrainingRun, "save", 2)):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(train._Run, name, before_call(getattr(train._Run, name), die, calls=calls))
+            patch.setattr(owner, name, before_call(getattr(owner, name), die, calls=calls))
             tiny_runs.command("main", *args)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, signal_once(signal.SIGTERM), calls=2))
+        patch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, signal_once(signal.SIGTERM), calls=2))
         assert tiny_runs.command("main", *args).code == 75
     assert tiny_runs.command("main", *args).code == 0
 
@@ -503,7 +504,7 @@ def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, monke
     args = (*tiny_runs.supervised_args(data), "--config.steps=30", "--config.eval_every=30", f"--workdir={workdir}")
     files, away = data / "train" / "images", data / "away"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, lambda: files.rename(away), calls=4))
+        patch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, lambda: files.rename(away), calls=4))
         outcome = tiny_runs.command("main", *args)
     assert outcome.code == 2 and "Traceback" not in outcome.err, outcome.err
     assert "train/images/" in outcome.err and ".png" in outcome.err
@@ -519,7 +520,7 @@ def test_a_folder_that_is_removed_under_a_run_is_said(tiny, tmp_path, gone, call
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         remove = lambda: shutil.rmtree(workdir / gone)
-        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, remove, calls=calls))
+        patch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, remove, calls=calls))
         args = (*tiny_runs.supervised_args(tiny.data), "--config.tensorboard=False", "--config.log_every=6")
         outcome = tiny_runs.command("main", *args, f"--workdir={workdir}")
     assert outcome.code == 2 and "Traceback" not in outcome.err, outcome
@@ -534,7 +535,7 @@ def test_a_file_that_vanishes_is_named_by_worker_processes(tiny, tmp_path):
     args = (*tiny_runs.supervised_args(data), "--config.steps=60", "--config.num_workers=2", f"--workdir={workdir}")
     files = data / "train" / "images"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Run, "_poll", before_call(train._Run._poll, lambda: files.rename(data / "away"), calls=4))
+        patch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, lambda: files.rename(data / "away"), calls=4))
         outcome = tiny_runs.command("main", *args)
     assert outcome.code == 2 and "train/images/" in outcome.err and "Traceback" not in outcome.err, outcome.err
 
@@ -677,15 +678,15 @@ def test_two_processes_resume_in_the_same_bits(tiny, tmp_path):
 def test_a_signal_to_one_process_ends_all_of_them(tiny, supervised, tmp_path):
     code = """
 import os, signal
-from gan_seg_jax import train
 from gan_seg_jax.runs import preemption
+from gan_seg_jax.training.run import TrainingRun
 preemption.POLL_EVERY = 2
-poll, count = train._Run._poll, []
-def send(self):
+poll, count = TrainingRun.poll, []
+def send(*args):
     count.append(1)
     if len(count) == 2 and os.environ["JAX_PROCESS_ID"] == "1": os.kill(os.getpid(), signal.SIGTERM)
-    poll(self)
-train._Run._poll = send
+    poll(*args)
+TrainingRun.poll = send
 """
     args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={tmp_path / 'run'}")
     ends = tiny_runs.run_processes(tiny, args, codes=(75,), code=code)
@@ -700,13 +701,13 @@ train._Run._poll = send
 def test_a_killed_process_ends_the_others_with_a_sentence(tiny, tmp_path, killed):
     code = f"""
 import os, signal
-from gan_seg_jax import train
-poll, count = train._Run._poll, []
-def die(self):
+from gan_seg_jax.training.run import TrainingRun
+poll, count = TrainingRun.poll, []
+def die(*args):
     count.append(1)
     if len(count) == 4 and os.environ["JAX_PROCESS_ID"] == "{killed}": os.kill(os.getpid(), signal.SIGKILL)
-    poll(self)
-train._Run._poll = die
+    poll(*args)
+TrainingRun.poll = die
 """
     args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=100000", f"--workdir={tmp_path / 'run'}")
     ends = tiny_runs.run_processes(tiny, args, codes=(75, -signal.SIGKILL), code=code)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax import train
 from gan_seg_jax.methods import get_method
+from gan_seg_jax.training.run import TrainingRun
 from tests import tiny_runs
 from tests.test_methods import CONFIGS, load
 
@@ -35,14 +35,14 @@ def arguments(name, workdir):
 
 
 def kill_at(patch, workdir, step):
-    poll = train._Run._poll
+    poll = TrainingRun.poll
 
-    def killed(run):
-        if run.workdir == workdir and run.progress.step == step:
+    def killed(run, state, tracker):
+        if run.workdir == workdir and tracker.progress.step == step:
             raise Killed
-        poll(run)
+        poll(run, state, tracker)
 
-    patch.setattr(train._Run, "_poll", killed)
+    patch.setattr(TrainingRun, "poll", killed)
 
 
 def run(name, workdir):

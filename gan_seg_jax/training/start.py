@@ -1,130 +1,19 @@
-"""What a run starts from: weights, pre-trained or of other runs, and the checks before the first step."""
+"""What a run starts from: first weights, pre-trained ones, and those of other runs."""
 
-import functools
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax import parallel, tasks
-from gan_seg_jax.data import pipeline, provenance
-from gan_seg_jax.data.catalog import Dataset
+from gan_seg_jax import parallel
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
-from gan_seg_jax.losses import fields
 from gan_seg_jax.models import pretrained
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.runs import checkpoint, integrity, workdirs
-from gan_seg_jax.state import AdversarialState, Networks, create_state, init_variables, variable_shapes
+from gan_seg_jax.state import AdversarialState, create_state, init_variables, variable_shapes
 from gan_seg_jax.system import files
-
-# In a checkpoint's meta, digests:
-TRAINING_DATA = "training_data"  # of what a generator has seen
-LABELLED = "labelled"  # of the ids of the training images with labels, where a file lists them
-CHECKED = "checked"  # of the training images that made pairs were checked against, where there are any
-DATA = "data"  # of the images and labels of each split, {} where they are drawn
-
-
-def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
-    """Check that config and data fit the method, as far as can be said before anything is trained.
-
-    Raises:
-        InputError: they do not.
-    """
-    fields.check_classes(config)
-    pipeline.check_streams(dataset, method.STREAMS)
-    method.build(config)
-    tasks.of(method).check(config, dataset.splits["val"])
-
-
-def training_data(
-    method: Any, config: ConfigDict, dataset: Dataset, workdir: Path, *, fresh: bool = True
-) -> str | None:
-    """Keep made images from bringing in what may not be trained on.
-
-    Args:
-        method: the method.
-        config: the run's config.
-        dataset: its data.
-        workdir: its folder.
-        fresh: as in `initial_state`; where the run has begun, the runs it started from were looked at then.
-
-    Returns:
-        The digest of what the run's generator sees (`provenance.claim`), for its checkpoints; None without any.
-
-    Raises:
-        InputError: a generator or a folder of made pairs has seen other images than this run's training split, or the
-            data set is itself of made images, and their generator has seen its val or test.
-    """
-    origins = {role: workdirs.source(config, workdir, role) for role in config.init}
-    origins = {role: origin for role, origin in origins.items() if origin not in ("", "random")}
-    origins = origins if fresh else {}
-    digests = {origin: checkpoint.load_meta(origin)[TRAINING_DATA] for origin in origins.values()}
-    generates = config.method == "augmentation" and "generator" in origins
-    made = {origins["generator"]: digests[origins["generator"]]} if generates else {}
-    if config.synthetic.folder:
-        made[config.synthetic.folder] = None
-    made_sets = provenance.made_sets(config.data_dir, config.source.data_dir)
-    provenance.check(dataset, made, made_sets)
-    if not tasks.of(method).records_data:
-        return None
-    splits = [dataset.splits[pipeline.STREAM_SPLITS.get(stream, stream)] for stream in method.STREAMS]
-    seen_before = {**digests, **dict.fromkeys(made_sets)}
-    return provenance.claim(workdir, splits, seen_before, fresh=fresh, write=parallel.is_first_process())
-
-
-def labelled(config: ConfigDict, dataset: Dataset) -> str | None:
-    """Return the digest of the ids that `config.labelled.index_file` chose, None without such a file."""
-    if not config.labelled.index_file:
-        return None
-    return hashlib.sha256("\n".join(dataset.splits["train"].ids).encode()).hexdigest()
-
-
-def checked(config: ConfigDict, dataset: Dataset) -> str | None:
-    """Return the digest of the images that the generator of made pairs may have seen, None where no pairs are made.
-
-    A run that goes on may have lost the generator and its record; that its training images are the same is enough.
-    """
-    return provenance.split_digest(dataset.splits["train"]) if config.synthetic.share > 0 else None
-
-
-def data(method: Any, dataset: Dataset) -> dict[str, str]:
-    """Return a digest of the images and labels of each split that matters to a run."""
-    read = {*dataset.digests} - (set() if "unlabelled" in method.STREAMS else {"unlabelled"})
-    return {name: digest for name, digest in dataset.digests.items() if name in read}
-
-
-def check_data(found: dict[str, Any], meta: dict[str, Any], config: ConfigDict, workdir: Path) -> None:
-    """Check that a run goes on with the data that it began with.
-
-    Args:
-        found: the digests of now, by the names above.
-        meta: of the checkpoint, with those that it was saved with.
-        config: the run's config.
-        workdir: its folder.
-
-    Raises:
-        InputError: the data are others.
-    """
-    changed = [name for name, digest in found.items() if meta.get(name) != digest]
-    if not changed:
-        return
-    before, now = meta.get(DATA) or {}, found[DATA]
-    splits = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    what = {
-        TRAINING_DATA: f"{workdir / provenance.RECORD}, which says what the generator was trained on, is",
-        LABELLED: f"The list of labelled images in {config.labelled.index_file} is",
-        CHECKED: "The set of training images, which is all that the generator of the made pairs may have seen, is",
-        DATA: f"The images or labels of {' and '.join(splits)} are",
-    }[changed[0]]
-    one = "one its" if what.endswith("is") else "ones its"
-    raise InputError(
-        f"{what} not the {one} checkpoints were saved with (step {meta['step']}); restore them, or name another "
-        "--workdir."
-    )
 
 
 def initial_state(method: Any, config: ConfigDict, workdir: Path, *, fresh: bool = True) -> AdversarialState:
@@ -253,30 +142,3 @@ def _pretrained(variables: dict[str, Any], config: ConfigDict, workdir: Path) ->
             raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
         loaded[role] = pretrained.load_backbone(source, variables[role], backbone=network.backbone)
     return loaded
-
-
-def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> None:
-    """Trace what the networks do in each phase, on batches of the run's size, without computing it.
-
-    Args:
-        method: the method.
-        config: the run's config.
-        state: the state before the first step, or its shapes.
-
-    Raises:
-        InputError: a network cannot be trained on such batches, such as by a norm over single values.
-    """
-    batch = jax.eval_shape(lambda: example_batch(method.STREAMS, config, config.batch_size))
-
-    def passes(networks, batch, moving):
-        nets = Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0), moving=moving)
-        outputs, nets = method.forward(nets, batch, nets.rng, config)
-        return method.losses(nets, outputs, batch, nets.rng, config).losses
-
-    if "sample_as_trained" in config:  # where a label-to-image generator gets one image at a time
-        one = jax.eval_shape(lambda: example_batch(method.STREAMS, config, 1))
-        view = lambda networks: Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0))
-        sample = lambda networks, batch: method.predict(view(networks), batch, jax.random.key(0), config)
-        jax.eval_shape(sample, state.networks, one)
-    for moving in {frozenset(role for group in updates for role in group) for _, updates in config.phases}:
-        jax.eval_shape(functools.partial(passes, moving=moving), state.networks, batch)

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from configs import common
-from gan_seg_jax import train
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.labels import IGNORE
+from gan_seg_jax.training import prior_runs
 from tests import tiny_runs
 
 LABELLED = ("labelled",)
@@ -284,7 +284,7 @@ def test_the_config_says_how_a_set_is_read(tmp_path):
 
 
 def test_a_prior_run_reads_its_set_by_the_same_rules():
-    assert {field.name for field in dataclasses.fields(Rules)} <= set(train.DATA_FIELDS)
+    assert {field.name for field in dataclasses.fields(Rules)} <= set(prior_runs.DATA_FIELDS)
 
 
 def test_groups_are_refused_where_they_would_not_be_kept():

@@ -13,7 +13,7 @@ from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import Options
 from gan_seg_jax.tasks import TASKS
 from gan_seg_jax.tasks.task import COMMANDS, Task
-from gan_seg_jax.training import report, start
+from gan_seg_jax.training import checks, report
 from tests import tiny_runs
 
 METHOD = types.SimpleNamespace(TASK="depth", STREAMS=("labelled",), build=lambda config: {})
@@ -59,9 +59,9 @@ def test_it_checks_the_run_before_training():
     config = ConfigDict({"method": "m", "num_classes": 3, "losses": {"class_weights": ()}})
     split = lambda count: tiny_runs.MemorySplit(tiny_runs.INFO, "val", (None,) * count, (None,) * count)
     dataset = lambda count: Dataset(tiny_runs.INFO, {"train": split(3), "val": split(count)})
-    start.check(METHOD, config, dataset(3))
+    checks.check(METHOD, config, dataset(3))
     with pytest.raises(InputError, match="needs 3 images to validate by, there are 2"):
-        start.check(METHOD, config, dataset(2))
+        checks.check(METHOD, config, dataset(2))
 
 
 def test_it_says_which_commands_do_not_take_its_runs():

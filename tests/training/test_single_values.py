@@ -14,7 +14,7 @@ from gan_seg_jax.methods import get_method
 from gan_seg_jax.models import MODELS, layers, spade
 from gan_seg_jax.models.aspp import ASPP
 from gan_seg_jax.models.unet import UNet
-from gan_seg_jax.training import start
+from gan_seg_jax.training import checks, start
 from tests import tiny_runs
 from tests.models.network_checks import fast_compile
 
@@ -178,12 +178,12 @@ def test_a_role_is_named_before_the_first_step(name):
     config.num_classes = K
     method, role = get_method(config), "generator" if file == "dcgan" else "discriminator"
     shapes = start.state_shapes(method, config)
-    start.check_training(method, config, shapes)
+    checks.check_training(method, config, shapes)
     config.batch_size = 1
     with pytest.raises(InputError, match=rf"^config\.networks\.{role}: .* over one value"):
-        start.check_training(method, config, shapes)
+        checks.check_training(method, config, shapes)
     config.phases = ((1, ()),)  # nothing moves, so nothing is in training mode
-    start.check_training(method, config, shapes)
+    checks.check_training(method, config, shapes)
 
 
 def test_a_run_is_refused_before_it_begins(tiny, tmp_path):

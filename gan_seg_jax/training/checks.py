@@ -1,0 +1,54 @@
+"""What is checked before the first step, so that a run that cannot work ends at once, with a sentence."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gan_seg_jax import tasks
+from gan_seg_jax.data import pipeline
+from gan_seg_jax.data.catalog import Dataset
+from gan_seg_jax.inference.load import example_batch
+from gan_seg_jax.losses import fields
+from gan_seg_jax.state import AdversarialState, Networks
+
+
+def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
+    """Check that config and data fit the method, as far as can be said before anything is trained.
+
+    Raises:
+        InputError: they do not.
+    """
+    fields.check_classes(config)
+    pipeline.check_streams(dataset, method.STREAMS)
+    method.build(config)
+    tasks.of(method).check(config, dataset.splits["val"])
+
+
+def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> None:
+    """Trace what the networks do in each phase, on batches of the run's size, without computing it.
+
+    Args:
+        method: the method.
+        config: the run's config.
+        state: the state before the first step, or its shapes.
+
+    Raises:
+        InputError: a network cannot be trained on such batches, such as by a norm over single values.
+    """
+    batch = jax.eval_shape(lambda: example_batch(method.STREAMS, config, config.batch_size))
+
+    def passes(networks, batch, moving):
+        nets = Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0), moving=moving)
+        outputs, nets = method.forward(nets, batch, nets.rng, config)
+        return method.losses(nets, outputs, batch, nets.rng, config).losses
+
+    if "sample_as_trained" in config:  # where a label-to-image generator gets one image at a time
+        one = jax.eval_shape(lambda: example_batch(method.STREAMS, config, 1))
+        view = lambda networks: Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0))
+        sample = lambda networks, batch: method.predict(view(networks), batch, jax.random.key(0), config)
+        jax.eval_shape(sample, state.networks, one)
+    for moving in {frozenset(role for group in updates for role in group) for _, updates in config.phases}:
+        jax.eval_shape(functools.partial(passes, moving=moving), state.networks, batch)
