@@ -11,7 +11,7 @@ import pytest
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.methods import get_method
-from gan_seg_jax.models import MODELS, layers, spade
+from gan_seg_jax.models import MODELS, layers, norms, spade
 from gan_seg_jax.models.aspp import ASPP
 from gan_seg_jax.models.unet import UNet
 from gan_seg_jax.training import checks, start
@@ -95,7 +95,7 @@ def test_a_network_trains_exactly_where_no_norm_sees_a_single_value(name, batch,
         assert min(counts) > 1
     except InputError as error:
         assert "one value" in str(error)
-        monkeypatch.setattr(layers, "check_values", lambda *_: None)
+        monkeypatch.setattr(norms, "check_values", lambda *_: None)
         monkeypatch.setattr(UNet, "_check_depth", lambda *_, **__: None)
         with counting() as counts:
             trace(name, batch, norm)
