@@ -98,10 +98,11 @@ def get_config() -> ConfigDict:
     # "hf:OWNER/NAME[@REVISION]"; "" is none. Read once, at the start of a run.
     config.pretrained = ConfigDict()
     # `prior_runs.NAME`: the config of a run that is trained first, in WORKDIR/prior/NAME and on the same data, where
-    # `init.NAME` is ""; its best network of that name is taken. The name "judge" stands for `judge` below.
+    # `init.NAME` is ""; its best network of that name is taken. The name "feature_network" stands for the field below.
     config.prior_runs = ConfigDict()
-    # Of made images: a finished segmentation run, or Inception weights as FILE.safetensors (those of pytorch-fid).
-    config.judge = ""
+    # In whose features made images are compared with real ones: a finished segmentation run, or Inception weights as
+    # FILE.safetensors (those of pytorch-fid).
+    config.feature_network = ""
     config.ema_decay = 0.0  # of the running average of weights used for evaluation (networks with `ema`); 0 is off
     config.losses = ConfigDict(
         {

@@ -9,11 +9,12 @@ data of the user's: python -m gan_seg_jax.main --config=configs/dcgan.py:paper -
 --config.data_dir=FOLDER); the controls below; smoke. They combine, but for paper with dense or wgan.
 Larger images: --config.crop_size="(128, 128)" --config.canvas_size="(144, 192)" and one more number in
 --config.networks.generator.channels for each doubling, so that the first map stays 4x4.
-Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR).
+Images are compared in the features of a small segmenter, which is trained first (or of
+--config.feature_network=WORKDIR).
 Images without masks, FOLDER/train/images alone, have no labels to train it with, so it must be named: a finished
 segmentation run, also of other images, or Inception weights as FILE.safetensors:
 python -m gan_seg_jax.main --config=configs/dcgan.py --config.dataset=pairs --config.data_dir=FOLDER
---config.judge=WORKDIR
+--config.feature_network=WORKDIR
 Cost, 1000 steps on scenes: 2 minutes on 2 processor cores. Scores, on CamVid: experiments/results/camvid_generators.
 Controls: lambda0 (no game but the MSE of some articles, without which nothing trains: it makes the mean image) and
 random_discriminator (it stays as it was drawn).
@@ -65,13 +66,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     common.control(config, chosen)
     if "lambda0" in chosen:
         config.losses.mse_weight = 1.0
-    judge = supervised_seg.get_config("smoke" if "smoke" in chosen else None)
-    judge.baselines = ()
+    feature_network = supervised_seg.get_config("smoke" if "smoke" in chosen else None)
+    feature_network.baselines = ()
     if "smoke" in chosen:
         common.shrink(config)
     else:
-        judge.steps = 500
-    config.prior_runs.judge = judge
+        feature_network.steps = 500
+    config.prior_runs.feature_network = feature_network
     return config
 
 

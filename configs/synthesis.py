@@ -9,11 +9,11 @@ Words behind the colon: pix2pix (the default), spade or oasis; paper (the papers
 and for data of the user's: python -m gan_seg_jax.main --config=configs/synthesis.py:oasis,paper
 --config.dataset=folder --config.data_dir=FOLDER); smoke; the controls lambda0 (what is left is L1 for pix2pix and the
 distance of the discriminator's features for spade; oasis has no other loss) and random_discriminator.
-Images are judged in the features of a small segmenter, which is trained first (or of --config.judge=WORKDIR), and by
-how well that segmenter finds the mask in the made image.
+Images are compared in the features of a small segmenter, which is trained first (or of
+--config.feature_network=WORKDIR), and by how well that segmenter finds the mask in the made image.
 Cost and score, CamVid at 144x192, 500 steps, one seed, on 2 processor cores that had other work, test: pix2pix 6
 minutes, frechet 55, spade 11 minutes, frechet 18, oasis 17 minutes, frechet 71 (flat colours and a few edges: it learns
-slowly); the judge finds the masks in what was made with mIoU 0.301, 0.366 and 0.246, in the real images with 0.359
+slowly); the segmenter finds the masks in what was made with mIoU 0.301, 0.366 and 0.246, in the real images with 0.359
 (experiments/results/camvid_generators).
 """
 
@@ -55,12 +55,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if "paper" in chosen:
         config.canvas_size, config.crop_size = (286, 286), (256, 256)
     common.control(config, chosen)
-    config.prior_runs.judge = supervised_seg.get_config("smoke" if "smoke" in chosen else None)
+    config.prior_runs.feature_network = supervised_seg.get_config("smoke" if "smoke" in chosen else None)
     if "smoke" in chosen:
         common.shrink(config)
         _shrink(config)
     else:
-        config.prior_runs.judge.steps = 500
+        config.prior_runs.feature_network.steps = 500
     return config
 
 

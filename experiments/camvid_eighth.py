@@ -4,7 +4,7 @@
 
 As `camvid_gans.py`, whose data, augmentation, U-Net, optimizer and number of steps these arms share; every seed draws
 its own eighth. The mean teacher has no GAN: the rival that one has to beat. `augmentation-spade` trains a generator on
-the 45 pairs first, judged by the supervised run; `geometric` is the same path without made pairs and with wider zooms.
+the 45 pairs first, scored by the supervised run; `geometric` is the same path without made pairs and with wider zooms.
 """
 
 import sys
@@ -30,7 +30,7 @@ ARMS = (
         "augment_seg.py:spade",
         *EIGHTH,
         f"--config.prior_runs.generator.steps={STEPS}",
-        "--config.prior_runs.generator.judge={workdir}/supervised-seed{seed}",
+        "--config.prior_runs.generator.feature_network={workdir}/supervised-seed{seed}",
         varies=MADE,
         **SUPERVISED,
     ),

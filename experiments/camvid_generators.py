@@ -2,8 +2,8 @@
 
     GAN_SEG_DATA=FOLDER python experiments/camvid_generators.py
 
-All are judged by one segmenter, trained in the first arm of `camvid_gans.py`, which must have run. Those of label maps
-are compared with pix2pix, those of noise, which see smaller images, with the DCGAN of images alone.
+All are scored in the features of one segmenter, trained in the first arm of `camvid_gans.py`, which must have run.
+Those of label maps are compared with pix2pix, those of noise, which see smaller images, with the DCGAN of images alone.
 """
 
 import sys
@@ -18,11 +18,11 @@ SMALL = ("--config.crop_size=(64, 64)", "--config.canvas_size=(72, 96)")  # of t
 
 def arm(name: str, config: str, *overrides: str, reference: str) -> Arm:
     """Return the arm of a method that makes images."""
-    judge = "--config.judge={workdir}/../camvid_gans/supervised-seed0"
+    network = "--config.feature_network={workdir}/../camvid_gans/supervised-seed0"
     return Arm(
         name,
         f"configs/{config}",
-        (*DATA, *schedule(STEPS), judge, *overrides),
+        (*DATA, *schedule(STEPS), network, *overrides),
         reference=reference,
         acts="generator",
     )

@@ -22,12 +22,24 @@ LONGEST_TEXT = 4096
 LONGEST_LIST = 4096
 DEEPEST = 8  # prior runs of prior runs
 LARGEST = 2**63
+RENAMED = {"judge": "feature_network"}  # fields, and runs of `prior_runs`, by the names that they had before
 
 # A kind is a type (float takes whole numbers, too), [kind] for a list, or a dict of fields.
 SHARED = training.KINDS | data.KINDS | augment.KINDS | losses.KINDS
 OPTIONAL = {"backbone": str}  # the short name of a network's field, where it has one
 BY_ROLE = {"networks": None, "optimizers": optimizers.KINDS, "init": str, "pretrained": str, "prior_runs": None}
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def present_names(values: Any, depth: int = 0) -> Any:
+    """Return a stored config with the names that its fields have now; what is no config is left to `check_fields`."""
+    if not isinstance(values, dict) or depth > DEEPEST:
+        return values
+    found = {RENAMED.get(name, name): value for name, value in values.items()}
+    if isinstance(found.get("prior_runs"), dict):
+        priors = found["prior_runs"].items()
+        found["prior_runs"] = {RENAMED.get(name, name): present_names(prior, depth + 1) for name, prior in priors}
+    return found
 
 
 def check_fields(values: Any, fields_of: Callable[[str], Mapping[str, Any]], prefix: str = "", depth: int = 0) -> None:

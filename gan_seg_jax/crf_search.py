@@ -35,11 +35,11 @@ from gan_seg_jax.system.files import write_json
 SPLITS = ("val", "train")
 SHARE = 4  # the coarse grid sees one in so many images
 GRID = {"bilateral_weight": (1.0, 3.0, 9.0), "bilateral_xy": (10.0, 30.0, 90.0), "bilateral_rgb": (3.0, 8.0, 20.0)}
-KEPT = 3  # of the grid that all images judge
+KEPT = 3  # of the grid that are scored on all images
 FACTORS = (1.7, 1.3)  # of the finer steps, one value at a time, up or down
 
 Kept = list[dict[str, jax.Array]]  # batches: `scores`, `original`, `label` and `size`
-Judge = Callable[[CRFParameters | None, Kept], float]
+Scorer = Callable[[CRFParameters | None, Kept], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def check_labelled(kept: Kept, num_classes: int) -> None:
         raise InputError("None of the images has a labelled pixel; choose more with --images.")
 
 
-def make_judge(num_classes: int, mesh: Mesh) -> Judge:
+def make_miou(num_classes: int, mesh: Mesh) -> Scorer:
     """Return a function from (parameters, or None for no CRF, and batches) to the mIoU; compiled once for each."""
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
 
@@ -112,28 +112,28 @@ def make_judge(num_classes: int, mesh: Mesh) -> Judge:
 
     count = jax.jit(count, in_shardings=(sharded, whole), out_shardings=whole)
 
-    def judge(parameters: CRFParameters | None, kept: Kept) -> float:
+    def miou(parameters: CRFParameters | None, kept: Kept) -> float:
         # From the host, as one kind of number for every candidate: nothing compiles again.
         traced = None if parameters is None else CRFParameters(*map(np.float32, parameters))
         confusion = sum(np.asarray(count(batch, traced), np.int64) for batch in kept)
         return metrics.scores(confusion, [str(number) for number in range(num_classes)])["miou"] or 0.0
 
-    return judge
+    return miou
 
 
-def search(judge: Judge, kept: Kept, report: Callable[[dict[str, Any]], None]) -> CRFParameters:
+def search(score: Scorer, kept: Kept, report: Callable[[dict[str, Any]], None]) -> CRFParameters:
     """Return the best parameters: the coarse grid on a quarter of the batches, finer steps from its best on all.
 
     Args:
-        judge: gives the score, the higher the better; ties go to what was tried first.
+        score: gives the score, the higher the better; ties go to what was tried first.
         kept: batches of all images.
-        report: called with each candidate: `parameters`, `batches` that it was judged by, `miou`.
+        report: called with each candidate: `parameters`, `batches` that it was scored on, `miou`.
     """
 
     def tried(parameters, batches):
-        score = judge(parameters, batches)
-        report({"parameters": parameters._asdict(), "batches": len(batches), "miou": score})
-        return score
+        value = score(parameters, batches)
+        report({"parameters": parameters._asdict(), "batches": len(batches), "miou": value})
+        return value
 
     first = kept[: max(1, len(kept) // SHARE)]
     grid = [CRFParameters(**dict(zip(GRID, values, strict=True))) for values in itertools.product(*GRID.values())]
@@ -176,13 +176,13 @@ def main() -> None:
         say(f"{candidate['miou']:.4f}  {candidate['batches']:>7}  {shown}", flush=True)
 
     say(f"{'mIoU':6}  batches  {'  '.join(CRFParameters._fields)}", flush=True)
-    kept, judge = network_scores(run, part, mesh), make_judge(run.config.num_classes, mesh)
+    kept, miou = network_scores(run, part, mesh), make_miou(run.config.num_classes, mesh)
     check_labelled(kept, run.config.num_classes)
-    best = search(judge, kept, report)
+    best = search(miou, kept, report)
     whole = [candidate for candidate in candidates if candidate["batches"] == len(kept)]
     after = next(candidate["miou"] for candidate in whole if candidate["parameters"] == best._asdict())
     deeplab = next(c["miou"] for c in whole if c["parameters"] == CRFParameters()._asdict())
-    before = judge(None, kept)
+    before = miou(None, kept)
     if parallel.is_first_process():
         found = {
             "parameters": best._asdict(),

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from gan_seg_jax.cli import commands, config_files
 from gan_seg_jax.config import check, digest, to_json
+from gan_seg_jax.config_fields import RENAMED, present_names
 from gan_seg_jax.errors import InputError
 
 
@@ -31,6 +32,9 @@ def main() -> None:
     if not config.networks and not _is_classical(config):
         known = config_files.known(path.parent)
         raise InputError(f"{path} is no config of its own, for it names no network to train; {known}.")
+    if present_names(to_json(config)) != to_json(config):
+        names = ", ".join(f"{old} is {new} now" for old, new in RENAMED.items())
+        raise InputError(f"{path} sets a field by a name that it had before: {names}.")
     check(config)
     if flags.FLAGS.show_config:
         print(json.dumps(to_json(config), indent=1), flush=True)

@@ -4,12 +4,12 @@
         [--checkpoint=best|latest|STEP] [--data_dir=..]
 
 For each made image the nearest training image is searched in pixels (scaled down) and in the features of the run's
-judge, and the distance is compared with that of the validation images, which nothing was trained on: a made image is
-called a copy if it is as near as the nearest 1% of these (`judging.fidelity.copy_check`). Label-to-image
+feature network, and the distance is compared with that of the validation images, which nothing was trained on: a made
+image is called a copy if it is as near as the nearest 1% of these (`judging.fidelity.copy_check`). Label-to-image
 generators are given the label maps of the validation split, so that an image near a training image is not near for its
 layout alone.
-FOLDER gets copies.json and closest.png, the pairs that are nearest in features. Look at them: blurred images are near
-to many others, most of all in pixels, and are no copies; and images that are far from everything are no praise.
+FOLDER gets memorization.json and closest.png, the pairs that are nearest in features. Look at them: blurred images are
+near to many others, most of all in pixels, and are no copies; and images that are far from everything are no praise.
 """
 
 import itertools
@@ -34,7 +34,7 @@ from gan_seg_jax.pictures.png import write_picture
 from gan_seg_jax.system.files import write_json
 from gan_seg_jax.system.progress import track
 from gan_seg_jax.tasks import generation
-from gan_seg_jax.tasks.feature_network import open_judge
+from gan_seg_jax.tasks.feature_network import open_feature_network
 
 QUANTILE = 0.01  # of real images that are called copies, where there are enough of them
 LONG_SIDE = 32  # pixels of an image in which pixels are compared
@@ -69,8 +69,8 @@ def pixels(images: np.ndarray) -> np.ndarray:
     return np.stack(small).reshape(len(images), -1).astype(np.float32) / 255.0
 
 
-def judged(features: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Return the judge's features of images, float32 [n, d]."""
+def network_features(features: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return the feature network's features of images, float32 [n, d]."""
     features, found = jax.jit(features), []
     for first in range(0, len(images), batch_size):
         part = images[first : first + batch_size]
@@ -85,7 +85,7 @@ def compare(train: np.ndarray, made: np.ndarray, held_out: np.ndarray) -> fideli
 
 
 def summary(copies: fidelity.Copies, ids: list[str]) -> dict[str, Any]:
-    """Return what copies.json says of one feature space; `ids` names the training images."""
+    """Return what memorization.json says of one feature space; `ids` names the training images."""
     order = np.argsort(copies.distance)[:SHOWN]
     return {
         "copied": copies.share,
@@ -112,8 +112,11 @@ def main() -> None:
         raise InputError(f"{dataset.info.name} has {len(val)} validation images; the check needs 2, better 100.")
     train, held_out = real_images(run, train_split), real_images(run, val)
     made = made_images(run, val, values.count, values.seed)
-    judge = open_judge(run.config, workdir)
-    spaces = {"pixels": pixels, "features": lambda images: judged(judge.features, images, run.config.batch_size)}
+    network = open_feature_network(run.config, workdir)
+    spaces = {
+        "pixels": pixels,
+        "features": lambda images: network_features(network.features, images, run.config.batch_size),
+    }
     found = {name: compare(*map(space, (train, made, held_out))) for name, space in spaces.items()}
     if not parallel.is_first_process():  # all of several find the same
         return
@@ -122,14 +125,14 @@ def main() -> None:
         "made": len(made),
         "training_images": len(train),
         "held_out": len(held_out),
-        "judge": judge.name,
+        "feature_network": network.name,
         "quantile": max(QUANTILE, 1 / len(held_out)),
         **{name: summary(each, ids) for name, each in found.items()},
     }
     order = np.argsort(found["features"].distance)[:SHOWN]
     pairs = {"made": made[order], "nearest in training": train[found["features"].nearest[order]]}
     write_picture(output / "closest.png", panels.image_grid(pairs))
-    write_json(output / "copies.json", report)
+    write_json(output / "memorization.json", report)
     for name in spaces:
         share, wanted = report[name]["copied"], report["quantile"]
         print(f"{name}: {share:.1%} of {len(made)} are copies ({wanted:.1%} of real images are), ", end="")
@@ -140,7 +143,7 @@ def main() -> None:
 def run() -> None:
     """Declare the flags and run the command."""
     commands.define_run_flags("workdir", "checkpoint", "data_dir")
-    flags.DEFINE_string("output", None, "Folder for copies.json and closest.png.")
+    flags.DEFINE_string("output", None, "Folder for memorization.json and closest.png.")
     flags.DEFINE_integer("count", 200, "How many images are made.")
     flags.DEFINE_integer("seed", 0, "Of the draws.")
     commands.run(main, __doc__)

@@ -166,3 +166,14 @@ def test_a_stored_config_is_read_in_the_same_way(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(changed(text_of("cgan_seg"), ("steps",), None)))
     with pytest.raises(InputError, match=r"config\.json cannot be used: config\.steps is None; expected"):
         checkpoint.read_config(tmp_path)
+
+
+def test_former_names_are_read_by_their_present_ones():
+    values, again = text_of("dcgan"), text_of("dcgan")
+    priors = values["prior_runs"]
+    priors["judge"] = priors.pop("feature_network")
+    for config in (values, priors["judge"]):
+        config["judge"] = config.pop("feature_network")
+    assert config_fields.present_names(values) == again
+    for stranger in (None, [1], {"prior_runs": 3}, {"prior_runs": {"judge": 3}}, NESTED):
+        config_fields.present_names(stranger)

@@ -18,7 +18,7 @@ from tests.red_channel import METHOD, STATE, coded_split, make_config
 
 
 def hill(top):
-    """Return a judge whose score falls with the distance from `top`, each value as a ratio."""
+    """Return a score that falls with the distance from `top`, each value as a ratio."""
     return lambda parameters, kept: -sum(math.log(x / y) ** 2 for x, y in zip(parameters, top, strict=True))
 
 
@@ -63,11 +63,11 @@ class Run:
         self.config = make_config(batch_size=batch_size)
 
 
-def judged(split, devices, batch_size, parameters):
+def scored(split, devices, batch_size, parameters):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     kept = crf_search.network_scores(Run(batch_size), split, mesh)
-    judge = crf_search.make_judge(3, mesh)
-    return [judge(candidate, kept) for candidate in parameters]
+    miou = crf_search.make_miou(3, mesh)
+    return [miou(candidate, kept) for candidate in parameters]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def exact(monkeypatch):
     return traced
 
 
-def test_the_judge_is_the_evaluation(exact):
+def test_the_score_is_the_evaluation(exact):
     """mIoU without CRF of wrong pixels by hand; with it on any number of devices the same."""
     split, parameters = (
         coded_split(5, errors=0.3),
@@ -89,14 +89,14 @@ def test_the_judge_is_the_evaluation(exact):
     found = found[truth != 255]
     truth = truth[truth != 255]
     iou = [np.sum((truth == k) & (found == k)) / np.sum((truth == k) | (found == k)) for k in range(3)]
-    one = judged(split, 1, 2, (None, parameters))
+    one = scored(split, 1, 2, (None, parameters))
     assert one[0] == pytest.approx(np.mean(iou), abs=1e-12)
     assert one[1] != one[0]
-    assert judged(split, 4, 4, (None, parameters)) == one
+    assert scored(split, 4, 4, (None, parameters)) == one
 
 
 def test_all_candidates_share_one_program(exact):
-    judged(coded_split(2, errors=0.3), 1, 2, [CRFParameters(bilateral_xy=x) for x in (3.0, 5, 7.5)])
+    scored(coded_split(2, errors=0.3), 1, 2, [CRFParameters(bilateral_xy=x) for x in (3.0, 5, 7.5)])
     assert len(exact) == 1
 
 

@@ -14,7 +14,7 @@ from gan_seg_jax.data.catalog import Dataset, DatasetInfo
 from gan_seg_jax.inference import load
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.tasks import feature_network
-from gan_seg_jax.tasks.feature_network import Judge
+from gan_seg_jax.tasks.feature_network import FeatureNetwork
 from tests import red_channel, tiny_runs
 
 SIZE, TRAIN, VAL = (16, 32), 40, 30
@@ -61,7 +61,8 @@ def run(monkeypatch):
         found = Run(method, config, red_channel.STATE, 0)
         monkeypatch.setattr(load, "load_run", lambda *args: found)
         monkeypatch.setattr(pipeline, "open_dataset", lambda config: DATASET)
-        monkeypatch.setattr(feature_network, "open_judge", lambda *args: Judge(features, None, "blocks"))
+        network = FeatureNetwork(features, None, "blocks")
+        monkeypatch.setattr(feature_network, "open_feature_network", lambda *args: network)
 
     return make
 
@@ -81,16 +82,16 @@ def test_features_do_not_depend_on_the_batches():
     mean = lambda x: jnp.mean(x, axis=(1, 2))
     expected = images.astype(np.float32).mean(axis=(1, 2)) / 127.5 - 1
     for size in (1, 3, 7, 16):
-        np.testing.assert_allclose(memorization.judged(mean, images, size), expected, atol=1e-5)
+        np.testing.assert_allclose(memorization.network_features(mean, images, size), expected, atol=1e-5)
 
 
 def test_copies_are_found(run, tmp_path):
     run(predict_copies)
     outcome = tiny_runs.command("memorization", "--workdir=x", f"--output={tmp_path}/out", "--count=25")
     assert outcome.code == 0 and "image 25/25" in outcome.err, outcome.err
-    report = json.loads((tmp_path / "out" / "copies.json").read_text())
+    report = json.loads((tmp_path / "out" / "memorization.json").read_text())
     assert (report["made"], report["training_images"], report["held_out"]) == (25, TRAIN, VAL)
-    assert report["judge"] == "blocks" and report["quantile"] == pytest.approx(1 / VAL)
+    assert report["feature_network"] == "blocks" and report["quantile"] == pytest.approx(1 / VAL)
     for space in ("pixels", "features"):
         assert report[space]["copied"] == 1.0 and report[space]["p_value"] < 1e-6
         names = {pair["train"] for pair in report[space]["closest"]}
@@ -105,7 +106,7 @@ def test_new_images_are_no_copies(run, tmp_path):
     run(predict_new)
     outcome = tiny_runs.command("memorization", "--workdir=x", f"--output={tmp_path}", "--count=60")
     assert outcome.code == 0, outcome.err
-    report = json.loads((tmp_path / "copies.json").read_text())
+    report = json.loads((tmp_path / "memorization.json").read_text())
     for space in ("pixels", "features"):
         assert report[space]["copied"] < 0.15 and report[space]["p_value"] > 0.01
 

@@ -1,4 +1,4 @@
-"""From data to made pairs and on to a segmenter that uses them, as commands: the judge is trained first."""
+"""From data to made pairs and on to a segmenter that uses them, as commands: the feature network is trained first."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax.tasks import generation
+from gan_seg_jax.tasks import TASKS
 from tests import tiny_runs
 
 SMALL = (
@@ -21,15 +21,15 @@ SMALL = (
     "--config.log_every=1",
     "--config.tensorboard=False",
 )
-TINY_JUDGE = (
-    "--config.prior_runs.judge.networks.segmenter.channels=(4,8)",
-    "--config.prior_runs.judge.networks.segmenter.encoder_convs=(0,0)",
-    "--config.prior_runs.judge.networks.segmenter.decoder_convs=(0,)",
-    "--config.prior_runs.judge.canvas_size=(16,24)",
-    "--config.prior_runs.judge.crop_size=(16,24)",
-    "--config.prior_runs.judge.steps=2",
-    "--config.prior_runs.judge.eval_every=2",
-    "--config.prior_runs.judge.checkpoint_every=2",
+TINY_NETWORK = (
+    "--config.prior_runs.feature_network.networks.segmenter.channels=(4,8)",
+    "--config.prior_runs.feature_network.networks.segmenter.encoder_convs=(0,0)",
+    "--config.prior_runs.feature_network.networks.segmenter.decoder_convs=(0,)",
+    "--config.prior_runs.feature_network.canvas_size=(16,24)",
+    "--config.prior_runs.feature_network.crop_size=(16,24)",
+    "--config.prior_runs.feature_network.steps=2",
+    "--config.prior_runs.feature_network.eval_every=2",
+    "--config.prior_runs.feature_network.checkpoint_every=2",
 )
 
 
@@ -37,7 +37,7 @@ def arguments(tiny, workdir):
     return (
         "--config=configs/dcgan.py:joint,dense,smoke",
         *SMALL,
-        *TINY_JUDGE,
+        *TINY_NETWORK,
         f"--workdir={workdir}",
         "--config.dataset=folder",
         f"--config.data_dir={tiny.data}",
@@ -51,7 +51,8 @@ def generator(tiny, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("generator") / "run"
     outcome = tiny_runs.command("main", *arguments(tiny, workdir))
     assert outcome.code == 0, outcome.err
-    assert f"First, for judge: a supervised run of 2 steps in {workdir / 'prior' / 'judge'}" in outcome.out
+    prior = workdir / "prior" / "feature_network"
+    assert f"First, for feature_network: a supervised run of 2 steps in {prior}" in outcome.out
     return workdir
 
 
@@ -61,12 +62,51 @@ def sample(generator, output, *more):
     return sorted((output / "train" / "images").iterdir())
 
 
-def test_the_judge_is_a_run_of_its_own(generator):
-    judge = json.loads((generator / "prior" / "judge" / "summary.json").read_text())
-    assert judge["task"] == "segmentation" and judge["steps"] == 2
+def test_the_feature_network_is_a_run_of_its_own(generator):
+    network = json.loads((generator / "prior" / "feature_network" / "summary.json").read_text())
+    assert network["task"] == "segmentation" and network["steps"] == 2
     summary = json.loads((generator / "summary.json").read_text())
     assert summary["task"] == "generation" and summary["test"]["frechet"] > 0
     assert 0 <= summary["test"]["judge_miou_real"] <= 1
+
+
+def before_the_renaming(values):
+    """Return a stored config as earlier versions wrote it."""
+    name = lambda field: "judge" if field == "feature_network" else field
+    priors = {name(field): before_the_renaming(prior) for field, prior in values["prior_runs"].items()}
+    return {**{name(field): value for field, value in values.items()}, "prior_runs": priors}
+
+
+@pytest.fixture
+def former(generator, tmp_path):
+    """The same run with the names of earlier versions, in which the feature network was a judge."""
+    run = shutil.copytree(generator, tmp_path / "former")
+    (run / "prior" / "feature_network").rename(run / "prior" / "judge")
+    for folder in (run, run / "prior" / "judge"):
+        values = before_the_renaming(json.loads((folder / "config.json").read_text()))
+        assert "judge" in values and "feature_network" not in values
+        (folder / "config.json").write_text(json.dumps(values))
+        tiny_runs.change_meta(folder, config=values)
+    return run
+
+
+def test_runs_of_earlier_versions_are_known_by_their_names(former, tiny):
+    args = [word.replace("prior_runs.feature_network", "prior_runs.judge") for word in arguments(tiny, former)]
+    outcome = tiny_runs.command("main", *args)
+    assert outcome.code == 0 and "is finished" in outcome.out, outcome.err
+    outcome = tiny_runs.command("evaluate", f"--workdir={former}")
+    assert outcome.code == 0, outcome.err
+    found, summary = (json.loads((former / name).read_text()) for name in ("evaluation-test.json", "summary.json"))
+    assert found["frechet"] == pytest.approx(summary["test"]["frechet"], rel=1e-4)
+    assert not (former / "prior" / "feature_network").exists()
+
+
+@pytest.mark.slow
+def test_runs_of_earlier_versions_go_on(former, tiny):
+    outcome = tiny_runs.command("main", *arguments(tiny, former), "--config.steps=4", "--config.extend=constant")
+    assert outcome.code == 0 and "Continuing from step 2 of 4" in outcome.out + outcome.err, outcome.err
+    assert "First, for" not in outcome.out and not (former / "prior" / "feature_network").exists()
+    assert "judge" not in json.loads((former / "config.json").read_text())
 
 
 def test_made_pairs_train_a_segmenter(generator, tiny, tmp_path):
@@ -88,7 +128,7 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     outcome = tiny_runs.command(
         "main",
         *arguments(tiny, tmp_path / "run"),
-        f"--config.judge={generator / 'prior' / 'judge'}",
+        f"--config.feature_network={generator / 'prior' / 'feature_network'}",
         "--config.labelled.fraction=0.5",
         f"--config.synthetic.folder={made}",
         "--config.synthetic.share=0.5",
@@ -96,7 +136,7 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
 
 
-def test_images_without_masks_need_a_judge_of_others(generator, tiny, tmp_path):
+def test_images_without_masks_need_a_network_of_others(generator, tiny, tmp_path):
     for split in tiny_runs.COUNTS:
         shutil.copytree(tiny.data / split / "images", tmp_path / "set" / split / "images")
     args = (
@@ -108,9 +148,9 @@ def test_images_without_masks_need_a_judge_of_others(generator, tiny, tmp_path):
         "--config.networks.generator.hidden=(8,8)",
     )
     outcome = tiny_runs.command("main", *args)
-    assert outcome.code == 2 and "--config.judge=WORKDIR" in outcome.err, outcome.err
+    assert outcome.code == 2 and "--config.feature_network=WORKDIR" in outcome.err, outcome.err
     assert not (tmp_path / "run").exists()
-    outcome = tiny_runs.command("main", *args, f"--config.judge={generator / 'prior' / 'judge'}")
+    outcome = tiny_runs.command("main", *args, f"--config.feature_network={generator / 'prior' / 'feature_network'}")
     assert outcome.code == 0, outcome.err
     scores = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
     assert scores["frechet"] > 0 and scores["judge_miou_real"] is None
@@ -180,7 +220,8 @@ def test_the_same_seed_makes_the_same_images(generator, tmp_path):
 
 def test_images_made_twice_are_counted(generator, monkeypatch, tmp_path):
     batch = {"image": np.stack([np.full((16, 24, 3), value, np.uint8) for value in (0, 90)])}
-    monkeypatch.setattr(generation, "batches", lambda *args: itertools.repeat(batch))
+    task = TASKS["generation"]._replace(batches=lambda *args: itertools.repeat(batch))
+    monkeypatch.setitem(TASKS, "generation", task)
     outcome = tiny_runs.command("sample", f"--workdir={generator}", f"--output={tmp_path / 'made'}", "--count=5")
     assert outcome.code == 0 and "Only 2 of them differ" in outcome.out
 
@@ -208,7 +249,7 @@ def test_what_cannot_be_sampled(generator, tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_judge_a_generator_as_one(generator, tiny, tmp_path):
+def test_two_processes_train_and_score_a_generator_as_one(generator, tiny, tmp_path):
     workdir = tmp_path / "run"
     tiny_runs.run_processes(tiny, arguments(tiny, workdir))
     one, two = (json.loads((folder / "summary.json").read_text()) for folder in (generator, workdir))
@@ -216,5 +257,5 @@ def test_two_processes_train_and_judge_a_generator_as_one(generator, tiny, tmp_p
         assert one[split].keys() == two[split].keys()
         for name, value in one[split].items():  # None where there are too few images
             assert two[split][name] == (value and pytest.approx(value, rel=1e-3, abs=1e-5)), (split, name)
-    names = [path.name for path in sorted((workdir / "prior" / "judge").iterdir())]
+    names = [path.name for path in sorted((workdir / "prior" / "feature_network").iterdir())]
     assert "summary.json" in names and (workdir / "training_data.json").exists()

@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections.config_flags import config_path
 
 from gan_seg_jax.cli import listing
+from gan_seg_jax.config_fields import RENAMED
 from gan_seg_jax.errors import InputError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -31,18 +32,26 @@ def prepare(argv: list[str]) -> list[str]:
     """Return the arguments with the config file found and every group of fields as its single fields.
 
     `configs/NAME.py` is the file of the current folder or else the project's own. From then on `from configs import`
-    means what `_place` says.
+    means what `_place` says. Fields may be set by the names that they had in earlier versions.
 
     Raises:
         InputError: the config file does not exist, or a group of fields cannot be read.
     """
-    words = list(single_fields(_joined(argv)))
+    words = [_present(word) for word in single_fields(_joined(argv))]
     for number, word in enumerate(words):
         if match := re.match(r"(--?config=)([^:]*)(.*)", word, re.DOTALL):
             path = _find(Path(match[2]))
             words[number] = f"{match[1]}{path}{match[3]}"
             _place(path)
     return words
+
+
+def _present(word: str) -> str:
+    """Return an argument with the names that fields have now."""
+    name, equals, value = word.partition("=")
+    if not re.match(r"--?config\.", name):
+        return word
+    return ".".join(RENAMED.get(part, part) for part in name.split(".")) + equals + value
 
 
 def named(argv: list[str]) -> Path:

@@ -1,7 +1,7 @@
 """Inception v3 without its classifier, the feature network of the published Frechet distances ("FID").
 
-Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567; as the judge
-of generators: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", 2017, arXiv:1706.08500. Inference only.
+Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567; to score
+generators by: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", 2017, arXiv:1706.08500. Inference only.
 
 The user brings the weights as a .safetensors file; both published networks have the same keys, which are the names here
 ("Mixed_5b.branch1x1.bn.running_mean" is `batch_stats["Mixed_5b"]["branch1x1"]["bn"]["mean"]`):

@@ -26,7 +26,7 @@ SCORES = {  # between 0 and 1, of a run's curves
     "miou": "mIoU",
     "pixel_accuracy": "pixel accuracy",
     "boundary_f1": "boundary F1",
-    "judge_miou": "judge's mIoU",
+    "judge_miou": "mIoU of masks found",
     "precision": "precision",
     "recall": "recall",
     "ssim": "SSIM",

@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from gan_seg_jax import parallel
+from gan_seg_jax.config_fields import present_names
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.runs import integrity
 from gan_seg_jax.runs.integrity import Damaged, array_digest, flatten
@@ -130,7 +131,8 @@ class Checkpoints:
             known = ", ".join(map(str, self.steps())) or "none"
             raise InputError(f"There is no checkpoint of step {step} in {self.directory}; there are: {known}.")
         with self._reading(step):
-            return integrity.open_meta(self.directory / str(step))
+            meta = integrity.open_meta(self.directory / str(step))
+        return {**meta, "config": present_names(meta["config"])} if "config" in meta else meta
 
     def load(
         self, step: int, *, training: bool = True, limit: int | None = None

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import parallel
 from gan_seg_jax.config import differences, from_json, to_json
+from gan_seg_jax.config_fields import RENAMED
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import MODELS
 from gan_seg_jax.phases import plan, planned
@@ -23,7 +24,7 @@ from gan_seg_jax.system.files import write_json
 
 MAKING = ("noise", "sample_as_trained")  # how a generator is used; belongs to it like its architecture
 UNREADABLE = "[]\\"  # Orbax takes paths for patterns and finds none of the arrays that it has saved there
-JUDGE = "judge"  # name of the prior run that stands for config.judge
+FEATURE_NETWORK = "feature_network"  # name of the prior run that stands for the config's field of that name
 
 
 @contextlib.contextmanager
@@ -87,14 +88,15 @@ def begun_config(workdir: Path) -> ConfigDict | None:
 
 
 def source(config: ConfigDict, workdir: Path, name: str) -> str:
-    """Return where a role's weights (or the judge) come from: what the config says, else its prior run, else ""."""
-    given = config.judge if name == JUDGE else config.init[name]
+    """Return where a role's weights (or the feature network) come from: the config's words, its prior run, or ""."""
+    given = config.feature_network if name == FEATURE_NETWORK else config.init[name]
     return str(prior(workdir, name)) if not given and name in config.prior_runs else given
 
 
 def prior(workdir: Path, name: str) -> Path:
-    """Return the folder of the run that is trained before this one for its role `name`."""
-    return workdir / "prior" / name
+    """Return the folder of the run that is trained before this one for its role `name`, also by a former name of it."""
+    folders = [workdir / "prior" / each for each in (name, *(old for old, new in RENAMED.items() if new == name))]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def adopt_architectures(config: ConfigDict, workdir: Path) -> None:

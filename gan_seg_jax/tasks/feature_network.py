@@ -1,6 +1,6 @@
-"""The features in which made images are compared with real ones, of a network that knows the data: the judge.
+"""The features in which made images are compared with real ones, of a network that knows the data.
 
-A figure in one feature space says nothing about another, so runs that are to be compared need the same judge.
+A figure in one feature space says nothing about another, so runs that are to be compared need the same network.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ACTING = ("segmenter", "generator")  # whose features are taken, of the roles th
 TAKEN = ("segmentation",)  # tasks whose networks are shown images and find classes in them
 
 
-class Judge(NamedTuple):
+class FeatureNetwork(NamedTuple):
     """What looks at images, float32 [b, h, w, 3] in [-1, 1].
 
     Attributes:
@@ -36,26 +36,27 @@ class Judge(NamedTuple):
     name: str
 
 
-def open_judge(config: ConfigDict, workdir: Path) -> Judge:
-    """Open the judge of a run that makes images: that of `config.judge`, or the one trained for it.
+def open_feature_network(config: ConfigDict, workdir: Path) -> FeatureNetwork:
+    """Open the feature network of a run that makes images: `config.feature_network`, or the one trained for it.
 
     Raises:
         InputError: there is none, it cannot be read, or it knows other classes.
     """
-    source = workdirs.source(config, workdir, "judge")
+    source = workdirs.source(config, workdir, workdirs.FEATURE_NETWORK)
     if not source:
         raise InputError(
-            "Made images are judged in the features of a network: set config.judge to the folder of a finished "
-            "segmentation run on this data set, or to Inception weights (FILE.safetensors)."
+            "Made images are compared in the features of a network: set config.feature_network to the folder of a "
+            "finished segmentation run on this data set, or to Inception weights (FILE.safetensors)."
         )
     if source.endswith(".safetensors"):
         network, variables = inception.load_inception(source)
-        return Judge(lambda images: inception.features(network, variables, images), None, f"Inception, {source}")
+        features = lambda images: inception.features(network, variables, images)
+        return FeatureNetwork(features, None, f"Inception, {source}")
     return _segmenter(source, config.num_classes)
 
 
-def _segmenter(source: str, num_classes: int) -> Judge:
-    """Return the judge that a segmentation run is: the mean over the image of its network's deepest map.
+def _segmenter(source: str, num_classes: int) -> FeatureNetwork:
+    """Return the feature network that a segmentation run is: the mean over the image of its network's deepest map.
 
     It finds the masks of made images, too, unless the images have none (a single class): then it may know any classes.
     """
@@ -65,8 +66,8 @@ def _segmenter(source: str, num_classes: int) -> Judge:
     if run.method.TASK not in TAKEN or not roles or (known != num_classes if labelled else known == 1):
         images = f"images of {num_classes} classes" if labelled else "images without labels"
         raise InputError(
-            f"The judge {source} ({run.config.method}, {known} classes) cannot judge {images}; expected a finished "
-            f"segmentation run{' on the same data set' if labelled else ''}."
+            f"The feature network {source} ({run.config.method}, {known} classes) does not know {images}; expected a "
+            f"finished segmentation run{' on the same data set' if labelled else ''}."
         )
     nets = inference_view(run.state, jax.random.key(0))
 
@@ -79,4 +80,4 @@ def _segmenter(source: str, num_classes: int) -> Judge:
         return split_heads(outputs)[0]
 
     jax.eval_shape(features, jnp.zeros((1, *run.config.crop_size, 3)))  # a network without features is named now
-    return Judge(features, logits if labelled else None, f"{run.config.networks[roles[0]].name} of {source}")
+    return FeatureNetwork(features, logits if labelled else None, f"{run.config.networks[roles[0]].name} of {source}")

@@ -1,13 +1,13 @@
 """Score and show what a generator makes: as many images as a split has, compared with the split's own.
 
-Scores, in the features of a judge (`feature_space`): `frechet`, by which the best checkpoint is chosen; `kernel`,
+Scores, in the features of a network (`feature_network`): `frechet`, by which the best checkpoint is chosen; `kernel`,
 `precision`, `recall`; `diversity`, the mean distance of two made images over that of two real ones; `duplicates`, the
 share of made images that nearly equal another; `collapsed`, 1 where these two say that the generator makes few images
 again and again. `frechet_real` is about what a perfect generator would get at this count: half the distance of every
 other real image from the rest, since of equal distributions the distance is all bias, which falls as 1 / count. It is
 far too small for frames of a video, whose neighbours are alike.
 
-Where it makes pairs, `judge_miou`: how well the judge, trained on real pairs, finds the mask in the made image, and
+Where it makes pairs, `judge_miou`: how well that network, trained on real pairs, finds the mask in the made image, and
 `judge_miou_real`, the same on the real pairs. Of the discriminator, `discriminator_auc` and `discriminator_accuracy`:
 how well it tells the split's images from made ones; one with BatchNorm normalises by its running statistics here, those
 of real batches alone, so its scores are not those of training. A score that needs more images than there are is None.
@@ -39,7 +39,7 @@ from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs import workdirs
 from gan_seg_jax.runs.tables import values_table
 from gan_seg_jax.state import AdversarialState, inference_view
-from gan_seg_jax.tasks.feature_network import Judge, open_judge
+from gan_seg_jax.tasks.feature_network import FeatureNetwork, open_feature_network
 from gan_seg_jax.tasks.task import Task
 
 # Images that a score needs.
@@ -53,7 +53,7 @@ def check(config: ConfigDict, val: Split) -> None:
 
     Raises:
         InputError: crops are larger than the canvas, so that it would learn padding, there are too few images to
-            validate by, or a judge would have to be trained on images without labels.
+            validate by, or a feature network would have to be trained on images without labels.
     """
     if any(crop > side for crop, side in zip(config.crop_size, config.canvas_size, strict=True)):
         raise InputError(
@@ -65,11 +65,11 @@ def check(config: ConfigDict, val: Split) -> None:
             f"{val.info.name} has {len(val)} validation image; {config.method} needs {LEAST['frechet']} to compare "
             "what it makes with, better 100: add images (a tenth of train is taken where there is no val)."
         )
-    if val.info.num_classes == 1 and workdirs.JUDGE in config.prior_runs and not config.judge:
+    if val.info.num_classes == 1 and workdirs.FEATURE_NETWORK in config.prior_runs and not config.feature_network:
         raise InputError(
-            f"{val.info.name} has no labels, from which the judge of what is made could be trained: name one, by "
-            "--config.judge=WORKDIR (a finished segmentation run, also of other images) or "
-            "--config.judge=FILE.safetensors (Inception weights)."
+            f"{val.info.name} has no labels, from which the network that knows the data could be trained: name one, by "
+            "--config.feature_network=WORKDIR (a finished segmentation run, also of other images) or "
+            "--config.feature_network=FILE.safetensors (Inception weights)."
         )
 
 
@@ -146,20 +146,20 @@ def told_apart(
 class Evaluator:
     """Scores a state by what it makes; compiled once."""
 
-    def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, judge: Judge):
+    def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, network: FeatureNetwork):
         """Prepare to make as many images as `split` has, with the batch size of the config on all devices."""
-        self._config, self._split, self._mesh, self._judge = config, split, mesh, judge
+        self._config, self._split, self._mesh = config, split, mesh
         self._real: tuple[np.ndarray, np.ndarray] | None = None  # features and confusion of the real ones
-        self._judges = method.score_map is not None
+        self._tells_apart = method.score_map is not None
         whole, rows = parallel.replicated(mesh), parallel.batch_sharding(mesh)
 
         def look(images, label, valid):
             label = jnp.where(valid[:, None, None], label, IGNORE)
             counts = jnp.zeros((config.num_classes,) * 2, jnp.int32)
-            if judge.logits is not None:
-                found = jnp.argmax(judge.logits(images), axis=-1)
+            if network.logits is not None:
+                found = jnp.argmax(network.logits(images), axis=-1)
                 counts = metrics.confusion_matrix(label, found, num_classes=config.num_classes)
-            return judge.features(images), counts
+            return network.features(images), counts
 
         def real(stream):
             batch = make_batch(stream, config)
@@ -186,13 +186,13 @@ class Evaluator:
             self._real = self._gather(self._look_real, poll)[:2]
         *fake, views = self._gather(lambda stream: self._look_fake(state, stream), poll)
         found = scores(*self._real, *fake)
-        if self._judges and len(views) >= LEAST["discriminator"]:
+        if self._tells_apart and len(views) >= LEAST["discriminator"]:
             told = real_fake(views[:, 0], views[:, 1], threshold=0.5)
             found |= {"discriminator_auc": told.auc, "discriminator_accuracy": told.accuracy}
         return found
 
     def _gather(self, look, poll) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the features of all images, of all processes, the judge's confusion matrix, and `told_apart`."""
+        """Return the features of all images, of all processes, the network's confusion matrix, and `told_apart`."""
         rows, confusion = [], 0
         process = (jax.process_index(), jax.process_count())
         for number, batch in enumerate(streams(self._split, self._config, process)):
@@ -214,7 +214,7 @@ def scores(
 
     Args:
         real: features of the real images, float [n, d].
-        real_confusion: int [k, k], rows are labels, columns what the judge finds in the real images.
+        real_confusion: int [k, k], rows are labels, columns what the feature network finds in the real images.
         fake: features of the made images, float [m, d].
         fake_confusion: likewise of the made pairs; all zero without any.
     """
@@ -303,7 +303,7 @@ def _evaluator(
     method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path, options: Options = PLAIN
 ) -> Evaluator:
     del options
-    return Evaluator(method, config, split, mesh, judge=open_judge(config, workdir))
+    return Evaluator(method, config, split, mesh, network=open_feature_network(config, workdir))
 
 
 TASK = Task(

@@ -28,7 +28,7 @@ KINDS = {  # as of `config_fields`
     "penalty_every": int,
     "batch_size": int,
     "dtype": str,
-    "judge": str,
+    "feature_network": str,
     "ema_decay": float,
     "eval_every": int,
     "checkpoint_every": int,

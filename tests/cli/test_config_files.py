@@ -161,3 +161,18 @@ def test_a_part_is_no_config(configured, repository, part):
 def test_a_config_that_returns_nothing_is_named(configured, tmp_path):
     (tmp_path / "empty.py").write_text("def get_config():\n    pass\n")
     refused(configured("--config=empty.py"), "empty.py", "get_config", "None")
+
+
+def test_fields_are_set_by_former_names_too():
+    words = ["--config.judge=X", "-config.prior_runs.judge.judge=judge", "--config.judge", "--workdir=a.judge=b"]
+    present = ["--config.feature_network=X", "-config.prior_runs.feature_network.feature_network=judge"]
+    assert config_files.prepare(words) == [*present, "--config.feature_network", "--workdir=a.judge=b"]
+
+
+def test_a_config_file_with_a_former_name_is_told_the_present_one(configured, tmp_path):
+    (tmp_path / "configs").mkdir()
+    own = "config = supervised_seg.get_config(arg); config.judge = 'x'; return config"
+    text = OWN.format(imports="supervised_seg", first=own)
+    (tmp_path / "configs" / "own.py").write_text(text)
+    outcome = configured("--config=configs/own.py:smoke")
+    assert outcome.code == 2 and "judge is feature_network now" in outcome.err, outcome.err

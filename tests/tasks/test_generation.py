@@ -1,4 +1,4 @@
-"""Scores of what a generator makes, with generators and judges that need no training."""
+"""Scores of what a generator makes, with generators and feature networks that need no training."""
 
 import types
 
@@ -11,7 +11,7 @@ from gan_seg_jax import parallel
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.tasks import TASKS, generation
-from gan_seg_jax.tasks.feature_network import Judge
+from gan_seg_jax.tasks.feature_network import FeatureNetwork
 from tests import red_channel, tiny_runs
 
 
@@ -42,7 +42,7 @@ def features(images):
     return jnp.mean(blocks, axis=(2, 4)).reshape(len(images), -1)[:, :6]
 
 
-JUDGE = Judge(
+NETWORK = FeatureNetwork(
     features,
     lambda images: red_channel.read_class(None, {"labelled": {"image": images}}, None, red_channel.make_config()),
     "red channel",
@@ -58,11 +58,11 @@ def make_config(**fields):
     return red_channel.make_config(**{**sizes, **fields})
 
 
-def evaluate(name, *, devices=4, count=26, errors=0.2, judge=JUDGE, **fields):
+def evaluate(name, *, devices=4, count=26, errors=0.2, network=NETWORK, **fields):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     split = red_channel.coded_split(count, errors=errors)
     config = make_config(**fields)
-    return generation.Evaluator(METHODS[name], config, split, mesh, judge=judge)(red_channel.STATE)
+    return generation.Evaluator(METHODS[name], config, split, mesh, network=network)(red_channel.STATE)
 
 
 def test_a_perfect_copy_is_perfect():
@@ -122,8 +122,8 @@ def test_one_image_is_no_sample():
         generation.check(make_config(crop_size=(16, 40)), red_channel.coded_split(4, errors=0.0))
 
 
-def test_a_judge_that_does_not_segment_gives_no_miou():
-    found = evaluate("copy", judge=JUDGE._replace(logits=None))
+def test_a_feature_network_that_does_not_segment_gives_no_miou():
+    found = evaluate("copy", network=NETWORK._replace(logits=None))
     assert found["judge_miou"] is None and found["judge_miou_real"] is None
 
 
