@@ -48,8 +48,7 @@ def multiscale(**overrides: Any) -> ConfigDict:
         "scales": 2,  # the input, half of it, and so on
         "channels": 16,  # of the first layer, doubled by each; 64 in the papers
         "layers": 3,  # of stride 2: as of `common.patchgan`
-        "norm": "instance",  # batch | instance | layer | group | spectral | none
-        "spectral": True,  # spectral normalisation beside the norm
+        "norm": "instance",  # batch | instance | layer | group | spectral | none; beside spectral normalisation
         "kernel_init": "0.02",
         "ema": False,
     }
@@ -76,7 +75,7 @@ DISCRIMINATORS: dict[str, Callable[[], ConfigDict]] = {
     "luc_large": lambda: luc(field="large"),
     "luc_small": lambda: luc(field="small"),
     "fcn": fcn,
-    "multiscale": multiscale,
+    "multiscale": lambda: multiscale(spectral=True),  # beside the norm
     "image_level": image_level,
 }
 

@@ -19,7 +19,7 @@ slowly); the segmenter finds the masks in what was made with mIoU 0.301, 0.366 a
 
 from ml_collections import ConfigDict
 
-from configs import common, supervised_seg
+from configs import common, discriminators, supervised_seg
 from gan_seg_jax.errors import InputError
 
 FORMS = ("pix2pix", "spade", "oasis")
@@ -102,17 +102,7 @@ def _spade(config: ConfigDict, *, paper: bool) -> None:
             "ema": True,
         }
     )
-    config.networks.discriminator = ConfigDict(
-        {
-            "name": "multiscale_patchgan",
-            "scales": 2,
-            "channels": 64 if paper else 16,  # of the first layer; doubled by each
-            "layers": 3,  # of stride 2
-            "norm": "instance",  # batch | instance | layer | group | spectral | none
-            "kernel_init": "0.02",
-            "ema": False,
-        }
-    )
+    config.networks.discriminator = discriminators.multiscale(channels=64 if paper else 16)
     # The paper's 1e-4 left the narrow generator far behind its discriminator after 300 steps (one seed).
     config.optimizers.generator = common.adam(learning_rate=1e-4 if paper else 1e-3, beta1=0.0, beta2=0.9)
     config.optimizers.discriminator = common.adam(learning_rate=4e-4, beta1=0.0, beta2=0.9)

@@ -14,7 +14,7 @@ from typing import Any
 from gan_seg_jax import optimizer_fields as optimizers
 from gan_seg_jax.augment import fields as augment
 from gan_seg_jax.data import fields as data
-from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.errors import InputError, expect, unknown
 from gan_seg_jax.losses import fields as losses
 from gan_seg_jax.training import fields as training
 
@@ -55,8 +55,7 @@ def check_fields(values: Any, fields_of: Callable[[str], Mapping[str, Any]], pre
     Raises:
         InputError: they are not; the first field that is wrong is named.
     """
-    if not isinstance(values, dict):
-        raise _wrong(prefix[:-1] or "(all)", values, "fields by their names")
+    expect(isinstance(values, dict), prefix[:-1] or "(all)", values, "fields by their names")
     if depth > DEEPEST:
         raise InputError(f"config.{prefix[:-1]} is nested too deeply; expected at most {DEEPEST} runs within runs.")
     name = values.get("method")
@@ -65,9 +64,9 @@ def check_fields(values: Any, fields_of: Callable[[str], Mapping[str, Any]], pre
     _check_names(values, {**SHARED, "phases": None, **BY_ROLE}, optional, prefix)
     for name, value in values.items():
         if name in BY_ROLE:
-            _expect(isinstance(value, dict), prefix + name, value, "fields by their names")
+            expect(isinstance(value, dict), prefix + name, value, "fields by their names")
             for role, inner in value.items():
-                _expect(_is_name(role), prefix + name, role, "names of roles")
+                expect(_is_name(role), prefix + name, role, "names of roles")
                 if name == "prior_runs":
                     check_fields(inner, fields_of, f"{prefix}{name}.{role}.", depth + 1)
                 else:
@@ -84,9 +83,9 @@ def _check_role(group: str, value: Any, field: str) -> None:
     """Check what a config holds for one role."""
     if group == "networks":
         ok = isinstance(value, dict) and isinstance(value.get("name"), str)
-        _expect(ok, field, value, "fields by their names, `name` among them")
+        expect(ok, field, value, "fields by their names, `name` among them")
         for name, attribute in value.items():
-            _expect(_is_name(name), field, name, "names of attributes")
+            expect(_is_name(name), field, name, "names of attributes")
             kind = type(attribute) if isinstance(attribute, (bool, str)) else float
             _check_kind(attribute, [kind] if isinstance(attribute, list) else kind, f"{field}.{name}")
         _check_kind(value.get("ema"), bool, f"{field}.ema")
@@ -96,7 +95,7 @@ def _check_role(group: str, value: Any, field: str) -> None:
 
 def _check_group(values: Any, fields: dict[str, Any], field: str, optional: dict[str, Any] | None = None) -> None:
     """Check that a group has its fields, and none but those and the optional ones."""
-    _expect(isinstance(values, dict), field, values, "fields by their names")
+    expect(isinstance(values, dict), field, values, "fields by their names")
     _check_names(values, fields, optional or {}, f"{field}.")
     for name, value in values.items():
         _check_kind(value, {**fields, **(optional or {})}[name], f"{field}.{name}")
@@ -113,26 +112,26 @@ def _check_kind(value: Any, kind: Any, field: str) -> None:
     if isinstance(kind, dict):
         _check_group(value, kind, field)
     elif isinstance(kind, list):
-        _expect(isinstance(value, list) and len(value) <= LONGEST_LIST, field, value, "a list, not beyond all bounds")
+        expect(isinstance(value, list) and len(value) <= LONGEST_LIST, field, value, "a list, not beyond all bounds")
         for inner in value:
             _check_kind(inner, kind[0], field)
     elif kind is str:
         ok = isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value and _can_be_path(value)
-        _expect(ok, field, value, f"text of at most {LONGEST_TEXT} letters")
+        expect(ok, field, value, f"text of at most {LONGEST_TEXT} letters")
     elif kind is bool:
-        _expect(isinstance(value, bool), field, value, WORDS[bool])
+        expect(isinstance(value, bool), field, value, WORDS[bool])
     else:
         types = (int,) if kind is int else (int, float)
         ok = isinstance(value, types) and not isinstance(value, bool)
         ok = ok and (math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST)
-        _expect(ok, field, value, f"{WORDS[kind]}, not beyond all bounds")
+        expect(ok, field, value, f"{WORDS[kind]}, not beyond all bounds")
 
 
 def _check_phases(value: Any, field: str) -> None:
     """Check that phases are [[length, [[role, ...], ...]], ...]."""
-    _expect(isinstance(value, list) and len(value) <= LONGEST_LIST, field, value, "a list")
+    expect(isinstance(value, list) and len(value) <= LONGEST_LIST, field, value, "a list")
     for phase in value:
-        _expect(isinstance(phase, list) and len(phase) == 2, field, phase, "pairs of a length and groups of roles")
+        expect(isinstance(phase, list) and len(phase) == 2, field, phase, "pairs of a length and groups of roles")
         _check_kind(phase[0], float, field)
         _check_kind(phase[1], [[str]], field)
 
@@ -149,17 +148,3 @@ def _can_be_path(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _expect(ok: bool, field: str, found: Any, expected: str) -> None:
-    if not ok:
-        raise _wrong(field, found, expected)
-
-
-def _wrong(field: str, found: Any, expected: str) -> InputError:
-    """Return the error for a value of another kind; it may be of any size and depth."""
-    try:
-        text = repr(found)[:80]
-    except (RecursionError, ValueError):  # ValueError: of more digits than Python shows
-        text = type(found).__name__
-    return InputError(f"config.{field} is {text}; expected {expected}.")

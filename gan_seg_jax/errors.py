@@ -47,11 +47,14 @@ def expect(ok: bool, field: str, found: Any, expected: str) -> None:
     Args:
         ok: whether it does.
         field: its name behind `config.`.
-        found: its value; what is shown of it is cut.
+        found: its value, of any size and depth; what is shown of it is cut.
         expected: what it may be, in words.
     """
     if not ok:
-        text = repr(found)
+        try:
+            text = repr(found)
+        except (RecursionError, ValueError):  # ValueError: of more digits than Python shows
+            text = type(found).__name__
         shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
         raise InputError(f"config.{field} is {shown}; expected {expected}.")
 

@@ -108,6 +108,26 @@ def test_the_shared_fields_are_those_of_the_configs():
     assert set(config_lib.to_json(common.adam())) == set(optimizer_fields.KINDS)
 
 
+def own_fields(config):
+    """Yield the method and the fields beyond the shared ones, of a config and of the runs before it."""
+    names = {*config} - {*config_fields.SHARED, *config_fields.BY_ROLE, *config_fields.OPTIONAL, "phases"}
+    yield config.method, names, {*config.losses} - {*config_fields.SHARED["losses"]}
+    for prior in config.prior_runs.values():
+        yield from own_fields(prior)
+
+
+def test_a_methods_own_fields_are_those_of_its_configs():
+    """None is declared that no config has; that all are declared, the shipped configs show above."""
+    found = {}
+    for name in CONFIGS:
+        for method, fields, losses in own_fields(load(name)):
+            kept = found.setdefault(method, (set(), set()))
+            kept[0].update(fields)
+            kept[1].update(losses)
+    declared = {method: fields_of(method) for method in found}
+    assert found == {name: ({*kinds} - {"losses"}, {*kinds["losses"]}) for name, kinds in declared.items()}
+
+
 SLOW = pytest.mark.slow
 
 

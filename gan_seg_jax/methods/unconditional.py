@@ -42,7 +42,7 @@ from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "generation"
 STREAMS = ("labelled",)
-FIELDS = {**generators.FIELDS, "losses": {**game.LOSSES, "mse_weight": float}}
+FIELDS = {"noise": generators.FIELDS["noise"], "losses": {**game.LOSSES, "mse_weight": float}}
 
 discriminator_inputs = None  # those of `score_map`
 

@@ -16,13 +16,13 @@ from gan_seg_jax import parallel
 from gan_seg_jax.config import differences, from_json, to_json
 from gan_seg_jax.config_fields import RENAMED
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.methods import generators
 from gan_seg_jax.models import MODELS
 from gan_seg_jax.phases import plan, planned
 from gan_seg_jax.runs import checkpoint
 from gan_seg_jax.system import files
 from gan_seg_jax.system.files import write_json
 
-MAKING = ("noise", "sample_as_trained")  # how a generator is used; belongs to it like its architecture
 UNREADABLE = "[]\\"  # Orbax takes paths for patterns and finds none of the arrays that it has saved there
 FEATURE_NETWORK = "feature_network"  # name of the prior run that stands for the config's field of that name
 
@@ -121,7 +121,7 @@ def adopt_architectures(config: ConfigDict, workdir: Path) -> None:
                     "run has them, or train it again with the sizes of this one."
                 )
             config.networks[role] = networks[role]
-            for field in MAKING if role == "generator" else ():
+            for field in generators.FIELDS if role == "generator" else ():  # how it is used belongs to it
                 if field in config and field in from_run:
                     config[field] = from_run[field]
             if "backbone" in config and "backbone" in networks[role]:  # the short name of the same field
