@@ -122,7 +122,7 @@ def resolve_class_weights(config: ConfigDict, dataset: Dataset, begun: ConfigDic
     if rule not in RULES:
         raise unknown("config.losses.class_weighting", rule, RULES)
     stored = ()
-    if begun is not None and begun.losses.get("class_weighting") == rule:
+    if begun is not None and begun.losses.class_weighting == rule:
         stored = tuple(begun.losses.class_weights)
     if given and given != stored:
         raise InputError(
