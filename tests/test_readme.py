@@ -57,6 +57,16 @@ def test_files_that_a_page_names_exist(page):
     assert not [name for name in short if "NAME" not in name and not (ROOT / "gan_seg_jax" / name).exists()]
 
 
+def test_names_in_the_architecture_are_defined():
+    """Those written as `module.name` or `folder/module.name`."""
+    found = re.findall(r"`((?:\w+/)?\w+)\.(\w+)`", (ROOT / "ARCHITECTURE.md").read_text())
+    files = {(module, name): ROOT / "gan_seg_jax" / f"{module}.py" for module, name in found}
+    known = {(m, n): file for (m, n), file in files.items() if file.exists() and m != "config" and n != "py"}
+    assert len(known) > 2
+    for (module, name), file in known.items():
+        assert re.search(rf"^(?:(?:def|class) {name}\b|{name}\b.* = )", file.read_text(), re.M), f"{module}.{name}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_headings_that_a_page_links_to_exist(page):
     for path, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text()):
