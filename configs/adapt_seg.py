@@ -1,5 +1,7 @@
-"""Adaptation to a domain without labels: the discriminator tells predictions on the source from those on the target.
+"""AdaptSegNet: trains a segmenter with labels of one domain and images of another.
 
+Choose it where the labels are of a source domain and the images to be segmented of a target domain without labels.
+    L_S = supervised(source) + lambda L_adv, by a discriminator of predictions on the source from those on the target
 Paper: Tsai et al., Learning to Adapt Structured Output Space for Semantic Segmentation (AdaptSegNet), CVPR 2018,
 arXiv:1802.10349.
 Command: python -m gan_seg_jax.main --config=configs/adapt_seg.py:night

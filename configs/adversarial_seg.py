@@ -1,5 +1,7 @@
-"""A segmenter trained against a discriminator: cross-entropy + lambda L_GAN.
+"""Adversarial segmentation: trains a segmenter against a discriminator of its maps.
 
+Choose it to ask what a discriminator adds to a segmenter with its own loss and network.
+    L_S = cross-entropy + lambda L_GAN
 Paper: Luc et al., Semantic Segmentation using Adversarial Networks, 2016, arXiv:1611.08408.
 Command: python -m gan_seg_jax.main --config=configs/adversarial_seg.py
 Cost, CamVid at 144x192, 500 steps, two CPU cores: 3 minutes. Scores: experiments/results/camvid_gans and dsb2018_gans.

@@ -1,5 +1,7 @@
-"""A conditional GAN that segments: L_GAN + lambda_L1 L1 + lambda_CE cross-entropy.
+"""pix2pix for segmentation: trains a conditional GAN from image to class map.
 
+Choose it to have the conditional GAN itself as the segmenter.
+    L_G = L_GAN + lambda_L1 L1 + lambda_CE cross-entropy
 Paper: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
 Command: python -m gan_seg_jax.main --config=configs/cgan_seg.py
 Words behind the colon:
@@ -7,7 +9,7 @@ Words behind the colon:
     paper                             L_GAN + 100 L1 at 2e-4 and nothing else, BatchNorm in the PatchGAN; photo ->
                                       labels by L1 is known to be weak
     l1 | cgan | gan | l1,gan          rows of the paper's tables: `paper` without the other term; the discriminator of
-                                      gan does not see the image (of l1, it looks on)
+                                      gan does not see the image (of l1, it trains without effect)
     encoder_decoder                   the generator has no skips
     pixel | patch16 | patch70 | patch286    what a score of the PatchGAN sees; 70 without a word
     luc_large | luc_small | fcn | multiscale | image_level    another discriminator: see configs/discriminators.py

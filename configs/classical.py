@@ -1,5 +1,6 @@
-"""Classical segmentation: fitted on the training split and scored as the networks are.
+"""Classical segmentation: fits a method without a network on the training split and scores it as the networks are.
 
+Choose it where nothing is to be trained, and to see what a score is worth.
 Papers: named in `gan_seg_jax/baselines/METHOD.py`.
 Command: python -m gan_seg_jax.main --config=configs/classical.py:slic
 Words behind the colon: one of sobel, roberts, canny, kmeans, dbscan, slic, majority; smoke.

@@ -1,5 +1,7 @@
-"""Images made of noise, or images and their masks: DCGAN.
+"""DCGAN: trains a generator of images from noise, or of images with their masks.
 
+Choose it where images are wanted without giving anything, or with `joint` more pairs than there are.
+    L_G = L_GAN, D telling images (joint: and masks) from generated ones
 Papers: Radford et al., Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks,
 ICLR 2016, arXiv:1511.06434; wgan: Gulrajani et al., Improved Training of Wasserstein GANs, NIPS 2017, arXiv:1704.00028.
 Command: python -m gan_seg_jax.main --config=configs/dcgan.py

@@ -1,5 +1,7 @@
-"""DeepLab's result refined by a GAN: a U-Net over what the segmenter makes of the image, and a discriminator.
+"""Adversarial refinement: trains a U-Net that refines the result of DeepLab, against a discriminator.
 
+Choose it where a segmenter is there and its masks are to be refined.
+    L_R = cross-entropy(S(x) + G(p, f, x, z)) + lambda L_GAN, p and f being the segmenter's probabilities and features
 Paper: after Kassapis et al., Calibrated Adversarial Refinement for Stochastic Semantic Segmentation (CARSSS), ICCV
 2021, arXiv:2006.13144; gan_seg_jax/methods/refinement.py says what differs.
 Command: python -m gan_seg_jax.main --config=configs/refine_seg.py

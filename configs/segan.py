@@ -1,5 +1,7 @@
-"""A segmenter against a critic's features at several scales, without any other loss: SegAN.
+"""SegAN: trains a segmenter against a critic's features at several scales, without any other loss.
 
+Choose it for medical images of few classes, best of an object and background.
+    min over S, max over C of mean_i |C_i(x * y) - C_i(x * p)|
 Paper: Xue et al., SegAN: Adversarial Network with Multi-scale L1 Loss for Medical Image Segmentation, Neuroinformatics
 2018, arXiv:1706.01805. It was made for medical images of few classes:
 python -m gan_seg_jax.main --config=configs/segan.py --config.dataset=dsb2018 --config.data_dir=FOLDER

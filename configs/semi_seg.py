@@ -1,5 +1,7 @@
-"""Segmentation from few labels and many images without any: two GANs and the rival that has none.
+"""Semi-supervised segmentation: trains a segmenter by AdvSemiSeg, S4GAN, or a mean teacher, which has no GAN.
 
+Choose it where few images have labels and many have none.
+    L_S = supervised(labelled images) + a term of the unlabelled ones: gan_seg_jax/methods/FORM.py has it of each form
 Papers: AdvSemiSeg, Hung et al., BMVC 2018, arXiv:1802.07934; S4GAN, Mittal et al., TPAMI 2021, arXiv:1908.05724; mean
 teacher with CutMix, French et al., BMVC 2020, arXiv:1906.01916.
 Command: python -m gan_seg_jax.main --config=configs/semi_seg.py:s4gan

@@ -1,5 +1,7 @@
-"""Supervised segmentation by one network: the yardstick.
+"""Supervised segmentation: trains one network, the yardstick of every other config.
 
+Choose it where every training image has labels.
+    L = cross-entropy, or any weighted sum of config.losses.weights
 Papers: U-Net, Ronneberger et al., MICCAI 2015, arXiv:1505.04597; FCN, Long et al., CVPR 2015, arXiv:1411.4038;
 SegNet, Badrinarayanan et al., TPAMI 2017, arXiv:1511.00561; PSPNet, Zhao et al., CVPR 2017, arXiv:1612.01105; DeepLab
 v1, v2, v3, v3+, Chen et al., arXiv:1412.7062, 1606.00915, 1706.05587, 1802.02611; FC-DenseNet, Jegou et al., CVPR

@@ -1,5 +1,7 @@
-"""Images made of label maps: pix2pix, SPADE, OASIS.
+"""Label-to-image synthesis: trains a generator of images from label maps by pix2pix, SPADE or OASIS.
 
+Choose it where there are masks and images of them are wanted.
+    L_G = L_GAN + 100 L1 (pix2pix), + 10 feature matching (spade), or the class of each pixel against "fake" (oasis)
 Papers: pix2pix, Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017,
 arXiv:1611.07004; spade, Park et al., Semantic Image Synthesis with Spatially-Adaptive Normalization, CVPR 2019,
 arXiv:1903.07291; oasis, Sushko et al., You Only Need Adversarial Supervision for Semantic Image Synthesis, ICLR 2021,
@@ -10,10 +12,10 @@ and for data of the user's: python -m gan_seg_jax.main --config=configs/synthesi
 --config.dataset=folder --config.data_dir=FOLDER); smoke; the controls lambda0 (what is left is L1 for pix2pix and the
 distance of the discriminator's features for spade; oasis has no other loss) and random_discriminator.
 Images are compared in the features of a small segmenter, which is trained first (or of
---config.feature_network=WORKDIR), and by how well that segmenter finds the mask in the made image.
+--config.feature_network=WORKDIR), and by how well that segmenter finds the mask in the generated image.
 Cost and score, CamVid at 144x192, 500 steps, one seed, on 2 processor cores that had other work, test: pix2pix 6
 minutes, frechet 55, spade 11 minutes, frechet 18, oasis 17 minutes, frechet 71 (flat colours and a few edges: it learns
-slowly); the segmenter finds the masks in what was made with mIoU 0.301, 0.366 and 0.246, in the real images with 0.359
+slowly); it finds the masks in generated images with mIoU 0.301, 0.366 and 0.246, in the real images with 0.359
 (experiments/results/camvid_generators).
 """
 

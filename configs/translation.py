@@ -1,5 +1,7 @@
-"""Image-to-image translation (pix2pix): labels to photograph and back, colouring, enhancing, any folder of pairs.
+"""pix2pix: trains a generator from image to image: labels to photograph and back, colouring, enhancing, own pairs.
 
+Choose it where images are to become other images.
+    L_G = L_GAN + lambda L1
 Paper: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
 Command: python -m gan_seg_jax.main --config=configs/translation.py
 Own pairs, {train,val,test}/images/ID.png -> {train,val,test}/targets/ID.png (any style, any enhancement):

@@ -75,6 +75,20 @@ def test_two_values_of_method_stand_for_two_methods_each():
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_a_methods_file_begins_with_what_it_trains_when_to_choose_it_and_the_equation(name):
+    first, choice, equation = METHODS[name].__doc__.split("\n\n")[:3]
+    assert "trains a" in first and "\n" not in first
+    assert choice.startswith("Choose it ") and "\n" not in choice
+    assert all(line.startswith("    ") for line in equation.splitlines()) and "=" in equation
+
+
+@pytest.mark.parametrize("file", sorted({name.partition(":")[0] for name in CONFIGS}))
+def test_a_configs_file_begins_likewise(file):
+    first, empty, choice, equation, *_ = importlib.import_module(f"configs.{file}").__doc__.splitlines()
+    assert "trains " in first and not empty and choice.startswith("Choose it ") and equation.startswith("    ")
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_every_name_of_the_protocol(name):
     """What has no meaning for it is None, so that nobody has to ask whether it is there."""
     method, protocol = METHODS[name], {*vars(Method), *Method.__annotations__}

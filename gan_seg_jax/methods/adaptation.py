@@ -1,17 +1,18 @@
-"""A segmenter with labels of one domain, adapted to another by a discriminator of its output.
+"""AdaptSegNet: trains a segmenter with labels of one domain and images of another, by a discriminator of its output.
 
-Tsai, Hung, Schulter, Sohn, Yang, Chandraker: Learning to Adapt Structured Output Space for Semantic Segmentation
-(AdaptSegNet), CVPR 2018, arXiv:1802.10349. With (x, y) an image and label of the source, u an image of the target, S
-the segmenter's logits and p = softmax(S(.)), for each level i (1 the segmenter's logits, 2 its auxiliary head):
+Choose it where the labels are of a source domain and the images to be segmented of a target domain without labels.
 
     L_Di = 1/2 [ loss(D_i(p_i(x)), real) + loss(D_i(p_i(u)), fake) ]
     L_S  = supervised(S_1(x), y) + auxiliary_weight supervised(S_2(x), y)
            + adversarial_weight loss(D_1(p_1(u)), real) + adversarial_weight_aux loss(D_2(p_2(u)), real)
 
-*Real is the source*: predictions on the source are what those on the target should look like, and the segmenter is
-moved by its predictions on the target alone (a relativistic loss, which compares the two, moves it by both). The second
-level plays where the config has a role `discriminator_aux`. A discriminator sees probabilities only, no image. What is
-padding or void in the source's label, and what is padding in the target's image, is zero in both maps, row by row.
+Tsai, Hung, Schulter, Sohn, Yang, Chandraker: Learning to Adapt Structured Output Space for Semantic Segmentation, CVPR
+2018, arXiv:1802.10349. (x, y) are an image and label of the source, u is an image of the target, S are the segmenter's
+logits and p = softmax(S(.)), at each level i (1 the segmenter's logits, 2 its auxiliary head). *Real is the source*:
+predictions on the source are the model for those on the target, and the segmenter is moved by its predictions on the
+target alone (a relativistic loss, which compares the two, moves it by both). The second level plays where the config
+has a role `discriminator_aux`. A discriminator sees probabilities only, no image. What is padding or void in the
+source's label, and what is padding in the target's image, is zero in both maps, row by row.
 
 Differences from the paper and its code: the source is 0 and the target 1 there, which is the same game. Its least
 squares have no factor 1/2 in the segmenter's term: its weight 0.01 is `adversarial=least_squares,
@@ -71,7 +72,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the segmenter makes of the source and of the target: logits, or pairs with auxiliary heads."""
+    """Return the segmenter's output for the source and for the target: logits, or pairs with auxiliary heads."""
     del rng
     source, nets = nets.apply("segmenter", batch["labelled"]["image"], update=config.statistics == "both")
     target, nets = nets.apply("segmenter", batch["target"]["image"])

@@ -1,18 +1,19 @@
-"""A segmenter trained against a discriminator that tells its maps from the truth.
+"""Adversarial segmentation: trains a segmenter against a discriminator that tells its maps from the truth.
 
-Luc, Couprie, Chintala, Verbeek: Semantic Segmentation using Adversarial Networks, 2016, arXiv:1611.08408. With x the
-image, y the one-hot truth, p = softmax(S(x)) and S(x) the segmenter's logits, each network descends
+Choose it to ask what a discriminator adds to a segmenter with its own loss and network; `cgan` is pix2pix's form.
 
     L_D = 1/2 [ loss(D(x, y), real) + loss(D(x, p), fake) ]
     L_S = supervised(S(x), y) + w_adv loss(D(x, p), real)
 
-`config.losses.discriminator_input` is what D sees of (x, m), m = y or p:
+Luc, Couprie, Chintala, Verbeek: Semantic Segmentation using Adversarial Networks, 2016, arXiv:1611.08408. x is the
+image, y the one-hot truth, S(x) the segmenter's logits and p = softmax(S(x)). `config.losses.discriminator_input` says
+what the discriminator's input is of (x, m), m = y or p:
     mask          m                             (the paper's Basic)
     image_mask    x and m
     product       x_c m_k for every colour c and class k: 3k channels   (Product)
-and `truth_softness` t > 0 shows it a softened truth instead of y (Scaling), so that it cannot go by crispness: the true
-class gets max(t, p), the others share the rest as in p; the paper's t is 0.9. `image_level` averages D's map to one
-score an image. Pixels without a label are zero in every map alike, and patches of padded images show the same.
+and `truth_softness` t > 0 replaces y by a softened truth (Scaling), so that D cannot go by crispness: the true class
+gets max(t, p), the others share the rest as in p; the paper's t is 0.9. `image_level` averages D's map to one score an
+image. Pixels without a label are zero in every map alike, and patches of padded images show the same.
 
 Differences from the paper: D is the paper's or any other of `configs/discriminators.py`; segmenter and D take turns at
 every step instead of every 500.
@@ -48,7 +49,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return segmenter and discriminator.
 
     Raises:
-        InputError: the adversarial loss, or what the discriminator sees, is unknown, the truth's softness is not in
+        InputError: the adversarial loss, or the discriminator's input, is unknown, the truth's softness is not in
             [0, 1), or no loss has a weight.
     """
     game.check(config)
@@ -73,11 +74,7 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     logits, heads = split_heads(outputs)
     outcome = game.play(nets, *_real_and_fake(logits, batch, config), rng, config, pool=config.losses.image_level)
     supervised, terms = with_heads(logits, heads, batch["labelled"]["label"], config.losses)
-    values = {
-        "discriminator": outcome.discriminator,
-        "segmenter": supervised + outcome.term,
-    }
-    return LossOutput(values, outcome.nets, {**terms, **outcome.metrics}, outcome.accept)
+    return outcome.losses("segmenter", supervised, terms)
 
 
 def _real_and_fake(logits: jax.Array, batch, config: ConfigDict) -> tuple[DiscriminatorInputs, DiscriminatorInputs]:
@@ -132,7 +129,7 @@ def discriminator_inputs(
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
-    """Return the discriminator's view of each patch [b, h', w'], for pictures: 0 fake, 1 real, 1/2 where it decides.
+    """Return how real the discriminator finds each patch [b, h', w']: 0 fake, 1 real, 1/2 where it decides.
 
     Args:
         nets: a view in inference mode.

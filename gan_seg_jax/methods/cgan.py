@@ -1,13 +1,13 @@
-"""A conditional GAN that segments: pix2pix from photograph to class map.
+"""pix2pix for segmentation: trains a conditional GAN whose generator maps an image to its class map.
 
-Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
-The generator G maps an image x to a map m(x); the discriminator D sees it, or the true map y, with the image and scores
-patches. Each descends
+Choose it to have the conditional GAN itself as the segmenter; `adversarial` adds a discriminator to a segmenter.
 
     L_D = 1/2 [ loss(D(x, y), real) + loss(D(x, m(x)), fake) ]
     L_G = w_adv loss(D(x, m(x)), real) + S(G(x), y)
 
-`config.output` says what the maps are:
+Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
+The generator G maps an image x to a map m(x); the discriminator D sees it, or the true map y, with the image and scores
+patches. `config.output` says what the maps are:
     probabilities   m = softmax(G(x)), y one-hot; S is the weighted sum of `config.losses.weights`
     colors          m = tanh(G(x)), three channels, y the colours of the classes; S = w_l1 mean|m - y| + w_mse
                     mean(m - y)^2, and the nearest colour is the class (the paper's form)
@@ -66,7 +66,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the generator returns: G(x) [b, h, w, c], or a pair of it and of auxiliary heads."""
+    """Return the generator's output: G(x) [b, h, w, c], or a pair of it and of auxiliary heads."""
     del rng, config
     return nets.apply("generator", batch["labelled"]["image"])
 
@@ -74,30 +74,24 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
     label = batch["labelled"]["label"]
-    made, heads = split_heads(outputs)
-    real, fake = _real_and_fake(made, batch, config)
-    played = game.play(nets, real, fake, rng, config)
+    output, heads = split_heads(outputs)
+    real, fake = _real_and_fake(output, batch, config)
+    outcome = game.play(nets, real, fake, rng, config)
     if config.output == "colors":
         known, heads = segmentation.known(label, config.num_classes), jax.tree.map(jnp.tanh, heads)
         supervised, terms = colors.with_heads(fake.maps[0], heads, real.maps[0], known, config.losses)
     else:
-        supervised, terms = with_heads(made, heads, label, config.losses)
-    generator = played.term + supervised
-    return LossOutput(
-        {"discriminator": played.discriminator, "generator": generator},
-        played.nets,
-        {**terms, **played.metrics},
-        played.accept,
-    )
+        supervised, terms = with_heads(output, heads, label, config.losses)
+    return outcome.losses("generator", supervised, terms)
 
 
-def _real_and_fake(made: jax.Array, batch, config: ConfigDict) -> tuple[DiscriminatorInputs, DiscriminatorInputs]:
+def _real_and_fake(output: jax.Array, batch, config: ConfigDict) -> tuple[DiscriminatorInputs, DiscriminatorInputs]:
     """Return the discriminator's inputs of the truth and of the generator's output."""
     image, label = batch["labelled"]["image"], batch["labelled"]["label"]
     if config.output == "colors":
-        real, fake = colors.colorize(label, _palette(config)), jnp.tanh(made)
+        real, fake = colors.colorize(label, _palette(config)), jnp.tanh(output)
     else:
-        real, fake = segmentation.one_hot(label, config.num_classes), jax.nn.softmax(made)
+        real, fake = segmentation.one_hot(label, config.num_classes), jax.nn.softmax(output)
     fake = fake * segmentation.known(label, config.num_classes)[..., None]
     return _inputs(image, real, config), _inputs(image, fake, config)
 
@@ -114,8 +108,8 @@ def _inputs(image: jax.Array, mask: jax.Array, config: ConfigDict) -> Discrimina
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax.Array:
     """Return class logits [b, h, w, k]; of colours, those of the nearest class colour (`colors.color_logits`)."""
     outputs, _ = forward(nets, batch, rng, config)
-    made = split_heads(outputs)[0]
-    return colors.color_logits(jnp.tanh(made), _palette(config)) if config.output == "colors" else made
+    output = split_heads(outputs)[0]
+    return colors.color_logits(jnp.tanh(output), _palette(config)) if config.output == "colors" else output
 
 
 def discriminator_inputs(
@@ -127,7 +121,7 @@ def discriminator_inputs(
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
-    """Return the discriminator's view of each patch [b, h', w'], for pictures: 0 fake, 1 real, 1/2 where it decides.
+    """Return how real the discriminator finds each patch [b, h', w']: 0 fake, 1 real, 1/2 where it decides.
 
     Args:
         nets: a view in inference mode.

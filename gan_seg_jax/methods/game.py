@@ -18,7 +18,7 @@ from gan_seg_jax.errors import InputError, expect, unknown
 from gan_seg_jax.losses import adversarial, feature_matching, regularization
 from gan_seg_jax.models import build_network, that_make
 from gan_seg_jax.models.network import SCORES
-from gan_seg_jax.state import Networks, fold_name
+from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 LOSSES = {  # the fields of `config.losses` that a game reads, and their kinds (`config_fields`)
     "adversarial": str,
@@ -75,6 +75,11 @@ class Outcome(NamedTuple):
     nets: Networks
     metrics: dict[str, jax.Array]
     accept: dict[str, jax.Array]
+
+    def losses(self, role: str, loss: jax.Array, metrics: dict[str, jax.Array]) -> LossOutput:
+        """Return the losses of both players: `role` descends `term` and `loss`, of which `metrics` are the parts."""
+        values = {"discriminator": self.discriminator, role: self.term + loss}
+        return LossOutput(values, self.nets, {**metrics, **self.metrics}, self.accept)
 
 
 def check(config: ConfigDict, *, paired: bool = True) -> None:
@@ -213,7 +218,7 @@ def play(
 
 
 def realness(outputs: Any, config: ConfigDict) -> jax.Array:
-    """Return a discriminator's view, for pictures and scores: 0 fake, 1 real, 1/2 where it decides.
+    """Return how real a discriminator finds its inputs: 0 fake, 1 real, 1/2 where it decides.
 
     Args:
         outputs: what it returned: scores, of several scales or beside features for some.

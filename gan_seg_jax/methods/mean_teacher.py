@@ -1,15 +1,16 @@
-"""A segmenter that also learns from images without labels, by agreeing with its own average: the rival without a GAN.
+"""Mean teacher with CutMix: trains a segmenter with few labels and many images without, by its own average; no GAN.
 
-French, Laine, Aila, Mackiewicz, Finlayson: Semi-supervised semantic segmentation needs strong, varied perturbations,
-BMVC 2020, arXiv:1906.01916; mean teacher: Tarvainen and Valpola, NeurIPS 2017, arXiv:1703.01780. With x, y an image and
-its label, u and u' images without labels, S the segmenter's logits, T those of its running average (the teacher, also
-what is evaluated), and M a rectangle of the share `cutmix_share` of the image, drawn for each pair (CutMix):
+Choose it where labels are few, as the rival of `advsemiseg` and `s4gan` that has no discriminator.
 
     t   = M softmax(T(u)) + (1 - M) softmax(T(u'))
     L_S = supervised(S(x), y) + consistency_weight r(step) c d(S(M u + (1 - M) u'), t)
 
-c is the share of the batch's pixels of which the teacher is sure, max t > confidence_threshold: the term grows as it
-learns. `config.losses.consistency` says how far S is from t:
+French, Laine, Aila, Mackiewicz, Finlayson: Semi-supervised semantic segmentation needs strong, varied perturbations,
+BMVC 2020, arXiv:1906.01916; mean teacher: Tarvainen and Valpola, NeurIPS 2017, arXiv:1703.01780. x, y are an image
+and its label, u and u' images without labels, S the segmenter's logits, T those of its running average (the teacher,
+also what is evaluated), and M a rectangle of the share `cutmix_share` of the image, drawn for each pair (CutMix). c is
+the share of the batch's pixels of which the teacher is sure, max t > confidence_threshold: the term grows as it learns.
+`config.losses.consistency` says how far S is from t:
     squared         d = mean over pixels of |softmax(S) - t|^2, the paper's
     cross_entropy   d = CE(S, argmax t): ClassMix's pseudo-labels (Olsson et al. 2021, arXiv:2007.07936)
 r rises as exp(-5 (1 - step / ramp)^2) over the share `consistency_ramp` of the steps (Tarvainen and Valpola); 0 is
@@ -83,7 +84,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the networks make of labelled and of mixed images.
+    """Return the outputs of both networks for labelled and for mixed images.
 
     Args:
         nets: the view.
@@ -92,7 +93,7 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
         config: the run's config.
 
     Returns:
-        What the segmenter returns for the labelled images; and of the mixed ones its logits [b, h, w, k], the teacher's
+        The segmenter's output for the labelled images; and of the mixed ones its logits [b, h, w, k], the teacher's
         probabilities [b, h, w, k] and the weight of each pixel, float32 [b, h, w], 0 for padding. And the successor.
     """
     image = batch["unlabelled"]["image"]

@@ -1,19 +1,20 @@
-"""A generator that refines a segmenter's result, against a discriminator that judges it with the image.
+"""Adversarial refinement: trains a generator that refines a segmenter's result, against a discriminator of it.
 
-After CARSSS (Kassapis et al., Calibrated Adversarial Refinement for Stochastic Semantic Segmentation, ICCV 2021,
-arXiv:2006.13144), whose refiner is a small U-Net over the image and the class probabilities of another network, and
-whose discriminator judges maps with their images. With x the image, y the one-hot truth, S(x) the segmenter's logits,
-p = softmax(S(x)), f its features (the last map before its logits, resized to the image) and z noise of each pixel,
+Choose it where a segmenter is there and its masks are to be refined, with the segmenter frozen or trained on.
 
     R(x) = S(x) + G(p, f, x, z)          (`config.refiner_residual`; else G(p, f, x, z) alone)
     L_D  = 1/2 [ loss(D(x, y), real) + loss(D(x, softmax(R(x))), fake) ]
     L_R  = supervised(R(x), y) + adversarial_weight loss(D(x, softmax(R(x))), real) + supervised(S(x), y)
     L_S  = L_R where the refiner moves, too, and supervised(S(x), y) where it does not
 
-What G sees is `config.refiner_inputs`, any of INPUTS, always in that order. The last term of L_R is a constant for the
-refiner: one shared loss, so that the step pulls it back once. Pixels without a label are zero in both maps that D sees.
+After CARSSS (Kassapis et al., Calibrated Adversarial Refinement for Stochastic Semantic Segmentation, ICCV 2021,
+arXiv:2006.13144), whose refiner is a small U-Net over the image and the class probabilities of another network, and
+whose discriminator scores maps with their images. x is the image, y the one-hot truth, S(x) the segmenter's logits, p =
+softmax(S(x)), f its features (the last map before its logits, resized to the image) and z noise of each pixel. The
+inputs of G are `config.refiner_inputs`, any of INPUTS, always in that order. The last term of L_R is a constant for the
+refiner: one shared loss, so that the step pulls it back once. Pixels without a label are zero in both maps of D.
 
-Three stages are three phases: the segmenter alone (supervised; D and R are not judged then); discriminator and refiner
+Three stages are three phases: the segmenter alone (supervised; D and R have no loss then); discriminator and refiner
 over a segmenter that does not move; discriminator, then refiner and segmenter together. A segmenter that does not move
 is in inference mode and, where it keeps an average of its weights (`config.ema_decay`), is that average: the one that
 evaluation scores. The third stage goes on from the weights themselves.
@@ -58,7 +59,7 @@ discriminator_inputs = None  # those of `score_map`
 
 
 class Outputs(NamedTuple):
-    """What segmenter and refiner make of an image: class logits [b, h, w, k], float32."""
+    """The outputs of segmenter and refiner for an image: class logits [b, h, w, k], float32."""
 
     segmenter: jax.Array
     heads: dict[str, jax.Array]  # of the segmenter, where it has auxiliary ones
@@ -69,7 +70,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """Return segmenter, refiner and discriminator.
 
     Raises:
-        InputError: what the refiner sees or the adversarial loss is unknown, or a phase has no loss that has a weight.
+        InputError: an input of the refiner or the adversarial loss is unknown, or a phase has no loss with a weight.
     """
     game.check(config)
     for name in config.refiner_inputs:
@@ -149,7 +150,7 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> jax
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
-    """Return the discriminator's view of each patch [b, h', w'], for pictures: 0 fake, 1 real, 1/2 where it decides.
+    """Return how real the discriminator finds each patch [b, h', w']: 0 fake, 1 real, 1/2 where it decides.
 
     Args:
         nets: a view in inference mode.

@@ -1,17 +1,18 @@
-"""A segmenter against a critic that compares features at every scale: SegAN.
+"""SegAN: trains a segmenter against a critic that compares features at every scale.
 
-Xue, Xu, Zhang, Long, Huang: SegAN: Adversarial Network with Multi-scale L1 Loss for Medical Image Segmentation,
-Neuroinformatics 2018, arXiv:1706.01805. With x the image, y the one-hot truth, p = softmax(S(x)), S(x) the segmenter's
-logits, and C_1 ... C_L what the critic (role `discriminator`) computes at each scale, the input itself included,
+Choose it for medical images of few classes, best of an object and background.
 
     d   = 1/L sum_i mean|C_i(x * y) - C_i(x * p)|
     L_C = -d                                        the critic climbs
     L_S = w_adv d + supervised(S(x), y)             the segmenter descends; the paper has no supervised term
 
-x * m are the products of every colour with the map of every class but the first, all channels side by side: with two
-classes, background and object, the paper's image times object mask. The first class is the rest and adds nothing.
-Pixels without a label are zero in both products alike. A colour of value 0 (mid grey) is 0 under any mask, so C is
-blind there; beside the colours it therefore sees the maps themselves, as a colour that is 1 everywhere.
+Xue, Xu, Zhang, Long, Huang: SegAN: Adversarial Network with Multi-scale L1 Loss for Medical Image Segmentation,
+Neuroinformatics 2018, arXiv:1706.01805. x is the image, y the one-hot truth, p = softmax(S(x)), S(x) the segmenter's
+logits, and C_1 ... C_L what the critic (role `discriminator`) computes at each scale, the input itself included. x * m
+are the products of every colour with the map of every class but the first, all channels side by side: with two classes,
+background and object, the paper's image times object mask. The first class is the rest and adds nothing. Pixels without
+a label are zero in both products alike. A colour of value 0 (mid grey) is 0 under any mask, so C is blind there; beside
+the colours it therefore sees the maps themselves, as a colour that is 1 everywhere.
 
 Nothing bounds d from above but the critic's weights, which are clamped after every update
 (`optimizers.discriminator.clip_weights`, 0.05), norms included, as in the released code.
@@ -63,7 +64,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         )
     if config.num_classes < 2:
         raise InputError(
-            f"num_classes is {config.num_classes}; SegAN looks at every class but the first: give 2 or more."
+            f"num_classes is {config.num_classes}; SegAN compares every class but the first: give 2 or more."
         )
     return {
         "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),

@@ -1,9 +1,11 @@
-"""Supervised segmentation: a network trained by pixel-wise losses alone, the yardstick of every other method.
+"""Supervised segmentation: trains a network by pixel-wise losses alone.
 
-With z the logits, z_a those of auxiliary heads (networks that have some), y the label and S the
-weighted sum of losses that `config.losses.weights` asks for (cross-entropy alone by default):
+Choose it where every training image has labels, and as the yardstick of every other method.
 
     L = S(z, y) + auxiliary_weight * sum_a S(z_a, y)
+
+z are the logits, z_a those of auxiliary heads (networks that have some), y is the label and S the weighted sum of
+losses that `config.losses.weights` asks for (cross-entropy alone by default).
 """
 
 from typing import Any

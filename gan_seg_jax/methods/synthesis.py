@@ -5,13 +5,13 @@ Choose it to make images of given masks: pix2pix where the image itself is to be
     L_D = 1/2 [ loss(D(x, y), real) + loss(D(G, y), fake) ] + penalties
     L_G = w_adv loss(D(G, y), real) + w_L1 mean|G - x| + w_FM sum_i mean|f_i(x, y) - f_i(G, y)|
 
-Isola et al. 2017, arXiv:1611.07004; Park et al. 2019, arXiv:1903.07291. With y the one-hot truth of an image x, z noise
-(`config.noise`; none for size 0) and G = G(y, z) the generator's image; f_i are the discriminator's features, averaged
+Isola et al. 2017, arXiv:1611.07004; Park et al. 2019, arXiv:1903.07291. y is the one-hot truth of an image x, z noise
+(`config.noise`; none for size 0), G = G(y, z) the generator's image; f_i are the discriminator's features, averaged
 over its scales; `game` plays it. pix2pix: a U-Net on y, whose noise is dropout, non-saturating, w_L1 = 100. SPADE:
 hinge, two scales, w_FM = 10.
 
 What is void has no class, so the generator cannot know what belongs there. Pixels of unknown class are 0 (mid grey) in
-x and G alike wherever a discriminator looks, their one-hot truth is zero, and no term has a gradient there. What the
+x and G alike before any discriminator, their one-hot truth is zero, and no term has a gradient there. What the
 generator does in such places is not judged.
 
 Differences from the papers: SPADE's VGG loss and the encoder of its VAE are left out (both need weights that are not
@@ -62,12 +62,14 @@ def losses(nets: Networks, outputs: jax.Array, batch, rng: chex.PRNGKey, config:
     real, fake = (generators.hide(x, known) for x in (batch["labelled"]["image"], outputs))
     mask = segmentation.one_hot(label, config.num_classes)
     pair = (game.DiscriminatorInputs((x,), (mask,)) for x in (real, fake))
-    played = game.play(nets, *pair, rng, config)
-    loss, metrics = played.term, dict(played.metrics)
+    outcome = game.play(nets, *pair, rng, config)
+    loss, metrics = outcome.term, dict(outcome.metrics)
     if options.image_l1 > 0:
         metrics["l1"] = segmentation.l1(fake, real, known)
         loss += options.image_l1 * metrics["l1"]
-    return LossOutput({"discriminator": played.discriminator, "generator": loss}, played.nets, metrics, played.accept)
+    return LossOutput(
+        {"discriminator": outcome.discriminator, "generator": loss}, outcome.nets, metrics, outcome.accept
+    )
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:

@@ -1,12 +1,12 @@
-"""Image-to-image translation by pix2pix's game: from one view of a scene to another.
+"""pix2pix: trains a generator that translates one view of a scene into another.
 
-Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
-With x the input, y the target and m(x) = tanh(G(x)) what the generator makes of it,
+Choose it where images are to become other images: from labels or to them, coloured, enhanced, or of another style.
 
     L_D = 1/2 [ loss(D(x, y), real) + loss(D(x, m(x)), fake) ]
     L_G = w_adv loss(D(x, m(x)), real) + w_l1 mean|m(x) - y| + w_mse mean(m(x) - y)^2
 
-(equation 4; w_mse is 0 there).
+Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004,
+equation 4 (w_mse is 0 there). x is the input, y the target and m(x) = tanh(G(x)) the generator's output.
 `config.input` and `config.target` name views of an example:
     image            its image
     labels           its label, in the colours of the classes (mid grey where there is none)
@@ -18,7 +18,7 @@ target is anything that a folder shows, such as another style. Colour jitter, if
 made of it, not `target`. With `config.losses.conditional` False D does not see x. Noise is the generator's dropout.
 
 Differences from the paper: dropout and batch statistics are off when a trained network is used. Pixels without a label,
-and padding, are zero in what D sees of y and m(x) alike and count in no difference.
+and padding, are zero in the inputs of D, y and m(x) alike, and count in no difference.
 """
 
 from typing import Any
@@ -108,7 +108,7 @@ def known(stream: dict[str, jax.Array], config: ConfigDict) -> jax.Array:
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the generator returns: G(x) [b, h, w, 3], or a pair of it and of auxiliary heads."""
+    """Return the generator's output: G(x) [b, h, w, 3], or a pair of it and of auxiliary heads."""
     del rng
     return nets.apply("generator", view(batch["labelled"], config.input, config))
 
@@ -122,17 +122,11 @@ def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: Confi
     difference, terms = colors.with_heads(fake, heads, real, counts, config.losses)
     condition = (given,) if config.losses.conditional else ()
     real, fake = (game.DiscriminatorInputs(images=(*condition, x * counts[..., None])) for x in (real, fake))
-    played = game.play(nets, real, fake, rng, config)
-    generator = played.term + difference
-    return LossOutput(
-        {"discriminator": played.discriminator, "generator": generator},
-        played.nets,
-        {**terms, **played.metrics},
-        played.accept,
-    )
+    outcome = game.play(nets, real, fake, rng, config)
+    return outcome.losses("generator", difference, terms)
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> dict[str, jax.Array]:
-    """Return {"image": float32 [b, h, w, 3] in [-1, 1]}, what is made of the input view of `batch["labelled"]`."""
+    """Return {"image": float32 [b, h, w, 3] in [-1, 1]}, the translation of the input view of `batch["labelled"]`."""
     outputs, _ = forward(nets, batch, rng, config)
     return {"image": jnp.tanh(split_heads(outputs)[0].astype(jnp.float32))}

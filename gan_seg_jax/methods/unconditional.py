@@ -1,15 +1,16 @@
-"""Images, or images and their masks, made of noise: DCGAN.
+"""DCGAN: trains a generator of images, or of pairs of image and mask, from noise.
 
-Radford, Metz, Chintala: Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks,
-ICLR 2016, arXiv:1511.06434. With z noise (`config.noise`), G the generator, x an image, each network descends
+Choose it where images are wanted without giving anything, or with `joint` more pairs than there are.
 
     L_D = 1/2 [ loss(D(x), real) + loss(D(G(z)), fake) ] + penalties
     L_G = w_adv loss(D(G(z)), real) + w_MSE mean|G(z) - x|^2 + w_FM mean_i mean_j (E[f_ij(x)] - E[f_ij(G(z))])^2
 
-`game` plays it: any of its losses and stabilisers. In the joint form (`networks.generator.heads="joint"`) G makes an
-image and the class logits of its mask, and D sees (image, one-hot map of the likeliest classes) against (image, one-hot
-truth); the gradient is that of softmax (`straight_through`). Softmax itself is never as crisp as a truth: D, which told
-them apart by that alone, won within a hundred steps, and G collapsed.
+Radford, Metz, Chintala: Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks,
+ICLR 2016, arXiv:1511.06434. z is noise (`config.noise`), G the generator and x an image. `game` plays it: any of its
+losses and stabilisers. In the joint form (`networks.generator.heads="joint"`) G makes an image and the class logits of
+its mask, and D sees (image, one-hot map of the likeliest classes) against (image, one-hot truth); the gradient is that
+of softmax (`straight_through`). Softmax itself is never as crisp as a truth: D, which told them apart by that alone,
+won within a hundred steps, and G collapsed.
 
 A mask without a label on some pixels would be known as real by its holes, so the holes of a row's truth are cut into
 that row's fake mask too: holes are as frequent in both, and these pixels of the fake mask get no gradient. What they
@@ -69,7 +70,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
 
 
 def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return what the generator makes, as many as there are labelled images.
+    """Return the generator's output, as many examples as there are labelled images.
 
     Images float32 [b, h, w, 3] in [-1, 1]; in the joint form a pair of them and of class logits [b, h, w, k].
     """
@@ -79,26 +80,28 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
 def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
     """Return the losses of both networks (module docstring)."""
     options, image, label = config.losses, batch["labelled"]["image"], batch["labelled"]["label"]
-    made, logits = _parts(outputs)
+    generated, logits = _parts(outputs)
     if logits is None:
-        real, fake = game.DiscriminatorInputs((image,)), game.DiscriminatorInputs((made,))
+        real, fake = game.DiscriminatorInputs((image,)), game.DiscriminatorInputs((generated,))
     else:
         known = segmentation.known(label, config.num_classes)[..., None]
         real = game.DiscriminatorInputs((image,), (segmentation.one_hot(label, config.num_classes),))
-        fake = game.DiscriminatorInputs((made,), (straight_through(logits) * known,))
-    played = game.play(nets, real, fake, rng, config, paired=False)
-    loss, metrics = played.term, played.metrics
+        fake = game.DiscriminatorInputs((generated,), (straight_through(logits) * known,))
+    outcome = game.play(nets, real, fake, rng, config, paired=False)
+    loss, metrics = outcome.term, outcome.metrics
     if options.mse_weight > 0:
-        metrics = {**metrics, "mse": segmentation.mse(made, image)}
+        metrics = {**metrics, "mse": segmentation.mse(generated, image)}
         loss += options.mse_weight * metrics["mse"]
     if options.feature_matching > 0:
-        metrics = {**metrics, "feature_matching": _feature_distance(played, config)}
+        metrics = {**metrics, "feature_matching": _feature_distance(outcome, config)}
         loss += options.feature_matching * metrics["feature_matching"]
-    return LossOutput({"discriminator": played.discriminator, "generator": loss}, played.nets, metrics, played.accept)
+    return LossOutput(
+        {"discriminator": outcome.discriminator, "generator": loss}, outcome.nets, metrics, outcome.accept
+    )
 
 
 def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> dict[str, jax.Array]:
-    """Return what the generator makes of noise drawn from `rng`, as many as there are labelled images.
+    """Return images of noise drawn from `rng`, as many as there are labelled images.
 
     Returns:
         `image`, float32 [b, h, w, 3] in [-1, 1]; in the joint form also `label`, int32 [b, h, w], the likeliest class.
@@ -109,12 +112,12 @@ def predict(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> dic
 
 
 def score_map(nets: Networks, image: jax.Array, mask: jax.Array, config: ConfigDict) -> jax.Array:
-    """Return the discriminator's view of each patch [b, h', w'], or of the whole [b, 1, 1]: 0 fake, 1 real.
+    """Return how real the discriminator finds each patch [b, h', w'], or the whole [b, 1, 1]: 0 fake, 1 real.
 
     Args:
         nets: a view in inference mode.
         image: [b, h, w, 3] in [-1, 1].
-        mask: class probabilities [b, h, w, k]; looked at in the joint form only.
+        mask: class probabilities [b, h, w, k]; an input in the joint form only.
         config: the run's config.
     """
     outputs, _ = nets.apply("discriminator", image, *([mask] if _is_joint(config) else []))
@@ -142,16 +145,16 @@ def _is_joint(config: ConfigDict) -> bool:
 
 
 def _parts(outputs: Any) -> tuple[jax.Array, jax.Array | None]:
-    """Return image and class logits of what a generator returned, None where it makes no mask."""
+    """Return image and class logits of a generator's output, None where it has no mask."""
     return outputs if isinstance(outputs, tuple) else (outputs, None)
 
 
-def _feature_distance(played: game.Outcome, config: ConfigDict) -> jax.Array:
+def _feature_distance(outcome: game.Outcome, config: ConfigDict) -> jax.Array:
     """Return the mean over layers of the squared distance of the mean features of real and fake."""
-    if played.real_features is None:
+    if outcome.real_features is None:
         raise InputError(
             f"losses.feature_matching is {config.losses.feature_matching}, but {config.networks.discriminator.name} "
             "shows no features; use 'patchgan' with networks.discriminator.features=True, or 'multiscale_patchgan'."
         )
-    pairs = zip(jax.tree.leaves(played.real_features), jax.tree.leaves(played.fake_features), strict=True)
+    pairs = zip(jax.tree.leaves(outcome.real_features), jax.tree.leaves(outcome.fake_features), strict=True)
     return jnp.stack([mean_feature_matching(*pair, pool=False, squared=True) for pair in pairs]).mean()
