@@ -9,7 +9,7 @@ Words behind the colon: multi (a second discriminator, on an auxiliary head); th
 rain or camera, from labelled scenes by day; one network (unet is the default; multi needs unet, deeplabv2, which is the
 paper's, or pspnet); smoke; and the controls lambda0 (the same path, and the target's statistics, without the game) and
 random_discriminator (it stays as it was drawn).
-The yardsticks: the source alone,
+The baselines: the source alone,
 python -m gan_seg_jax.main --config=configs/supervised_seg.py --config.source.dataset=scenes --config.scenes.look=night
 and the target's own labels, the same without --config.source.dataset.
 Other domains of the same classes: --config.source.dataset=folder --config.source.data_dir=LABELLED

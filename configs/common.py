@@ -54,8 +54,8 @@ def get_config() -> ConfigDict:
     # Where labelled images come from if not from the data set itself ("": they do). Then the data set's own training
     # images, without labels, are the stream `target`; val and test are always its own. `look` and `seed`: of scenes.
     config.source = ConfigDict({"dataset": "", "data_dir": "", "look": "day", "seed": 1})
-    # Made pairs among the training pairs: their share of each batch, and the folder they are read from (of the command
-    # `sample`; "" makes them on the device, where the method can).
+    # Generated pairs among the training pairs: their share of each batch, and the folder they are read from (of the
+    # command `sample`; "" makes them on the device, where the method can).
     config.synthetic = ConfigDict({"share": 0.0, "folder": ""})
     # The same image in two splits ends a start, since scores would be of images that are trained on; True allows it.
     config.allow_duplicates = False
@@ -100,8 +100,8 @@ def get_config() -> ConfigDict:
     # `prior_runs.NAME`: the config of a run that is trained first, in WORKDIR/prior/NAME and on the same data, where
     # `init.NAME` is ""; its best network of that name is taken. The name "feature_network" stands for the field below.
     config.prior_runs = ConfigDict()
-    # In whose features made images are compared with real ones: a finished segmentation run, or Inception weights as
-    # FILE.safetensors (those of pytorch-fid).
+    # In whose features generated images are compared with real ones: a finished segmentation run, or Inception weights
+    # as FILE.safetensors (those of pytorch-fid).
     config.feature_network = ""
     config.ema_decay = 0.0  # of the running average of weights used for evaluation (networks with `ema`); 0 is off
     config.losses = ConfigDict(

@@ -12,7 +12,7 @@ and augmentation are --config.prior_runs.segmenter.FIELD) or joint (end to end f
 configs/discriminators.py); smoke; and the controls lambda0 (no adversarial term: the refiner is supervised alone) and
 random_discriminator (it stays as it was drawn).
 What the refiner sees: --config.refiner_inputs="('probabilities', 'features', 'image', 'noise')", or some of them.
-The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the yardstick is
+The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the baseline is
 the same network alone for as many steps: configs/supervised_seg.py:deeplabv3plus.
 Cost, CamVid at 144x192, 500 steps, two CPU cores: 5 minutes over a small U-Net, 9 over DeepLab v3+ on cores that had
 other work. Scores: experiments/results/camvid_gans and camvid_deeplab.

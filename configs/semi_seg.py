@@ -9,7 +9,7 @@ Words behind the colon: one form of advsemiseg (the default), s4gan, mean_teache
 names in configs/networks.py); smoke; and the controls lambda0 (nothing but the supervised loss counts, on the same
 path) and random_discriminator (it stays as it was drawn; of the GANs alone).
 An eighth of the training images keeps its labels; --config.labelled.fraction=0.02 is another share, and
---config.labelled.index_file=FILE a published choice. The yardstick is the same network on the same labels alone:
+--config.labelled.index_file=FILE a published choice. The baseline is the same network on the same labels alone:
 python -m gan_seg_jax.main --config=configs/supervised_seg.py --config.labelled.fraction=0.125
 The mean teacher is scored by its average; --config.ema_decay=0.99 does the same for the others.
 Cost, CamVid at 144x192 with an eighth of its labels, 500 steps, two CPU cores: 5 minutes. Scores:

@@ -1,4 +1,4 @@
-"""Supervised segmentation: trains one network, the yardstick of every other config.
+"""Supervised segmentation: trains one network, the baseline of every other config.
 
 Choose it where every training image has labels.
     L = cross-entropy, or any weighted sum of config.losses.weights

@@ -1,10 +1,10 @@
-"""CamVid with an eighth of its labels (45 images): what unlabelled images, or made ones, add to cross-entropy.
+"""CamVid with an eighth of its labels (45 images): what unlabelled images, or generated ones, add to cross-entropy.
 
     GAN_SEG_DATA=FOLDER python experiments/camvid_eighth.py
 
 As `camvid_gans.py`, whose data, augmentation, U-Net, optimizer and number of steps these arms share; every seed draws
 its own eighth. The mean teacher has no GAN: the rival that one has to beat. `augmentation-spade` trains a generator on
-the 45 pairs first, scored by the supervised run; `geometric` is the same path without made pairs and with wider zooms.
+the 45 pairs first, scored by the supervised run; `geometric` is the same path without generated pairs and wider zooms.
 """
 
 import sys

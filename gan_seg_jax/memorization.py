@@ -3,11 +3,11 @@
     python -m gan_seg_jax.memorization --workdir=RUN --output=FOLDER [--count=200] [--seed=0]
         [--checkpoint=best|latest|STEP] [--data_dir=..]
 
-For each made image the nearest training image is searched in pixels (scaled down) and in the features of the run's
-feature network, and the distance is compared with that of the validation images, which nothing was trained on: a made
-image is called a copy if it is as near as the nearest 1% of these (`judging.fidelity.copy_check`). Label-to-image
-generators are given the label maps of the validation split, so that an image near a training image is not near for its
-layout alone.
+For each generated image the nearest training image is searched in pixels (scaled down) and in the features of the run's
+feature network, and the distance is compared with that of the validation images, which nothing was trained on: a
+generated image is called a copy if it is as near as the nearest 1% of these (`judging.fidelity.copy_check`).
+Label-to-image generators are given the label maps of the validation split, so that an image near a training image is
+not near for its layout alone.
 FOLDER gets memorization.json and closest.png, the pairs that are nearest in features. Look at them: blurred images are
 near to many others, most of all in pixels, and are no copies; and images that are far from everything are no praise.
 """
@@ -80,7 +80,7 @@ def network_features(features: Any, images: np.ndarray, batch_size: int) -> np.n
 
 
 def compare(train: np.ndarray, made: np.ndarray, held_out: np.ndarray) -> fidelity.Copies:
-    """Return the copies among made images in one feature space, with as small a quantile as the counts allow."""
+    """Return the copies among generated images in one feature space, with as small a quantile as the counts allow."""
     return fidelity.copy_check(train, made, held_out=held_out, quantile=max(QUANTILE, 1 / len(held_out)))
 
 

@@ -5,8 +5,8 @@
 
 FOLDER gets train/images/ID.png, a sheet samples.png and, where the generator makes pairs, train/masks/ID.png and
 classes.txt: a folder set, to train on by itself (--config.dataset=folder) or beside real pairs
-(--config.synthetic.folder). provenance.json says which images the generator was trained on: a run that is scored by
-any of them, put beside the made ones as val or test, is refused. Label-to-image methods go through the label maps of
+(--config.synthetic.folder). provenance.json says which images the generator was trained on: a run that is scored by any
+of them, put beside the generated ones as val or test, is refused. Label-to-image methods go through the label maps of
 the data set's training split, again and again, with other draws each time; a generator that draws nothing (SPADE
 without noise) has one image for each, and the command says so.
 """

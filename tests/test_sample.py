@@ -1,4 +1,4 @@
-"""From data to made pairs and on to a segmenter that uses them, as commands: the feature network is trained first."""
+"""From data to generated pairs and a segmenter that uses them, as commands: the feature network is trained first."""
 
 import itertools
 import json

@@ -196,7 +196,7 @@ def train_batches(
 
     Yields:
         stream -> image uint8 [b, H, W, 3], label uint8 [b, H, W], content int32 [b, 2], valid bool [b], id int32 [b]
-        (below 0: made pairs), and of pairs target uint8 [b, H, W, 3]; all with a leading axis of slices if
+        (below 0: generated pairs), and of pairs target uint8 [b, H, W, 3]; all with a leading axis of slices if
         `config.rounds` is more than 1.
 
     Raises:

@@ -1,9 +1,9 @@
-"""What a generator has seen: the proof that made images bring nothing in that a run may not train on.
+"""What a generator has seen: the proof that generated images bring nothing in that a run may not train on.
 
 A run that trains a generator writes WORKDIR/training_data.json, the SHA-256 of every training image as decoded, and
 stores the file's digest in each checkpoint, so that neither can be exchanged. The command `sample` copies the record to
 OUTPUT/provenance.json and adds the hashes of what it made. `check` refuses a source that has seen anything but the
-labelled training images of the run at hand; where these are made images themselves, what their generator has seen
+labelled training images of the run at hand; where these are generated images themselves, what their generator has seen
 counts as seen by the run, and must not be of val or test. Hashes are of pixels, so a renamed or re-packed copy is
 recognised; one that was scaled or compressed anew is not.
 """
@@ -24,7 +24,7 @@ from gan_seg_jax.system import files
 from gan_seg_jax.system.files import write_json
 
 RECORD = "training_data.json"  # in the folder of a run
-COPY = "provenance.json"  # in a folder of made images
+COPY = "provenance.json"  # in a folder of generated images
 HELD_OUT = ("val", "test")  # splits that scores are taken of
 LIMIT = 2**30  # bytes of a record: 67 for an image
 _SHOWN = 5  # ids in a message
@@ -126,14 +126,14 @@ def made_sets(*folders: str) -> list[str]:
 
 
 def check(dataset: Dataset, sources: Mapping[str, str | None], made_sets: Iterable[str] = ()) -> None:
-    """Refuse generators and made images that bring in what a run may not train on.
+    """Refuse generators and generated images that bring in what a run may not train on.
 
     Args:
         dataset: of the run: its "train" is what it may use (where a part keeps its labels, that part).
-        sources: folder of a generator's run -> the digest in its checkpoint, None without any; or folder of made images
-            -> anything.
-        made_sets: folders of made images that the data set itself is read from. What their generators have seen may be
-            used, too, unless it is of "val" or "test".
+        sources: folder of a generator's run -> the digest in its checkpoint, None without any; or folder of generated
+            images -> anything.
+        made_sets: folders of generated images that the data set itself is read from. What their generators have seen
+            may be used, too, unless it is of "val" or "test".
 
     Raises:
         InputError: a source has seen other images (how many, of which split, and ids), or has no record, or one that
@@ -176,7 +176,7 @@ def _seen(source: str, expected: str | None) -> set[str]:
 
 
 def _find(source: Path, expected: str | None) -> dict[str, Any] | None:
-    """Return the record of a folder of made images, or that of a run; None without one.
+    """Return the record of a folder of generated images, or that of a run; None without one.
 
     Raises:
         InputError: it cannot be read, or does not fit what was made or the run's checkpoints.
@@ -218,7 +218,7 @@ def _leak(source: str | Path, strange: set[str], dataset: Dataset) -> str:
 
 
 def _made(folder: Path) -> set[str]:
-    """Return the hashes of the training images in a folder of made images."""
+    """Return the hashes of the training images in a folder of generated images."""
     paths = [path for path in (folder / "train" / "images").glob("*") if path.suffix.lower() in images.ENDINGS]
     return {image_hash(images.read_image(path)) for path in paths}
 

@@ -1,8 +1,8 @@
-"""Made pairs among the training pairs, read from a folder of the command `sample`.
+"""Generated pairs among the training pairs, read from a folder of the command `sample`.
 
-Of every batch the first round(share b) rows are made pairs instead of real ones: as many steps and images as without,
-and the real rows are the ones that the run without made pairs has there. Which pair is where is a function of (seed,
-position) alone, as all reading is; every pair is shown once before any is shown again.
+Of every batch the first round(share b) rows are generated pairs instead of real ones: as many steps and images as
+without, and the real rows are the ones that the run without generated pairs has there. Which pair is where is a
+function of (seed, position) alone, as all reading is; every pair is shown once before any is shown again.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from gan_seg_jax.data.folder import open_folder
 from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.errors import InputError
 
-_STREAM = 7  # keeps the order of made pairs apart from other draws by the same seed
+_STREAM = 7  # keeps the order of generated pairs apart from other draws by the same seed
 ON_THE_DEVICE = "augmentation"  # the method that makes pairs itself
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MadePairs:
-    """The made pairs of a run; picklable for worker processes.
+    """The generated pairs of a run; picklable for worker processes.
 
     Attributes:
         parts: where they are read, one split after the other.
@@ -45,7 +45,7 @@ class MadePairs:
         return int(np.random.default_rng((self.seed, _STREAM, epoch)).permutation(len(self))[place])
 
     def __len__(self) -> int:
-        """Return the number of made pairs."""
+        """Return the number of generated pairs."""
         return sum(len(part) for part in self.parts)
 
     def __getitem__(self, index: int) -> Example:
@@ -58,11 +58,11 @@ class MadePairs:
 
 
 def open_made_pairs(config: ConfigDict, info: DatasetInfo) -> MadePairs | None:
-    """Open the folder of made pairs that a config names; None where it wants none.
+    """Open the folder of generated pairs that a config names; None where it wants none.
 
     Args:
         config: synthetic, batch_size, seed, method.
-        info: facts of the real data: the made pairs must have the same classes.
+        info: facts of the real data: the generated pairs must have the same classes.
 
     Raises:
         InputError: share and folder do not fit together or with the method, or the folder cannot be used.
@@ -81,10 +81,10 @@ def open_made_pairs(config: ConfigDict, info: DatasetInfo) -> MadePairs | None:
             f"config.synthetic.folder is {folder!r} and config.synthetic.share is {share}, {rows} of a batch of "
             f"{config.batch_size}; give a share that is at least one image."
         )
-    made = open_folder(folder, name="made pairs", rules=Rules(allow_duplicates=True))
+    made = open_folder(folder, name="generated pairs", rules=Rules(allow_duplicates=True))
     if made.info.class_names != info.class_names:
         raise InputError(
-            f"The made pairs in {folder} have the classes {', '.join(made.info.class_names)}, {info.name} has "
+            f"The generated pairs in {folder} have the classes {', '.join(made.info.class_names)}, {info.name} has "
             f"{', '.join(info.class_names)}; sample from a generator of {info.name}."
         )
     # A folder without `val` lends a tenth of its images to it; here all are for training.

@@ -1,4 +1,4 @@
-"""Label maps as colours, back again, and what a made image differs from its target by.
+"""Label maps as colours, back again, and what a generated image differs from its target by.
 
 Isola et al. 2017 (arXiv:1611.07004) draw labels in a colour for each class, so that one network of three channels
 makes labels or photographs. Distances between such colours are no distances between classes.

@@ -1,6 +1,6 @@
 """Mean teacher with CutMix: trains a segmenter with few labels and many images without, by its own average; no GAN.
 
-Choose it where labels are few, as the rival of `advsemiseg` and `s4gan` that has no discriminator.
+Choose it where labels are few; it is the baseline without a GAN that `advsemiseg` and `s4gan` have to beat.
 
     t   = M softmax(T(u)) + (1 - M) softmax(T(u'))
     L_S = supervised(S(x), y) + consistency_weight r(step) c d(S(M u + (1 - M) u'), t)

@@ -1,6 +1,6 @@
 """Supervised segmentation: trains a network by pixel-wise losses alone.
 
-Choose it where every training image has labels, and as the yardstick of every other method.
+Choose it where every training image has labels, and as the baseline of every other method.
 
     L = S(z, y) + auxiliary_weight * sum_a S(z_a, y)
 

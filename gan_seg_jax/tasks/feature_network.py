@@ -1,4 +1,4 @@
-"""The features in which made images are compared with real ones, of a network that knows the data.
+"""The features in which generated images are compared with real ones, of a network that knows the data.
 
 A figure in one feature space says nothing about another, so runs that are to be compared need the same network.
 """
@@ -45,7 +45,7 @@ def open_feature_network(config: ConfigDict, workdir: Path) -> FeatureNetwork:
     source = workdirs.source(config, workdir, workdirs.FEATURE_NETWORK)
     if not source:
         raise InputError(
-            "Made images are compared in the features of a network: set config.feature_network to the folder of a "
+            "Generated images are compared in the features of a network: set config.feature_network to the folder of a "
             "finished segmentation run on this data set, or to Inception weights (FILE.safetensors)."
         )
     if source.endswith(".safetensors"):
@@ -58,7 +58,8 @@ def open_feature_network(config: ConfigDict, workdir: Path) -> FeatureNetwork:
 def _segmenter(source: str, num_classes: int) -> FeatureNetwork:
     """Return the feature network that a segmentation run is: the mean over the image of its network's deepest map.
 
-    It finds the masks of made images, too, unless the images have none (a single class): then it may know any classes.
+    It finds the masks of generated images, too, unless the images have none (a single class): then it may know any
+    classes.
     """
     run = load_run(source)
     roles = [role for role in ACTING if role in run.state.networks]

@@ -1,16 +1,17 @@
 """Score and show what a generator makes: as many images as a split has, compared with the split's own.
 
 Scores, in the features of a network (`feature_network`): `frechet`, by which the best checkpoint is chosen; `kernel`,
-`precision`, `recall`; `diversity`, the mean distance of two made images over that of two real ones; `duplicates`, the
-share of made images that nearly equal another; `collapsed`, 1 where these two say that the generator makes few images
-again and again. `frechet_real` is about what a perfect generator would get at this count: half the distance of every
-other real image from the rest, since of equal distributions the distance is all bias, which falls as 1 / count. It is
-far too small for frames of a video, whose neighbours are alike.
+`precision`, `recall`; `diversity`, the mean distance of two generated images over that of two real ones; `duplicates`,
+the share of generated images that nearly equal another; `collapsed`, 1 where these two say that the generator makes few
+images again and again. `frechet_real` is about what a perfect generator would get at this count: half the distance of
+every other real image from the rest, since of equal distributions the distance is all bias, which falls as 1 / count.
+It is far too small for frames of a video, whose neighbours are alike.
 
-Where it makes pairs, `judge_miou`: how well that network, trained on real pairs, finds the mask in the made image, and
-`judge_miou_real`, the same on the real pairs. Of the discriminator, `discriminator_auc` and `discriminator_accuracy`:
-how well it tells the split's images from made ones; one with BatchNorm normalises by its running statistics here, those
-of real batches alone, so its scores are not those of training. A score that needs more images than there are is None.
+Where it makes pairs, `judge_miou`: how well that network, trained on real pairs, finds the mask in the generated image,
+and `judge_miou_real`, the same on the real pairs. Of the discriminator, `discriminator_auc` and
+`discriminator_accuracy`: how well it tells the split's images from generated ones; one with BatchNorm normalises by its
+running statistics here, those of real batches alone, so its scores are not those of training. A score that needs more
+images than there are is None.
 """
 
 import itertools
@@ -215,8 +216,8 @@ def scores(
     Args:
         real: features of the real images, float [n, d].
         real_confusion: int [k, k], rows are labels, columns what the feature network finds in the real images.
-        fake: features of the made images, float [m, d].
-        fake_confusion: likewise of the made pairs; all zero without any.
+        fake: features of the generated images, float [m, d].
+        fake_confusion: likewise of the generated pairs; all zero without any.
     """
     count = min(len(real), len(fake))
     enough = {name: count >= least for name, least in LEAST.items()}

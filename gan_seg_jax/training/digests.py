@@ -15,12 +15,12 @@ from gan_seg_jax.runs import checkpoint, workdirs
 # In a checkpoint's meta, digests:
 TRAINING_DATA = "training_data"  # of what a generator has seen
 LABELLED = "labelled"  # of the ids of the training images with labels, where a file lists them
-CHECKED = "checked"  # of the training images that made pairs were checked against, where there are any
+CHECKED = "checked"  # of the training images that generated pairs were checked against, where there are any
 DATA = "data"  # of the images and labels of each split, {} where they are drawn
 
 
 def of(method: Any, config: ConfigDict, dataset: Dataset, workdir: Path, *, fresh: bool) -> dict[str, Any]:
-    """Return the digests, by the names above; before that, made images are kept from bringing in what may not be seen.
+    """Return the digests, by the names above; first, generated images are kept from bringing in what may not be seen.
 
     Args:
         method: the method.
@@ -43,7 +43,7 @@ def of(method: Any, config: ConfigDict, dataset: Dataset, workdir: Path, *, fres
 def _training_data(
     method: Any, config: ConfigDict, dataset: Dataset, workdir: Path, *, fresh: bool = True
 ) -> str | None:
-    """Keep made images from bringing in what may not be trained on.
+    """Keep generated images from bringing in what may not be trained on.
 
     Args:
         method: the method.
@@ -56,8 +56,8 @@ def _training_data(
         The digest of what the run's generator sees (`provenance.claim`), for its checkpoints; None without any.
 
     Raises:
-        InputError: a generator or a folder of made pairs has seen other images than this run's training split, or the
-            data set is itself of made images, and their generator has seen its val or test.
+        InputError: a generator or a folder of generated pairs has seen other images than this run's training split, or
+            the data set is itself of generated images, and their generator has seen its val or test.
     """
     origins = {role: workdirs.source(config, workdir, role) for role in config.init}
     origins = {role: origin for role, origin in origins.items() if origin not in ("", "random")}
@@ -84,7 +84,7 @@ def _labelled(config: ConfigDict, dataset: Dataset) -> str | None:
 
 
 def _checked(config: ConfigDict, dataset: Dataset) -> str | None:
-    """Return the digest of the images that the generator of made pairs may have seen, None where no pairs are made.
+    """Return the digest of the images that the generator of the pairs may have seen, None where none are generated.
 
     A run that goes on may have lost the generator and its record; that its training images are the same is enough.
     """
@@ -117,7 +117,7 @@ def check_same(found: dict[str, Any], meta: dict[str, Any], config: ConfigDict, 
     what = {
         TRAINING_DATA: f"{workdir / provenance.RECORD}, which says what the generator was trained on, is",
         LABELLED: f"The list of labelled images in {config.labelled.index_file} is",
-        CHECKED: "The set of training images, which is all that the generator of the made pairs may have seen, is",
+        CHECKED: "The set of training images, which is all that the generator of the pairs may have seen, is",
         DATA: f"The images or labels of {' and '.join(splits)} are",
     }[changed[0]]
     one = "one its" if what.endswith("is") else "ones its"

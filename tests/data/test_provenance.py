@@ -179,7 +179,7 @@ def test_a_data_set_of_made_images_is_not_scored_by_what_its_generator_has_seen(
     write_made(tmp_path / "made", dataset)
     provenance.copy(run, tmp_path / "made")
     assert provenance.made_sets("", made, str(run)) == [made]
-    own = make_set(train=2)  # the made images, beside real images that the generator has not seen
+    own = make_set(train=2)  # the generated images, beside real images that the generator has not seen
     provenance.check(own, {}, [made])
     own.splits["test"] = dataset.splits["train"]
     with pytest.raises(InputError, match=r"6 images.*6 of test \(train-0,"):

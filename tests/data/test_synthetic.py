@@ -1,4 +1,4 @@
-"""Made pairs take the first rows of each batch; the real rows stay as they were; everything follows from positions."""
+"""Generated pairs take the first rows of each batch; real rows stay as they were; everything follows from positions."""
 
 import itertools
 import pickle
