@@ -73,7 +73,7 @@ def gains(results: Path = RESULTS) -> str:
     Raises:
         RecordsError: as of `reading.Table`.
     """
-    lines = [["", "method", "seeds", "mIoU without", "with", "difference", "over test images"]]
+    lines = [["method (table)", "seeds", "mIoU without", "with", "difference", "over test images"]]
     missing = 0
     for folder in sorted(path.parent for path in results.glob("*/table.json")):
         table = Table(folder)
@@ -87,7 +87,7 @@ def gains(results: Path = RESULTS) -> str:
                 continue
             shared = [[one[seed] for seed in sorted(set(scores[0]) & set(scores[1]))] for one in scores]
             means = [tables.mean_text(values, ".3f") for values in shared]
-            lines.append([f"`{folder.name}`", name, str(pairs), *means, *_against(table, name, "miou")[1:]])
+            lines.append([f"{name} (`{folder.name}`)", str(pairs), *means, *_against(table, name, "miou")[1:]])
     text = tables.markdown(lines)
     return f"{text}\n\nNot run yet: {missing} of {missing + len(lines) - 1} such pairs." if missing else text
 

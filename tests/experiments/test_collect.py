@@ -309,5 +309,5 @@ def test_gains_are_differences_to_the_same_path_without_the_discriminator(tmp_pa
     made_up(tmp_path / "other", {"supervised": {0: 0.1}, "gan": {0: 0.2}})
     text = pages.gains(tmp_path)
     # t(0.975, 1) = 12.7062; the third seed of `gan` has no partner
-    assert "| `made` | gan | 2 | 0.150 ± 0.635 | 0.300 ± 1.271 | +0.1500 ± 0.6353 | - |" in text
+    assert "| gan (`made`) | 2 | 0.150 ± 0.635 | 0.300 ± 1.271 | +0.1500 ± 0.6353 | - |" in text
     assert "`other`" not in text and text.endswith("Not run yet: 1 of 2 such pairs.")
