@@ -44,8 +44,8 @@ SHOWN = 24  # pairs in the picture
 def real_images(run: Run, split: Split) -> np.ndarray:
     """Return the images of a split as training sees them, uint8 [n, h, w, 3]."""
     prepare, images = jax.jit(lambda stream: paired.to_uint8(generation.make_batch(stream, run.config)["image"])), []
-    for stream in generation.streams(split, run.config):
-        images.append(np.asarray(prepare(stream))[stream["valid"]])
+    for stream, seen in parallel.one_behind(prepare, generation.streams(split, run.config)):
+        images.append(np.asarray(seen)[stream["valid"]])
     return np.concatenate(images)[: generation.LIMIT]
 
 

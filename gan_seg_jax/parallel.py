@@ -10,8 +10,8 @@ import functools
 import importlib.util
 import os
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from gan_seg_jax.errors import InputError, LostPeerError
 from gan_seg_jax.system import process
 
 PEER_SECONDS = 60  # without a word from a process, after which the run ends
+Item, Result = TypeVar("Item"), TypeVar("Result")
 _on_abort = None  # keeps the function alive that C calls
 
 
@@ -139,6 +140,24 @@ def compile_step(step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: 
     )
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, batch))
     return jitted.lower(*shapes).compile()
+
+
+def one_behind(dispatch: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    """Yield each item with what was dispatched for it, after the next one has been dispatched, too.
+
+    JAX returns before the devices are done, so they compute on one item while the caller fetches and uses the result
+    of the one before it.
+
+    Args:
+        dispatch: item -> arrays that may still be being computed.
+        items: such as batches.
+    """
+    pending = []  # at most one
+    for item in items:
+        found = dispatch(item)
+        yield from pending
+        pending = [(item, found)]
+    yield from pending
 
 
 def is_first_process() -> bool:

@@ -37,6 +37,15 @@ def small_run():
     return config, modules, init_variables(cgan, modules, example_batch(cgan.STREAMS, config), config, 0)
 
 
+def test_one_behind_dispatches_ahead_of_what_it_yields():
+    events = []
+    for item, found in parallel.one_behind(lambda x: events.append(f"dispatch {x}") or x * x, range(3)):
+        events.append(f"use {item}")
+        assert found == item * item
+    assert events == ["dispatch 0", "dispatch 1", "use 0", "dispatch 2", "use 1", "use 2"]
+    assert [list(parallel.one_behind(str, items)) for items in ((), (7,))] == [[], [(7, "7")]]
+
+
 def host_batch(seed: int, size: int = 8):
     draw = np.random.default_rng(seed)
     stream = {

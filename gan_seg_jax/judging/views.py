@@ -110,26 +110,18 @@ def rows_of(step: Callable, run: Run, split: Split, mesh: Mesh, *more: Any) -> I
     """Yield what `step(state, stream, *more)` finds of each image of a split, on the host, like sizes together.
 
     Every process gets all images, since scores such as an AUC need them together; arrays of `OWN_SIZE` are cut to the
-    image's own. Batches are smaller where images are large. The devices are one batch ahead.
+    image's own. Batches are smaller where images are large.
     """
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
     step = jax.jit(step, in_shardings=(whole, sharded, *(whole for _ in more)), out_shardings=sharded)
-    state, pending = parallel.place(run.state, whole), None
+    state = parallel.place(run.state, whole)
     at_once = lambda size: images_at_once(run.config, PLAIN, size, mesh)
     process = (jax.process_index(), jax.process_count())
-
-    def rows(found):
+    batches = pipeline.eval_batches(split, run.config, process=process, at_once=at_once)
+    for _, found in parallel.one_behind(lambda batch: step(state, parallel.place(batch, sharded), *more), batches):
         several = jax.process_count() > 1
         found = multihost_utils.process_allgather(found, tiled=True) if several else jax.device_get(found)
         for row in np.flatnonzero(found["valid"]):
             height, width = found["size"][row]
             window = (row, slice(0, height), slice(0, width))
             yield {name: value[window if name in OWN_SIZE else row] for name, value in found.items()}
-
-    for batch in pipeline.eval_batches(split, run.config, process=process, at_once=at_once):
-        found = step(state, parallel.place(batch, sharded), *more)
-        if pending is not None:
-            yield from rows(pending)
-        pending = found
-    if pending is not None:
-        yield from rows(pending)

@@ -196,11 +196,11 @@ class Evaluator:
         """Return the features of all images, of all processes, the network's confusion matrix, and `told_apart`."""
         rows, confusion = [], 0
         process = (jax.process_index(), jax.process_count())
-        for number, batch in enumerate(streams(self._split, self._config, process)):
-            if number * self._config.batch_size >= LIMIT:
-                break
+        sharded = parallel.batch_sharding(self._mesh)
+        batches = itertools.islice(streams(self._split, self._config, process), -(-LIMIT // self._config.batch_size))
+        for batch, seen in parallel.one_behind(lambda batch: look(parallel.place(batch, sharded)), batches):
             poll()
-            found, counts, view = look(parallel.place(batch, parallel.batch_sharding(self._mesh)))
+            found, counts, view = seen
             rows.append([x[batch["valid"]] for x in (batch["id"], local_rows(found), local_rows(view))])
             confusion = confusion + np.asarray(counts.addressable_data(0), np.int64)
         ids, features, views = (parallel.gather_rows(np.concatenate(parts)) for parts in zip(*rows, strict=True))

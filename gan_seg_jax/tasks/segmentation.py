@@ -72,20 +72,18 @@ class Evaluator:
         return counts.scores(self._config.class_names)
 
     def _predictions(self, state) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """Yield host batches with what the devices made of them, one batch behind, so that both work at once."""
-        process = (jax.process_index(), jax.process_count())
-        pending = None
+        """Yield host batches with what the devices made of them."""
+        process, sharded = (jax.process_index(), jax.process_count()), parallel.batch_sharding(self._mesh)
         at_once = lambda size: images_at_once(self._config, self._options, size, self._mesh)
         more = {"scales": self._options.scales, "original": self._options.crf is not None, "at_once": at_once}
-        for batch in pipeline.eval_batches(self._split, self._config, process=process, **more):
-            out_size = batch["label"].shape[1:]
+
+        def label(batch):
             seen = {name: value for name, value in batch.items() if name != "label"}
-            prediction, _ = self._label(state, parallel.place(seen, parallel.batch_sharding(self._mesh)), out_size)
-            if pending is not None:
-                yield pending[0], local_rows(pending[1])
-            pending = (batch, prediction)
-        if pending is not None:
-            yield pending[0], local_rows(pending[1])
+            return self._label(state, parallel.place(seen, sharded), batch["label"].shape[1:])[0]
+
+        batches = pipeline.eval_batches(self._split, self._config, process=process, **more)
+        for batch, prediction in parallel.one_behind(label, batches):
+            yield batch, local_rows(prediction)
 
 
 class SampleSheet:
@@ -165,10 +163,14 @@ def predict_images(
     batch_size = lambda out_size: images_at_once(run.config, options, out_size, mesh)
     shown = _shrunk if options.crf is not None else lambda image: image
 
-    for out_size, group in file_batches.groups(files, file_batches.reader(run.config), shown, batch_size):
+    def labelled(item):
+        out_size, group = item
         stream = [_canvas(seen, run.config, out_size, options) for _, _, seen in group]
-        stream = parallel.place(file_batches.stack(stream, batch_size(out_size)), sharded)
-        chosen, confidence = jax.device_get(label(state, stream, out_size))
+        return label(state, parallel.place(file_batches.stack(stream, batch_size(out_size)), sharded), out_size)
+
+    groups = file_batches.groups(files, file_batches.reader(run.config), shown, batch_size)
+    for (_, group), found in parallel.one_behind(labelled, groups):
+        chosen, confidence = jax.device_get(found)
         for row, (name, image, seen) in enumerate(group):
             window, size = (row, slice(0, seen.shape[0]), slice(0, seen.shape[1])), image.shape[:2]
             labels = file_batches.resized(chosen[window], size, Image.Resampling.NEAREST)

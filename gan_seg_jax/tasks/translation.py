@@ -92,9 +92,11 @@ class Evaluator:
         totals, counts = np.zeros(len(SCORES), np.int64), np.zeros(len(SCORES), np.int64)
         process = (jax.process_index(), jax.process_count())
         more = {"at_once": lambda size: images_at_once(self._config, PLAIN, size, self._mesh), "canvas_label": True}
-        for batch in pipeline.eval_batches(self._split, self._config, process=process, **more):
+        batches = pipeline.eval_batches(self._split, self._config, process=process, **more)
+        sharded = parallel.batch_sharding(self._mesh)
+        step = lambda batch: self._step(state, parallel.place(batch, sharded))
+        for batch, found in parallel.one_behind(step, batches):
             poll()
-            found = self._step(state, parallel.place(batch, parallel.batch_sharding(self._mesh)))
             made, target, known = (parallel.local_rows(array) for array in found)
             for row in np.flatnonzero(batch["valid"]):
                 height, width = batch["content"][row]
@@ -187,11 +189,16 @@ def translate_images(run: Run, files: list[tuple[Path, Path]]) -> Iterator[tuple
     read = file_batches.reader(config, masks=takes_masks(config))
     batch_size = lambda out_size: images_at_once(config, PLAIN, out_size, mesh)
 
-    for out_size, group in file_batches.groups(files, read, lambda image: image, batch_size):
+    def translated(item):
+        out_size, group = item
         stream = file_batches.stack([_canvas(image, config) for _, image, _ in group], batch_size(out_size))
-        made = jax.device_get(step(state, parallel.place(stream, sharded)))
+        return stream["content"], step(state, parallel.place(stream, sharded))
+
+    groups = file_batches.groups(files, read, lambda image: image, batch_size)
+    for (_, group), found in parallel.one_behind(translated, groups):
+        content, made = jax.device_get(found)
         for row, (name, image, _) in enumerate(group):
-            height, width = stream["content"][row]
+            height, width = content[row]
             yield name, file_batches.resized(made[row, :height, :width], image.shape[:2], Image.Resampling.BICUBIC)
 
 
