@@ -1,6 +1,6 @@
 """Classical segmentation behind the same scoring as the networks.
 
-A baseline is a module with two functions:
+A baseline is a module, or an `edges.EdgeBaseline`, with two functions:
     fit(train_split, *, num_classes, seed) -> model
     predict(model, image uint8 [h, w, 3]) -> class ids uint8 [h, w], at the image's own size
 and, where it finds edges, a third:
@@ -8,14 +8,14 @@ and, where it finds edges, a third:
 `train_split` is anything with `__len__` and `__getitem__` as a `Split` of `data.catalog` has them.
 """
 
-from types import ModuleType
+from typing import Any
 
 from gan_seg_jax.baselines import canny, dbscan, kmeans, majority, roberts, slic, sobel
 
-BASELINES: dict[str, ModuleType] = {
-    "sobel": sobel,
-    "roberts": roberts,
-    "canny": canny,
+BASELINES: dict[str, Any] = {
+    "sobel": sobel.BASELINE,
+    "roberts": roberts.BASELINE,
+    "canny": canny.BASELINE,
     "kmeans": kmeans,
     "dbscan": dbscan,
     "slic": slic,

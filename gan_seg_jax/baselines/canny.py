@@ -5,7 +5,6 @@ suppression, and hysteresis. The upper threshold is learnt, the lower one is a f
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from skimage import color, feature, filters
@@ -27,16 +26,4 @@ def detect(image: np.ndarray, thresholds: Sequence[float]) -> tuple[np.ndarray, 
     ]
 
 
-def fit(train_split: Any, *, num_classes: int, seed: int) -> edges.EdgeModel:
-    """Choose the threshold and learn the rule, see `edges.fit`."""
-    return edges.fit(detect, THRESHOLDS, train_split, num_classes=num_classes, seed=seed)
-
-
-def predict(model: edges.EdgeModel, image: np.ndarray) -> np.ndarray:
-    """Return class ids uint8 [h, w] of image uint8 [h, w, 3]."""
-    return edges.predict(detect, model, image)
-
-
-def boundaries(model: edges.EdgeModel, image: np.ndarray) -> np.ndarray:
-    """Return the edges, bool [h, w], of image uint8 [h, w, 3]."""
-    return detect(image, (model.threshold,))[1][0]
+BASELINE = edges.EdgeBaseline(detect, THRESHOLDS)

@@ -29,36 +29,48 @@ class EdgeModel(NamedTuple):
     rule: ExtraTreesClassifier
 
 
-def fit(detect: Detector, thresholds: Sequence[float], train_split: Any, *, num_classes: int, seed: int) -> EdgeModel:
-    """Choose the threshold by the F1 of the boundaries, pooled over training images; learn the rule for its regions.
+class EdgeBaseline(NamedTuple):
+    """A detector as a baseline.
 
-    Args:
+    Attributes:
         detect: the detector.
         thresholds: to choose from.
-        train_split: as `regions.fit` takes it.
-        num_classes: number of classes k.
-        seed: fixes the choice of images and the trees.
-
-    Returns:
-        The model for `predict`.
-
-    Raises:
-        InputError: no pixel has a class.
     """
-    counts = np.zeros((len(thresholds), 4), np.int64)
-    for index in regions.choose_images(len(train_split), seed=seed, limit=THRESHOLD_IMAGES):
-        example = train_split[index]
-        _, maps = detect(example["image"], thresholds)
-        counts += [metrics.edge_counts(example["label"], edges, num_classes=num_classes) for edges in maps]
-    best = int(np.argmax([metrics.edge_scores(row)["edge_f1"] or 0.0 for row in counts]))
-    threshold = float(thresholds[best])
-    cut = lambda image: segment(detect, threshold, image)
-    return EdgeModel(threshold, regions.fit(cut, train_split, num_classes=num_classes, seed=seed))
 
+    detect: Detector
+    thresholds: Sequence[float]
 
-def predict(detect: Detector, model: EdgeModel, image: np.ndarray) -> np.ndarray:
-    """Return class ids uint8 [h, w] of image uint8 [h, w, 3]."""
-    return regions.name_regions(model.rule, image, segment(detect, model.threshold, image))
+    def fit(self, train_split: Any, *, num_classes: int, seed: int) -> EdgeModel:
+        """Choose the threshold by the F1 of the boundaries, pooled over images; learn the rule for its regions.
+
+        Args:
+            train_split: as `regions.fit` takes it.
+            num_classes: number of classes k.
+            seed: fixes the choice of images and the trees.
+
+        Returns:
+            The model for `predict` and `boundaries`.
+
+        Raises:
+            InputError: no pixel has a class.
+        """
+        counts = np.zeros((len(self.thresholds), 4), np.int64)
+        for index in regions.choose_images(len(train_split), seed=seed, limit=THRESHOLD_IMAGES):
+            example = train_split[index]
+            _, maps = self.detect(example["image"], self.thresholds)
+            counts += [metrics.edge_counts(example["label"], edges, num_classes=num_classes) for edges in maps]
+        best = int(np.argmax([metrics.edge_scores(row)["edge_f1"] or 0.0 for row in counts]))
+        threshold = float(self.thresholds[best])
+        cut = lambda image: segment(self.detect, threshold, image)
+        return EdgeModel(threshold, regions.fit(cut, train_split, num_classes=num_classes, seed=seed))
+
+    def predict(self, model: EdgeModel, image: np.ndarray) -> np.ndarray:
+        """Return class ids uint8 [h, w] of image uint8 [h, w, 3]."""
+        return regions.name_regions(model.rule, image, segment(self.detect, model.threshold, image))
+
+    def boundaries(self, model: EdgeModel, image: np.ndarray) -> np.ndarray:
+        """Return the thin edges, bool [h, w], of image uint8 [h, w, 3]."""
+        return self.detect(image, (model.threshold,))[1][0]
 
 
 def segment(detect: Detector, threshold: float, image: np.ndarray) -> np.ndarray:

@@ -6,11 +6,9 @@ There are no steps, checkpoints or curves: what was killed starts again, with th
 kept, so `evaluate` and `predict` do not take such a run.
 """
 
-import importlib.metadata
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -100,10 +98,8 @@ def fit_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 def summary_text(summary: dict[str, Any]) -> str:
     """Return the table of a finished run: its scores, its edges as boundaries, and the IoU of each class."""
-    split = "val" if summary["test"] is None else "test"
-    note = "This data set has no test split: the scores are of val.\n" if split == "val" else ""
-    scores = summary[split]
-    rows = [(summary["method"], scores), *summary["baselines"].items()]
+    rows = report.rows(summary)
+    scores = rows[0][1]
     edges = ""
     if scores.get("edge_f1") is not None:
         shares = ", ".join(
@@ -112,7 +108,7 @@ def summary_text(summary: dict[str, Any]) -> str:
         )
         edges = f"Edges as boundaries of no class: F1 {scores['edge_f1']:.4f} ({shares}).\n\n"
     return (
-        f"{note}{summary['dataset']}, {split} split ({summary['seconds']:.0f} s in all):\n\n{scores_table(rows)}\n\n"
+        f"{report.heading(summary)}\n\n{scores_table(rows)}\n\n"
         f"{edges}{per_class_table(list(scores['iou_per_class']), rows)}"
     )
 
@@ -131,13 +127,13 @@ class _Polled:
         return self._split[index]
 
 
-def _baseline(name: str) -> ModuleType:
+def _baseline(name: str) -> Any:
     if name not in BASELINES:
         raise unknown("baseline", name, BASELINES)
     return BASELINES[name]
 
 
-def _score(baseline: ModuleType, model: Any, split: _Polled, config: ConfigDict) -> dict[str, Any]:
+def _score(baseline: Any, model: Any, split: _Polled, config: ConfigDict) -> dict[str, Any]:
     """Return the scores of a split, those of the raw edges among them where the baseline finds edges."""
     counts, edges = Counts(config.num_classes), np.zeros(4, np.int64)
     finds_edges = hasattr(baseline, "boundaries")
@@ -151,7 +147,7 @@ def _score(baseline: ModuleType, model: Any, split: _Polled, config: ConfigDict)
     return {**scores, **metrics.edge_scores(parallel.sum_over_processes(edges))} if finds_edges else scores
 
 
-def _draw(baseline: ModuleType, model: Any, split: Split, name: str, config: ConfigDict, writer: Writer) -> None:
+def _draw(baseline: Any, model: Any, split: Split, name: str, config: ConfigDict, writer: Writer) -> None:
     """Save a few images spread over the split with truth, prediction and error, and the same of the boundaries."""
     rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
     examples = [split[row] for row in rows]
@@ -172,11 +168,7 @@ def _draw(baseline: ModuleType, model: Any, split: Split, name: str, config: Con
 
 def _summarize(config: ConfigDict, scores: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return the contents of `summary.json`."""
-    return {
-        "method": config.method,
-        "task": "segmentation",
-        "dataset": config.dataset,
-        **scores,
+    training = {
         "last": None,
         "selected_by": None,
         "best_step": None,
@@ -186,6 +178,5 @@ def _summarize(config: ConfigDict, scores: dict[str, Any], seconds: float) -> di
         "images_per_second": None,
         "parameters": {},
         "skipped_steps": 0,
-        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+    return report.contents(config, "segmentation", {**scores, **training}, PACKAGES)

@@ -2,7 +2,7 @@
 
 import functools
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the contents of `summary.json`."""
     rate = progress.images / progress.image_seconds if progress.image_seconds else None
-    return {
-        "method": config.method,
-        "task": task.name,
-        "dataset": config.dataset,
-        **scores,
+    training = {
         "selected_by": task.selected_by,
         "best_step": progress.best_step,
         "steps": progress.step,
@@ -54,26 +50,53 @@ def summarize(
         "images_per_second": rate,
         "parameters": parameter_counts(state),
         "skipped_steps": skipped_steps,
-        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+    return contents(config, task.name, {**scores, **training}, PACKAGES)
+
+
+def contents(config: ConfigDict, task: str, found: dict[str, Any], packages: Sequence[str]) -> dict[str, Any]:
+    """Return the contents of `summary.json`, of a run of any kind.
+
+    Args:
+        config: the run's config.
+        task: name of its task.
+        found: its scores, and what its training was.
+        packages: whose versions matter.
+    """
+    return {
+        "method": config.method,
+        "task": task,
+        "dataset": config.dataset,
+        **found,
+        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def heading(summary: dict[str, Any]) -> str:
+    """Return the line above the table of a finished run, of any kind, with a note where val stands for test."""
+    split, trained = scored_split(summary), summary["best_step"] is not None
+    chosen = ", by which the best step was chosen" if trained else ""
+    note = "" if split == "test" else f"This data set has no test split: the scores are of val{chosen}.\n"
+    step = f", checkpoint of step {summary['best_step']}" if trained else ""
+    rate = summary["images_per_second"]
+    speed = "" if rate is None else f", {rate:.1f} images/s in training"
+    return f"{note}{summary['dataset']}, {split} split{step} ({summary['seconds']:.0f} s in all{speed}):"
+
+
+def scored_split(summary: dict[str, Any]) -> str:
+    """Return the split whose scores are shown: "test", or "val" where there is no test."""
+    return "val" if summary["test"] is None else "test"
+
+
+def rows(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return (name, scores) of a finished run and of the baselines beside it."""
+    return [(summary["method"], summary[scored_split(summary)]), *summary["baselines"].items()]
 
 
 def summary_text(summary: dict[str, Any]) -> str:
     """Return the table of a finished run, by its task: its scores, beside the baselines' where there are any."""
-    split = "val" if summary["test"] is None else "test"
-    note = (
-        "This data set has no test split: the scores are of val, by which the best step was chosen.\n"
-        if split == "val"
-        else ""
-    )
-    rows = [(summary["method"], summary[split]), *summary["baselines"].items()]
-    rate = summary["images_per_second"]
-    speed = "" if rate is None else f", {rate:.1f} images/s in training"
-    return (
-        f"{note}{summary['dataset']}, {split} split, checkpoint of step {summary['best_step']} "
-        f"({summary['seconds']:.0f} s in all{speed}):\n\n{TASKS[summary['task']].table(rows)}"
-    )
+    return f"{heading(summary)}\n\n{TASKS[summary['task']].table(rows(summary))}"
 
 
 def gathered(image_counts: dict[int, np.ndarray], images: int, num_classes: int) -> np.ndarray:
@@ -97,8 +120,7 @@ def write(workdir: Path, summary: dict[str, Any], writer: Writer, image_counts: 
     if image_counts is not None:
         per_image = [{str(c): image[c].tolist() for c in np.flatnonzero(image.any(axis=1))} for image in image_counts]
         write_json(workdir / "image_counts-test.json", {"num_classes": image_counts.shape[1], "images": per_image})
-    split = "val" if summary["test"] is None else "test"
-    if split == "test":
+    if scored_split(summary) == "test":
         values = {name: value for name, value in summary["test"].items() if name != "iou_per_class"}
         writer.scalars(summary["best_step"], "test", values)
     panels.plot_curves(workdir / "metrics.jsonl", workdir / "curves.png")
