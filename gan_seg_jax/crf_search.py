@@ -145,9 +145,9 @@ def search(score: Scorer, kept: Kept, report: Callable[[dict[str, Any]], None]) 
     for factor, name in itertools.product(FACTORS, CRFParameters._fields):
         for step in (factor, 1.0 / factor):
             candidate = best._replace(**{name: getattr(best, name) * step})
-            score = tried(candidate, kept)
-            if score > best_score:
-                best, best_score = candidate, score
+            value = tried(candidate, kept)
+            if value > best_score:
+                best, best_score = candidate, value
                 break
     return best
 
