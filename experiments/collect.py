@@ -104,9 +104,9 @@ def _scoring_lines(table: Table) -> list[str]:
     if tables.columns(table.rows) is tables.GENERATION_SCORES:
         chosen, meaning = (
             "Frechet distance",
-            "As many images are made as the split has; distances are in the features of a segmenter trained on real "
-            "pairs, and mean nothing beside those in other features. mIoU of masks found: how well it finds the mask "
-            "in the made image.",
+            "As many images are generated as the split has; distances are in the features of a segmenter trained on "
+            "real pairs, and mean nothing beside those in other features. mIoU of masks found: how well it finds the "
+            "mask in the generated image.",
         )
     lines = [
         f"Data: {data}; scores of the {splits} split, with the checkpoint that is best on val by {chosen}.",
