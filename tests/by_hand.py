@@ -8,9 +8,22 @@ from gan_seg_jax import config as config_lib
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.optimizers import create_optimizers
-from gan_seg_jax.state import Networks, create_state, init_variables
+from gan_seg_jax.state import Networks, create_state, init_variables, variable_shapes
 
 _states = {}
+_drawn = {}
+
+
+def draw_variables(method, modules, batch, config, seed=0):
+    """Return what `init_variables` does; drawn once for the same networks with variables of the same shapes.
+
+    Their values depend on these and the seed alone, and to compile the draw is what costs most in a small test.
+    """
+    shapes = variable_shapes(method, modules, batch, config)
+    key = (seed, tuple(sorted(modules.items())), str(shapes))
+    if key not in _drawn:
+        _drawn[key] = jax.device_get(init_variables(method, modules, batch, config, seed))
+    return jax.tree.map(jnp.array, _drawn[key])  # a step may be given its state's memory
 
 
 def make_state(config, seed=0):

@@ -13,9 +13,9 @@ from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import adversarial
 from gan_seg_jax.models import build_network
-from gan_seg_jax.state import Networks, create_state, init_variables
+from gan_seg_jax.state import Networks, create_state
 from gan_seg_jax.train_step import train_step
-from tests.by_hand import host_stream, make_state, prepared
+from tests.by_hand import draw_variables, host_stream, make_state, prepared
 
 CLASSES, SIZE = 3, (24, 32)
 FAST = {"xla_backend_optimization_level": 0}
@@ -34,7 +34,7 @@ def make_config(**losses):
 
 def setup(config, seed=0):
     modules = adversarial.build(config)
-    variables = init_variables(adversarial, modules, example_batch(("labelled",), config), config, seed)
+    variables = draw_variables(adversarial, modules, example_batch(("labelled",), config), config, seed)
     state = create_state(variables, modules, {}, seed=seed)
     keys = jax.random.split(jax.random.key(seed), 2)
     image = jax.random.uniform(keys[0], (2, 24, 32, 3), minval=-1)

@@ -16,8 +16,9 @@ from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses.weighted import weighted_sum
 from gan_seg_jax.methods import cgan
 from gan_seg_jax.models.discriminators import PatchGAN
-from gan_seg_jax.state import Networks, create_state, init_variables
+from gan_seg_jax.state import Networks, create_state
 from gan_seg_jax.train_step import train_step
+from tests.by_hand import draw_variables
 
 FAST = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 COLORS = ((255, 0, 0), (0, 128, 255), (20, 20, 20))
@@ -60,7 +61,7 @@ def as_methods_see_it(batch):
 
 def make_state(config, optimizer=None):
     modules = cgan.build(config)
-    variables = init_variables(cgan, modules, example_batch(("labelled",), config), config, 0)
+    variables = draw_variables(cgan, modules, example_batch(("labelled",), config), config, 0)
     return modules, create_state(variables, modules, dict.fromkeys(modules, optimizer or optax.sgd(1.0)), seed=0)
 
 
