@@ -221,7 +221,7 @@ class Method(Protocol):
         ...
 
     def forward(self, nets: Networks, batch: Any, rng: chex.PRNGKey, config: Any) -> tuple[Any, Networks]:
-        """Return what the acting networks make of the batch, and the successor view."""
+        """Return the outputs of the acting networks for the batch, and the successor view."""
         ...
 
     def losses(self, nets: Networks, outputs: Any, batch: Any, rng: chex.PRNGKey, config: Any) -> LossOutput:
@@ -229,7 +229,7 @@ class Method(Protocol):
         ...
 
     def predict(self, nets: Networks, batch: Any, rng: chex.PRNGKey, config: Any) -> jax.Array | dict[str, jax.Array]:
-        """Return the output of the trained networks for `batch["labelled"]`, all of them in inference mode.
+        """Return the outcome for `batch["labelled"]`; `nets` is in inference mode.
 
         Returns:
             By `TASK`:
