@@ -22,6 +22,8 @@ from gan_seg_jax.methods import (
     translation,
     unconditional,
 )
+from gan_seg_jax.models import that_make
+from gan_seg_jax.models.network import CLASS_SCORES
 
 METHODS: dict[str, ModuleType] = {
     "adaptation": adaptation,
@@ -68,7 +70,7 @@ def get_method(config: ConfigDict) -> ModuleType:
         name = config.losses.semi
         if name not in STANDS_FOR["semi_supervised"]:
             raise unknown("losses.semi", name, STANDS_FOR["semi_supervised"])
-    elif name == "synthesis" and config.networks.discriminator.name == "unet_discriminator":
+    elif name == "synthesis" and config.networks.discriminator.name in that_make(CLASS_SCORES):
         name = "oasis"
     if name not in METHODS:
         raise unknown("method", name, (*METHODS, "semi_supervised"))

@@ -20,12 +20,13 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_seg_jax.augment.mixing import labelmix_mask, mix
-from gan_seg_jax.errors import InputError
+from gan_seg_jax.errors import unknown
 from gan_seg_jax.losses import adversarial, segmentation
 from gan_seg_jax.losses.segmentation_gan import label_mix_consistency, oasis_discriminator, oasis_generator
 from gan_seg_jax.losses.weighted import expect_a_loss
 from gan_seg_jax.methods import generators
-from gan_seg_jax.models import build_network
+from gan_seg_jax.models import build_network, that_make
+from gan_seg_jax.models.network import CLASS_SCORES
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "generation"
@@ -47,11 +48,8 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
         InputError: the generator is not label-to-image, the discriminator does not segment, or no loss has a weight.
     """
     network = config.networks.discriminator
-    if network.name != "unet_discriminator":
-        raise InputError(
-            f"config.networks.discriminator.name is {network.name!r}, but oasis needs 'unet_discriminator'; choose the "
-            "form by the config's word."
-        )
+    if network.name not in that_make(CLASS_SCORES):
+        raise unknown("discriminator of oasis, networks.discriminator.name:", network.name, that_make(CLASS_SCORES))
     expect_a_loss(config.losses, "generator", "adversarial_weight")
     return {
         "generator": generators.build_label_to_image(config),

@@ -38,7 +38,8 @@ from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.segmentation_gan import multi_scale_l1
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.methods import segmenter
-from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.models import build_network, split_heads, that_make
+from gan_seg_jax.models.network import FEATURES
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
@@ -57,10 +58,10 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
     """
     expect_a_loss(config.losses, "segmenter", "adversarial_weight", "weights")
     networks = config.networks
-    if networks.discriminator.name != "segan_critic":
+    if networks.discriminator.name not in that_make(FEATURES):
         raise InputError(
             f"networks.discriminator.name is {networks.discriminator.name!r}; SegAN compares features: use "
-            "'segan_critic'."
+            f"{' or '.join(that_make(FEATURES))}."
         )
     if config.num_classes < 2:
         raise InputError(
