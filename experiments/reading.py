@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import records
 from intervals import stopped_rising
 from tables import Record
 
@@ -35,13 +36,13 @@ class Table:
         except OSError as error:
             raise RecordsError(f"{folder} holds no table.json; expected a folder that a table script wrote.") from error
         self.arms, self.notes = _read(folder, self.listed)
-        self.finished = [record for records in self.arms.values() for record in records]
+        self.finished = [record for found in self.arms.values() for record in found]
         self.sets = sorted({record["config"]["dataset"] for record in self.finished})
         if len(self.sets) > 1:
             raise RecordsError(
                 f"{folder} holds runs on {', '.join(self.sets)}; a table is about one data set: make one for each."
             )
-        self.rows = {name: {r["seed"]: _reported(r) for r in records} for name, records in self.arms.items()}
+        self.rows = {name: {r["seed"]: _reported(r) for r in found} for name, found in self.arms.items()}
         self.rows |= _baselines(self.finished)
         self.references = {arm["name"]: arm["reference"] for arm in self.listed["arms"] if arm["reference"]}
 
@@ -53,7 +54,7 @@ class Table:
     @property
     def single(self) -> bool:
         """Whether no arm has more than one seed, so that there is no interval over seeds."""
-        return all(len(records) < 2 for records in self.arms.values())
+        return all(len(found) < 2 for found in self.arms.values())
 
     @property
     def shows_last(self) -> bool:
@@ -76,7 +77,7 @@ def _read(folder: Path, table: Record) -> tuple[dict[str, list[Record]], list[st
                 notes.append(f"{name}: not run yet.")
                 continue
             record = json.loads(file.read_text())
-            if record["arguments"] != cell["arguments"]:
+            if records.present(record["arguments"]) != records.present(cell["arguments"]):
                 notes.append(f"{name}: its record is of other arguments ({' '.join(record['arguments'])}).")
             elif record["status"] != "finished":
                 notes.append(f"{name}: **failed** with exit code {record['exit_code']}: {record['message'] or '-'}")

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ CONFIG_FIELDS = (
     "labelled",
     "source",
 )
+RENAMED_FIELD = re.compile(r"(?<=[.])judge$")
 MEASURES = ("seconds", "compile_seconds", "images_per_second", "steps", "best_step", "parameters", "skipped_steps")
 
 
@@ -61,6 +63,12 @@ def read_start(workdir: Path) -> dict[str, Any] | None:
 def read_summary(workdir: Path) -> dict[str, Any] | None:
     """Return the summary of the run, None if it is not finished."""
     return _read_json(workdir / "summary.json")
+
+
+def present(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with fields that were renamed by their present names: the same run, whenever it was recorded."""
+    fields = [(argument.partition("=")[0], argument) for argument in arguments]
+    return [RENAMED_FIELD.sub("feature_network", field) + argument[len(field) :] for field, argument in fields]
 
 
 def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str]) -> None:

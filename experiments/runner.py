@@ -276,7 +276,7 @@ def _check_folder(cell: Cell) -> None:
     start = records.read_start(cell.workdir)
     if start is None:
         raise TableError(f"{cell.workdir} holds a run that no table started; remove it, or name another --workdir.")
-    if start["arguments"] != list(cell.arguments):
+    if records.present(start["arguments"]) != records.present(cell.arguments):
         raise TableError(
             f"{cell.workdir} was run with other arguments: {' '.join(start['arguments'])}; now they are "
             f"{' '.join(cell.arguments)}. Remove it, or name another --workdir."

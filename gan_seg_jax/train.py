@@ -117,7 +117,6 @@ def train_loop(
         tracker: where it is.
         evaluator: scores a state on the validation split.
 
-    from gan_seg_jax.phases import phase_ends
     Raises:
         DivergedError: `max_bad_steps` steps in a row were not finite; the last good state is saved.
         PreemptedError: a signal asked to end; everything is saved.

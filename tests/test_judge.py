@@ -12,8 +12,9 @@ from PIL import Image
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import average_precision_score
 
-from configs import adversarial_seg, cgan_seg
+from configs import adversarial_seg, cgan_seg, classical
 from gan_seg_jax import judge, parallel
+from gan_seg_jax.config import to_json
 from gan_seg_jax.data.canvas import fit_to_canvas, pad
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.judging import views
@@ -314,8 +315,7 @@ def test_runs_that_cannot_be_judged(workdir, monkeypatch):
         refused(workdir, "only segmentations are judged")
     shutil.rmtree(workdir / "checkpoints")
     refused(workdir, "holds no checkpoints yet")
-    config = json.loads((workdir / "config.json").read_text())
-    (workdir / "config.json").write_text(json.dumps({**config, "method": "slic"}))
+    (workdir / "config.json").write_text(json.dumps(to_json(classical.get_config("slic"))))
     refused(workdir, "a classical method")
 
 

@@ -114,6 +114,17 @@ def test_stale_and_unknown_records_are_named_not_shown(tmp_path):
     assert "0.2500" not in text and "0.7500" not in text and "No run is finished." in text
 
 
+def test_a_record_of_a_field_that_was_renamed_since_counts(tmp_path):
+    made_up(tmp_path, {"a": {0: 0.25}})
+    record = json.loads((tmp_path / "a-seed0.json").read_text())
+    record["arguments"] = ["--config=a.py", "--config.judge={workdir}/judge"]
+    (tmp_path / "a-seed0.json").write_text(json.dumps(record))
+    write_table(tmp_path, [listed("a", (0,), arguments=["--config=a.py", "--config.feature_network={workdir}/judge"])])
+    assert "0.250" in collect.collect(tmp_path)
+    write_table(tmp_path, [listed("a", (0,), arguments=["--config=a.py", "--config.feature_network={workdir}/other"])])
+    assert "other arguments" in collect.collect(tmp_path)
+
+
 def test_collect_refuses_what_is_no_table(tmp_path, capsys):
     assert collect.main([str(tmp_path)]) == 2
     assert "holds no table.json" in capsys.readouterr().err
