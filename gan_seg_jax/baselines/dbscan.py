@@ -18,6 +18,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from gan_seg_jax.baselines import regions
 
+boundaries = None  # it finds no edges
 LONGEST = 160  # pixels
 EPSILON = 0.02  # radius of a neighbourhood: 2 of CIELAB's 100, or 3.2 reduced pixels; a larger one joins road and sky
 MIN_SAMPLES = 5  # neighbours of a core point, itself included

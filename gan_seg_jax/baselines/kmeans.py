@@ -12,6 +12,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from gan_seg_jax.errors import InputError
 
+boundaries = None  # it finds no edges
 NUM_CLUSTERS = 64
 MAX_IMAGES = 200
 MAX_PIXELS = 100_000

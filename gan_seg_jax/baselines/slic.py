@@ -12,6 +12,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from gan_seg_jax.baselines import regions
 
+boundaries = None  # it finds no edges
 SEGMENTS = 600  # an image
 LEAST_PIXELS = 25  # a superpixel, in small images
 COMPACTNESS = 10.0  # weight of position against colour, the paper's range is 1 to 40

@@ -136,7 +136,7 @@ def _baseline(name: str) -> Any:
 def _score(baseline: Any, model: Any, split: _Polled, config: ConfigDict) -> dict[str, Any]:
     """Return the scores of a split, those of the raw edges among them where the baseline finds edges."""
     counts, edges = Counts(config.num_classes), np.zeros(4, np.int64)
-    finds_edges = hasattr(baseline, "boundaries")
+    finds_edges = baseline.boundaries is not None
     for index in range(jax.process_index(), len(split), jax.process_count()):
         example = split[index]
         image, label = example["image"], example["label"]
@@ -158,7 +158,7 @@ def _draw(baseline: Any, model: Any, split: Split, name: str, config: ConfigDict
     predictions = stack([baseline.predict(model, example["image"]) for example in examples], IGNORE)
     colors, names = config.class_colors, config.class_names
     writer.images(0, name, panels.sample_panel(images, labels, predictions, class_colors=colors, class_names=names))
-    if hasattr(baseline, "boundaries"):
+    if baseline.boundaries is not None:
         true = [metrics.true_edges(label, num_classes=config.num_classes).astype(np.uint8) for label in labels]
         true = np.where(labels < config.num_classes, true, IGNORE)
         found = stack([baseline.boundaries(model, example["image"]).astype(np.uint8) for example in examples])
