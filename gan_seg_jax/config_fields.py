@@ -8,7 +8,7 @@ networks are known to the networks.
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gan_seg_jax import optimizer_fields as optimizers
@@ -42,13 +42,13 @@ def present_names(values: Any, depth: int = 0) -> Any:
     return found
 
 
-def check_fields(values: Any, fields_of: Callable[[str], Mapping[str, Any]], prefix: str = "", depth: int = 0) -> None:
+def check_fields(values: Any, own: Mapping[str, Any], prefix: str = "", depth: int = 0) -> None:
     """Check that JSON values are a config: every field, no other, each of its kind, and none beyond all bounds.
 
     Args:
         values: read from a file that may be anybody's.
-        fields_of: returns the kinds of the fields that a method alone reads (`methods.fields_of`), all of which may be
-            missing.
+        own: the kinds of the fields that single methods read (`methods.fields_of`), all of which may be missing. Any
+            config may have those of any method: a method can be set over the config of another.
         prefix: of the fields' names in a message.
         depth: of runs within runs.
 
@@ -58,8 +58,6 @@ def check_fields(values: Any, fields_of: Callable[[str], Mapping[str, Any]], pre
     expect(isinstance(values, dict), prefix[:-1] or "(all)", values, "fields by their names")
     if depth > DEEPEST:
         raise InputError(f"config.{prefix[:-1]} is nested too deeply; expected at most {DEEPEST} runs within runs.")
-    name = values.get("method")
-    own = fields_of(name) if isinstance(name, str) else {"losses": {}}
     optional = OPTIONAL | {name: kind for name, kind in own.items() if name != "losses"}
     _check_names(values, {**SHARED, "phases": None, **BY_ROLE}, optional, prefix)
     for name, value in values.items():
@@ -68,7 +66,7 @@ def check_fields(values: Any, fields_of: Callable[[str], Mapping[str, Any]], pre
             for role, inner in value.items():
                 expect(_is_name(role), prefix + name, role, "names of roles")
                 if name == "prior_runs":
-                    check_fields(inner, fields_of, f"{prefix}{name}.{role}.", depth + 1)
+                    check_fields(inner, own, f"{prefix}{name}.{role}.", depth + 1)
                 else:
                     _check_role(name, inner, f"{prefix}{name}.{role}")
         elif name == "phases":

@@ -81,7 +81,7 @@ def changed(values, path, value):
 
 
 def read(values):
-    config_fields.check_fields(values, fields_of)
+    config_fields.check_fields(values, fields_of())
     config = config_lib.from_json(values)
     config_lib.check(config)
     models.check(config)
@@ -126,6 +126,13 @@ def test_a_methods_own_fields_are_those_of_its_configs():
             kept[1].update(losses)
     declared = {method: fields_of(method) for method in found}
     assert found == {name: ({*kinds} - {"losses"}, {*kinds["losses"]}) for name, kinds in declared.items()}
+
+
+def test_a_stored_config_may_have_the_fields_of_another_method():
+    """As it has where `--config.method` is set over the config of another."""
+    values = text_of("semi_seg:mean_teacher")
+    values["method"] = "supervised"
+    assert read(values).losses.confidence_threshold > 0
 
 
 SLOW = pytest.mark.slow

@@ -18,6 +18,7 @@ from gan_seg_jax.methods import METHODS, get_method
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.state import Method, create_state, inference_view, init_variables, variable_shapes
 from gan_seg_jax.train_step import train_step
+from gan_seg_jax.training import checks
 
 FORMS = {  # of the configs that have several: the words behind the colon
     "cgan_seg": ("", "colors"),
@@ -72,6 +73,21 @@ def test_two_values_of_method_stand_for_two_methods_each():
     config.method = "semi_supervise"
     with pytest.raises(InputError, match="Did you mean 'semi_supervised'"):
         get_method(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "message"),
+    [
+        ("dcgan", "synthesis", r"'synthesis', which reads a field that this config does not have: image_l1"),
+        ("supervised_seg", "semi_supervised", r"Unknown losses\.semi ''"),
+        ("supervised_seg", "synthesis", r"does not have"),
+    ],
+)
+def test_a_method_over_the_config_of_another_is_refused_in_a_sentence(name, method, message):
+    config = load(name).unlock()
+    config.method = method
+    with pytest.raises(InputError, match=message):
+        checks.build(get_method(config), config.lock())
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -44,12 +44,12 @@ METHODS: dict[str, ModuleType] = {
 STANDS_FOR = {"semi_supervised": ("advsemiseg", "s4gan"), "synthesis": ("synthesis", "oasis")}  # see `get_method`
 
 
-def fields_of(name: str) -> dict[str, Any]:
-    """Return the kinds of the fields that a value of `config.method` alone reads; {} of a classical method.
+def fields_of(*values: str) -> dict[str, Any]:
+    """Return the kinds of the fields that these values of `config.method` alone read; of all methods without any.
 
     Fields of `losses` stand in a group of that name; not every form of a method has all.
     """
-    names = STANDS_FOR[name] if name in STANDS_FOR else (name,)
+    names = [name for value in values or METHODS for name in (STANDS_FOR[value] if value in STANDS_FOR else (value,))]
     found = [METHODS[each].FIELDS for each in names if each in METHODS]
     merged = {field: kind for fields in found for field, kind in fields.items()}
     losses = {field: kind for fields in found if "losses" in fields for field, kind in fields["losses"].items()}
@@ -67,11 +67,11 @@ def get_method(config: ConfigDict) -> ModuleType:
     """
     name = config.method
     if name == "semi_supervised":
-        name = config.losses.semi
+        name = config.losses.semi if "semi" in config.losses else ""
         if name not in STANDS_FOR["semi_supervised"]:
             raise unknown("losses.semi", name, STANDS_FOR["semi_supervised"])
-    elif name == "synthesis" and config.networks.discriminator.name in that_make(CLASS_SCORES):
-        name = "oasis"
+    elif name == "synthesis" and "discriminator" in config.networks:
+        name = "oasis" if config.networks.discriminator.name in that_make(CLASS_SCORES) else name
     if name not in METHODS:
         raise unknown("method", name, (*METHODS, "semi_supervised"))
     return METHODS[name]

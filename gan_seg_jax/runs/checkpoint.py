@@ -65,7 +65,7 @@ def checked(values: Any) -> ConfigDict:
     Raises:
         InputError: they are none.
     """
-    check_fields(values, fields_of)
+    check_fields(values, fields_of())
     config = from_json(values)
     check(config)
     models.check(config)

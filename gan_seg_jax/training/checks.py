@@ -1,15 +1,19 @@
 """What is checked before the first step, so that a run that cannot work ends at once, with a sentence."""
 
 import functools
+import traceback
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+from ml_collections.config_dict import config_dict
 
 from gan_seg_jax import tasks
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Dataset
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses import fields
 from gan_seg_jax.state import AdversarialState, Networks
@@ -23,8 +27,26 @@ def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
     """
     fields.check_classes(config)
     pipeline.check_streams(dataset, method.STREAMS)
-    method.build(config)
+    build(method, config)
     tasks.of(method).check(config, dataset.splits["val"])
+
+
+def build(method: Any, config: ConfigDict) -> dict[str, nn.Module]:
+    """Return the network of each role.
+
+    Raises:
+        InputError: they cannot be built, such as from the config of another method.
+    """
+    try:
+        return method.build(config)
+    except (AttributeError, KeyError) as error:
+        if traceback.extract_tb(error.__traceback__)[-1].filename != config_dict.__file__:
+            raise
+        reason = str(error).split("\n")[0].strip("\"'")
+        raise InputError(
+            f"config.method is {config.method!r}, which reads a field that this config does not have: {reason}. Start "
+            "from a config of that method."
+        ) from error
 
 
 def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> None:

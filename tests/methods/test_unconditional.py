@@ -268,7 +268,7 @@ def test_predict_draws_from_the_key_alone(words, names):
     [
         ("smoke", {}, (1, 1)),
         ("joint,dense,smoke", {}, (1, 1)),
-        ("joint,smoke", {"name": "patchgan", "channels": 4, "layers": 1, "features": True}, (10, 14)),
+        ("joint,smoke", {"name": "patchgan", "channels": 4, "layers": 1, "norm": "none", "features": True}, (10, 14)),
         ("smoke", {"name": "multiscale_patchgan", "channels": 4, "layers": 1, "scales": 2}, (10, 14)),
     ],
 )

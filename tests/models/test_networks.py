@@ -381,11 +381,3 @@ def test_spectral_discriminator_scores_both_halves_of_a_batch_alike():
     apply = jax.jit(lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"])[0])
     together, apart = apply(jnp.concatenate([real, fake])), [apply(real), apply(fake)]
     np.testing.assert_allclose(together, jnp.concatenate(apart), atol=1e-5)
-
-
-@pytest.mark.parametrize("name", networks.FIELDS)
-def test_configs_hold_every_attribute_at_its_default(name):
-    """Those of the data and of the run aside; so any can be set, and a stored config says all."""
-    module = MODELS[name]
-    attributes = set(module.__dataclass_fields__) - {"parent", "name", "num_classes", "dtype"}
-    assert {field: getattr(module, field) for field in attributes} == networks.FIELDS[name]
