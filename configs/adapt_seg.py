@@ -16,7 +16,7 @@ Other domains of the same classes: --config.source.dataset=folder --config.sourc
 --config.dataset=folder --config.data_dir=TARGET (its training images need no masks, and those they have are withheld;
 its val needs them, for the best step is chosen by it).
 The paper's least squares: --config.losses.adversarial=least_squares --config.losses.adversarial_weight=0.02
-Cost, scenes, 250 steps: 1 to 5 minutes on 2 processor cores that had other work. Scores:
+Cost, scenes, 250 steps: 1 to 5 minutes on 2 processor cores that had other work. Scores, once run:
 experiments/results/scenes_domains and dsb2018_domains.
 """
 

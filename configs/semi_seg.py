@@ -12,7 +12,7 @@ An eighth of the training images keeps its labels; --config.labelled.fraction=0.
 --config.labelled.index_file=FILE a published choice. The baseline is the same network on the same labels alone:
 python -m gan_seg_jax.main --config=configs/supervised_seg.py --config.labelled.fraction=0.125
 The mean teacher is scored by its average; --config.ema_decay=0.99 does the same for the others.
-Cost, CamVid at 144x192 with an eighth of its labels, 500 steps, two CPU cores: 5 minutes. Scores:
+Cost, CamVid at 144x192 with an eighth of its labels, 500 steps, two CPU cores: 5 minutes. Scores, once run:
 experiments/results/camvid_eighth and dsb2018_gans.
 """
 

@@ -13,7 +13,8 @@ form for a few processor cores and the same optimizer and data, so that a table 
 paper's own form and recipe (configs/networks.py says what differs), for an accelerator and for data of the user's:
 python -m gan_seg_jax.main --config=configs/supervised_seg.py:deeplabv3,paper --config.dataset=folder
 `--config.backbone=NAME` changes the backbone of FCN, PSPNet and DeepLab; names are in gan_seg_jax/models/backbones.py.
-Cost, `scenes`, two CPU cores: 2.5 minutes. Scores: experiments/results/first_table and, of the networks on CamVid at
+Cost, `scenes`, two CPU cores: 2.5 minutes.
+Scores, as far as they are run: experiments/results/first_table and, of the networks on CamVid at
 144x192, ten minutes each, experiments/results/camvid_networks.
 """
 
