@@ -3,9 +3,9 @@
     python -m gan_seg_jax.main --config=configs/cgan_seg.py[:WORDS] [--workdir=DIR] [--config.FIELD=VALUE ...]
 
 The same command on the same workdir resumes; a finished run prints its scores again. With --show_config nothing is run:
-the config, every override in place, is checked, but for the fields of networks, and printed as JSON. `tensorboard
---logdir=runs` shows the curves of all runs; it comes with the extra `view` (pip install "gan_seg_jax[view]", or
-tensorboard alone).
+the config, every override in place, is checked, but for the fields of networks and of single methods, and printed as
+JSON. `tensorboard --logdir=runs` shows the curves of all runs; it comes with the extra `view` (pip install
+"gan_seg_jax[view]", or tensorboard alone).
 """
 
 import json
