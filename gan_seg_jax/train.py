@@ -126,6 +126,7 @@ def train_loop(
     sharding = parallel.batch_sharding(run.mesh, rounds=config.rounds)
     process = (jax.process_index(), jax.process_count())
     batches = pipeline.train_batches(run.dataset, config, run.method.STREAMS, start=progress.step, process=process)
+    ends = phase_ends(config)
     steps: dict[tuple[Updates, bool], Callable] = {}  # compiled
     with contextlib.closing(batches):
         while True:
@@ -138,7 +139,7 @@ def train_loop(
             if progress.step >= config.steps:
                 return state
             run.poll(state, tracker)
-            phase = _phase(config, progress.step)
+            phase = _phase(ends, config.penalty_every, progress.step)
             tracker.start()
             batch = parallel.place(_next(batches, run, state, tracker), sharding)
             if phase not in steps:
@@ -167,10 +168,10 @@ def _next(batches: Iterator, run: TrainingRun, state: AdversarialState, tracker:
         raise
 
 
-def _phase(config: ConfigDict, step: int) -> tuple[Updates, bool]:
-    """Return who moves after `step` steps, and whether lazy penalties are due."""
-    updates = next(updates for end, updates in phase_ends(config) if step < end)
-    return updates, config.penalty_every > 0 and step % config.penalty_every == 0
+def _phase(ends: list[tuple[int, Updates]], penalty_every: int, step: int) -> tuple[Updates, bool]:
+    """Return who moves after `step` steps, by `phase_ends`, and whether lazy penalties are due."""
+    updates = next(updates for end, updates in ends if step < end)
+    return updates, penalty_every > 0 and step % penalty_every == 0
 
 
 def _compile(run: TrainingRun, state: AdversarialState, batch: Any, updates: Updates, penalty: bool) -> Callable:
