@@ -35,9 +35,12 @@ def scores_table(rows: Sequence[tuple[str, Mapping]]) -> str:
     return table([header, *([name, *(text(scores.get(key), ".4f") for key in SCORE_COLUMNS)] for name, scores in rows)])
 
 
-def values_table(scores: Mapping[str, float | None]) -> str:
-    """Return a text table with a line for each score, four significant digits; undefined ones are shown as "-"."""
-    return table([["", "score"], *([name, text(value, ".4g")] for name, value in scores.items())])
+def values_table(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> str:
+    """Return a text table of the first of (name, scores): a line for each score.
+
+    Numbers have four significant digits; undefined ones are shown as "-".
+    """
+    return table([["", "score"], *([name, text(value, ".4g")] for name, value in rows[0][1].items())])
 
 
 def per_class_table(class_names: Sequence[str], rows: Sequence[tuple[str, Mapping]]) -> str:

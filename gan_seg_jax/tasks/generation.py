@@ -15,7 +15,7 @@ images than there are is None.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -295,11 +295,6 @@ def batches(method: Any, config: ConfigDict, split: Split, state: AdversarialSta
             yield {name: value[stream["valid"]] for name, value in made.items()}
 
 
-def table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """Return the scores of the run, the first of (name, scores), as text: a line for each."""
-    return values_table(rows[0][1])
-
-
 def _evaluator(
     method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path, options: Options = PLAIN
 ) -> Evaluator:
@@ -313,7 +308,7 @@ TASK = Task(
     lower_is_better=True,
     evaluator=_evaluator,
     sheet=SampleSheet,
-    table=table,
+    table=values_table,
     refusals={
         "predict": "reads no images; see sample",
         "judge": "labels no images: only segmentations are judged here; the scores of a generator are in summary.json",

@@ -13,7 +13,7 @@ and of a split the mean over its images. `l1` chooses the best checkpoint. Dista
 real an image looks: several photographs fit the same labels.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,11 +222,6 @@ def make_pictures(
         yield name, {FOLDER: image}
 
 
-def table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """Return the scores of the run, the first of (name, scores), as text: a line for each."""
-    return values_table(rows[0][1])
-
-
 def _evaluator(
     method: Any, config: ConfigDict, split: Split, mesh: Mesh, workdir: Path, options: Options = PLAIN
 ) -> Evaluator:
@@ -240,7 +235,7 @@ TASK = Task(
     lower_is_better=True,
     evaluator=_evaluator,
     sheet=SampleSheet,
-    table=table,
+    table=values_table,
     refusals={
         "sample": "makes no images but of those that it is given; see predict",
         "memorization": "makes no images but of those that it is given; name that of a generator",
