@@ -106,20 +106,20 @@ def main() -> None:
     task = tasks.of(run.method)
     task.require("predict", workdir, run.config.method)
     task.check_options(options, workdir)
-    folders, pictures = task.pictures.folders, task.pictures
-    for folder in folders:
+    pictures = task.pictures
+    for folder in pictures.folders:
         target = (output / folder).resolve()
         if target == source.resolve() or target in source.resolve().parents:
             raise InputError(f"--output {output} would be written over --input {source}; give another folder.")
     endings = images.MASK_ENDINGS if pictures.takes_masks(run.config) else images.ENDINGS
-    files = find_images(source, output, folders, endings)
+    files = find_images(source, output, pictures.folders, endings)
     written = 0
     for name, made in track(pictures.make(run, files, options), len(files)):
         write(output, name, made)
         written += 1
     if written == 0:
         raise InputError(f"None of the {len(files)} images of {source} could be read.")
-    where = f"{{{','.join(folders)}}}" if len(folders) > 1 else folders[0]
+    where = f"{{{','.join(pictures.folders)}}}" if len(pictures.folders) > 1 else pictures.folders[0]
     print(f"{written} of {len(files)} images {pictures.done}: {output}/{where}")
 
 

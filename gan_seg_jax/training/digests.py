@@ -40,9 +40,7 @@ def of(method: Any, config: ConfigDict, dataset: Dataset, workdir: Path, *, fres
     }
 
 
-def _training_data(
-    method: Any, config: ConfigDict, dataset: Dataset, workdir: Path, *, fresh: bool = True
-) -> str | None:
+def _training_data(method: Any, config: ConfigDict, dataset: Dataset, workdir: Path, *, fresh: bool) -> str | None:
     """Keep generated images from bringing in what may not be trained on.
 
     Args:
