@@ -1,8 +1,9 @@
 """Backbones by name: feature extractors under segmentation networks.
 
-A backbone maps an image float [b, h, w, 3] in [-1, 1] to a dict of float feature maps "c1" to "c5" with strides 2, 4,
-8, 16 and 32; strides beyond `output_stride` are turned into rates (`stages.atrous_stages`). It normalises the image
-for itself.
+A backbone (`stages.Backbone`) maps an image float [b, h, w, 3] in [-1, 1] to a dict of float feature maps "c1" to "c5"
+with strides 2, 4, 8, 16 and 32; strides beyond `output_stride` are turned into rates (`stages.atrous_stages`). Those that
+cut the image into patches of 4x4 pixels have no "c1"; a plain vision transformer has "c2" to "c5" at the stride of its
+patches. It normalises the image for itself.
 
 Parameters have the names of published PyTorch weights (torchvision, and timm for the deep stem), by one rule:
 1. the first number of a key joins the word before it, and the two name the block: "layer1.0." is `layer1_0`,
@@ -13,19 +14,18 @@ Parameters have the names of published PyTorch weights (torchvision, and timm fo
 3. the last word: of a convolution "weight" is `kernel` ([o, i, h, w] becomes [h, w, i, o]; that of a depthwise
    one is [h, w, 1, c]) and "bias" is `bias`; of a norm "weight" and "bias" are `batch/scale` and `batch/bias`,
    "running_mean" and "running_var" are `batch/mean` and `batch/var` of the collection `batch_stats`.
-The rest of the published weights has no counterpart: the classifiers ("fc.", "classifier.") and MobileNetV2's last
-convolution ("features.18.").
+Keys of other layouts are translated by the backbone (`own_key`). The rest of the published weights has no counterpart:
+the classifiers ("fc.", "classifier.") and what a backbone calls `unused`.
 """
 
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models.mobilenet import MobileNetV2
 from gan_seg_jax.models.resnet import ResNet
-from gan_seg_jax.models.stages import atrous_stages
+from gan_seg_jax.models.stages import Backbone, atrous_stages
 from gan_seg_jax.models.vgg import VGG16
 
 
@@ -50,7 +50,7 @@ def _vgg16_without_norm(*, norm, **options):
     return VGG16(norm="none", **options)
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
+BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet18": _resnet((2, 2, 2, 2)),
     "resnet34": _resnet((3, 4, 6, 3)),
     "resnet50": _resnet((3, 4, 6, 3), bottleneck=True),
@@ -72,7 +72,7 @@ def create_backbone(
     width: float = 1.0,
     dtype: jnp.dtype = jnp.float32,
     module_name: str | None = "backbone",
-) -> nn.Module:
+) -> Backbone:
     """Return the backbone of that name; `features = backbone(image, train=train)`.
 
     Args:

@@ -1,5 +1,7 @@
 """The MobileNetV2 backbone (Sandler et al. 2018, https://arxiv.org/abs/1801.04381), with stride turned into rates."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,22 @@ from gan_seg_jax.models import layers, norms, stages
 GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 ENDS = {0: "c1", 1: "c2", 2: "c3", 4: "c4", 6: "c5"}  # the last group of each stride
 
+# Names in timm: `blocks.I.J` is torchvision's `features.N` with N = _FIRST[I] + J.
+_STEMS = {"conv_stem": "features.0.0", "bn1": "features.0.1", "conv_head": "features.18.0", "bn2": "features.18.1"}
+_BLOCK = re.compile(r"blocks\.([0-6])\.(\d)\.(\w+)")
+_FIRST = (1, 2, 4, 7, 11, 14, 17)
+_SEPARABLE = {"conv_dw": "conv.0.0", "bn1": "conv.0.1", "conv_pw": "conv.1", "bn2": "conv.2"}
+_INVERTED = {
+    "conv_pw": "conv.0.0",
+    "bn1": "conv.0.1",
+    "conv_dw": "conv.1.0",
+    "bn2": "conv.1.1",
+    "conv_pwl": "conv.2",
+    "bn3": "conv.3",
+}
 
-class MobileNetV2(nn.Module):
+
+class MobileNetV2(stages.Backbone):
     """Map an image to the features of five stages by inverted residual blocks.
 
     "c5" is the map of 320 channels, the second last one, which the paper recommends under segmentation heads
@@ -43,7 +59,7 @@ class MobileNetV2(nn.Module):
         """
         strides = (2, *(stride for *_, stride in GROUPS))
         _, *plan = stages.atrous_stages(strides, self.output_stride, network="MobileNetV2")
-        x, features, index = stages.normalize_image(image, self.dtype), {}, 1
+        x, features, index = self.normalize(image), {}, 1
         options = {"norm": self.norm, "dtype": self.dtype}
         x = ConvNormReLU6(stages.scaled(32, self.width), kernel=3, stride=2, **options, name="features_0")(
             x, train=train
@@ -64,6 +80,19 @@ class MobileNetV2(nn.Module):
                 features[ENDS[group]] = x
         self.sow("intermediates", "encoder", x)
         return features
+
+    def own_key(self, key: str) -> str:
+        """Return torchvision's key; timm's is known."""
+        module, _, leaf = key.rpartition(".")
+        if found := _BLOCK.fullmatch(module):
+            group, index, layer = int(found[1]), int(found[2]), found[3]
+            names = _SEPARABLE if group == 0 else _INVERTED
+            return f"features.{_FIRST[group] + index}.{names[layer]}.{leaf}" if layer in names else key
+        return f"{_STEMS[module]}.{leaf}" if module in _STEMS else key
+
+    def unused(self, key: str) -> bool:
+        """Tell whether this is of the last convolution, to 1280 channels, or its norm."""
+        return key.startswith("features.18.")
 
 
 class ConvNormReLU6(nn.Module):

@@ -1,9 +1,8 @@
 """Pretrained backbones: ImageNet weights from a safetensors file, by the keys of torchvision, timm or transformers.
 
-The names of the variables of `backbones` mirror torchvision's keys ("layer1.0.conv1.weight" is
-`params["layer1_0"]["conv1"]["kernel"]`), so a backbone itself says which keys it needs. Keys of other layouts are
-translated to torchvision's: timm's MobileNetV2 ("blocks.1.0.conv_pw.weight") and transformers' ResNet
-("encoder.stages.0.layers.0.layer.0.convolution.weight"); timm's ResNet and VGG have torchvision's keys.
+The names of a backbone's variables mirror the keys of one published layout ("layer1.0.conv1.weight" is
+`params["layer1_0"]["conv1"]["kernel"]`), so a backbone itself says which keys it needs; it also knows those of the
+other layouts (`stages.Backbone.own_key`).
 
 What has to agree for the same numbers, and does: convolutions pad (k - 1) / 2 * rate zeros on both sides, 3x3 max
 pooling pads -inf and rounds sizes down, a bottleneck has its stride in the 3x3 convolution (the "v1.5" of torchvision
@@ -23,38 +22,16 @@ import safetensors
 from flax import traverse_util
 
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.models.backbones import create_backbone
+from gan_seg_jax.models.stages import Backbone
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _CLASSIFIERS = ("fc", "classifier", "aux_classifier", "AuxLogits", "head", "pre_logits", "conv_head")
+_TORCH_AXES = {0: (), 1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}  # by the number of axes of a leaf
+_PIECE = re.compile(r"(.*)\[(\d)\]")
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 _FLOATS = ("F16", "BF16", "F32", "F64")
-
-# First convolutions and last ones: of MobileNetV2 in timm and of ResNet in transformers.
-_STEMS = {
-    "conv_stem": "features.0.0",
-    "bn1": "features.0.1",
-    "conv_head": "features.18.0",
-    "bn2": "features.18.1",
-    "embedder.embedder.convolution": "conv1",
-    "embedder.embedder.normalization": "bn1",
-}
-
-# Blocks of MobileNetV2 in timm: `blocks.I.J` is torchvision's `features.N` with N = _FIRST_FEATURE[I] + J.
-_TIMM_BLOCK = re.compile(r"blocks\.([0-6])\.(\d)\.(\w+)")
-_FIRST_FEATURE = (1, 2, 4, 7, 11, 14, 17)
-_SEPARABLE = {"conv_dw": "conv.0.0", "bn1": "conv.0.1", "conv_pw": "conv.1", "bn2": "conv.2"}
-_INVERTED = {
-    "conv_pw": "conv.0.0",
-    "bn1": "conv.0.1",
-    "conv_dw": "conv.1.0",
-    "bn2": "conv.1.1",
-    "conv_pwl": "conv.2",
-    "bn3": "conv.3",
-}
-
-# Blocks of ResNet in transformers.
-_HF_BLOCK = re.compile(r"encoder\.stages\.(\d)\.layers\.(\d+)\.(?:layer\.(\d)|shortcut)\.(convolution|normalization)")
-_HF_SHORTCUT = {"convolution": "downsample.0", "normalization": "downsample.1"}
+_AS_IT_IS = Backbone()  # knows no other layout
 
 
 def load_backbone(source: str, variables: dict, *, backbone: str) -> dict:
@@ -86,11 +63,14 @@ def load_backbone(source: str, variables: dict, *, backbone: str) -> dict:
         raise InputError(f"Pretrained weights ({source}) are for a network with a backbone, and this one has none.")
     hint = "Published weights need the backbone that they are of, backbone_width 1.0 and norm batch or frozen_batch."
     wanted = {name: leaves[path] for name, path in paths.items()}
-    read = read_weights(source, wanted, network=f"the backbone {backbone}", hint=hint)
+    layout = create_backbone(backbone, module_name=None)
+    read = read_weights(source, wanted, network=f"the backbone {backbone}", hint=hint, layout=layout)
     return traverse_util.unflatten_dict({**leaves, **{paths[name]: value for name, value in read.items()}})
 
 
-def read_weights(source: str, wanted: dict, *, network: str, hint: str) -> dict[str, jax.Array]:
+def read_weights(
+    source: str, wanted: dict, *, network: str, hint: str, layout: Backbone = _AS_IT_IS
+) -> dict[str, jax.Array]:
     """Return the weights in a file, float32 and in Flax's order of axes; see `load_backbone`.
 
     Args:
@@ -98,6 +78,7 @@ def read_weights(source: str, wanted: dict, *, network: str, hint: str) -> dict[
         wanted: torchvision's key (`torch_key`) -> a leaf, or its shape and dtype, of Flax's shape.
         network: its name, for messages.
         hint: what to do about keys that do not fit, for messages.
+        layout: knows the keys of other layouts.
 
     Returns:
         The keys of `wanted` -> jax.Array.
@@ -111,8 +92,9 @@ def read_weights(source: str, wanted: dict, *, network: str, hint: str) -> dict[
         with safetensors.safe_open(path, framework="numpy") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
             expected = {name: _torch_shape(leaf) for name, leaf in wanted.items()}
-            matched = _match(shapes, expected, f"{source} does not hold the weights of {network}", hint)
-            return {name: _read(file, key, source) for name, key in matched.items()}
+            complaint = f"{source} does not hold the weights of {network}"
+            matched = _match(shapes, expected, layout, complaint=complaint, hint=hint)
+            return {name: _read(file, keys, expected[name], source) for name, keys in matched.items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(
             f"{source} is no safetensors file, or a damaged one ({error}): download or write it again."
@@ -122,7 +104,7 @@ def read_weights(source: str, wanted: dict, *, network: str, hint: str) -> dict[
 def torch_key(path: tuple[str, ...]) -> str:
     """Return PyTorch's key of a leaf: a.conv.weight of ("a", "conv", "kernel"), a.bn.running_var of (..., "var")."""
     *modules, leaf = path
-    return ".".join([*modules, _LEAVES[leaf]])
+    return ".".join([*modules, _LEAVES[leaf] if leaf in _LEAVES else leaf])
 
 
 def _key(path, backbone):
@@ -138,7 +120,7 @@ def _key(path, backbone):
 
 
 def _torch_shape(leaf):
-    return tuple(leaf.shape[axis] for axis in (3, 2, 0, 1)) if leaf.ndim == 4 else tuple(leaf.shape)
+    return tuple(leaf.shape[axis] for axis in _TORCH_AXES[leaf.ndim])
 
 
 def _download(source):
@@ -180,18 +162,32 @@ def _check_file(path):
         raise InputError(f"There is no file {path} with pretrained weights.")
 
 
-def _match(shapes, wanted, complaint, hint):
-    """Return {torchvision's key: key in the file}, given the shapes under both, or raise what does not fit."""
-    prefix = _prefix(shapes, wanted)
-    matched, unknown, wrong = {}, [], []
-    for key, shape in shapes.items():
-        name = next((name for name in _names(key.removeprefix(prefix)) if name in wanted), None)
-        if name is not None and name not in matched and key.startswith(prefix):
-            matched[name] = key
-            if shape != wanted[name]:
-                wrong.append(f"{key} {list(shape)} instead of {list(wanted[name])}")
-        elif not _left_out(key.removeprefix(prefix), wanted):
+def _match(shapes, wanted, layout, *, complaint, hint):
+    """Return {wanted key: keys in the file of its pieces}, given the shapes under both, or raise what does not fit."""
+    by_letters = {_letters(name): name for name in wanted}
+
+    def named(key):
+        """Return the wanted key, or the one found, of a key in the file, and the number of its piece."""
+        name = layout.own_key(key)
+        piece = _PIECE.fullmatch(name)
+        name, number = (piece[1], int(piece[2])) if piece else (name, 0)
+        letters = _letters(name)
+        return by_letters[letters] if letters in by_letters else name, number
+
+    prefix = _prefix(shapes, lambda key: named(key)[0] in wanted)
+    pieces, unknown = {}, []
+    for key in shapes:
+        name, number = named(key.removeprefix(prefix))
+        if name in wanted and number not in pieces.setdefault(name, {}) and key.startswith(prefix):
+            pieces[name][number] = key
+        elif not (_left_out(key.removeprefix(prefix)) or layout.unused(name)):
             unknown.append(key)
+    matched = {name: [found[number] for number in sorted(found)] for name, found in pieces.items() if found}
+    wrong = [
+        f"{', '.join(keys)} {list(_joined(shapes, keys))} instead of {list(wanted[name])}"
+        for name, keys in matched.items()
+        if _without_ones(_joined(shapes, keys)) != _without_ones(wanted[name])
+    ]
     missing = [name for name in wanted if name not in matched]
     problems = {"missing": missing, "unknown": unknown, "of another shape": wrong}
     if any(problems.values()):
@@ -200,47 +196,54 @@ def _match(shapes, wanted, complaint, hint):
     return matched
 
 
-def _prefix(keys, wanted):
+def _letters(key):
+    """Return what makes two keys the same, where Flax's names have "_" for "."."""
+    return key.replace("_", ".")
+
+
+def _joined(shapes, keys):
+    """Return the shape of pieces joined along their first axis."""
+    first, *rest = (shapes[key] for key in keys)
+    if not rest or not all(len(shape) == len(first) > 0 and shape[1:] == first[1:] for shape in rest):
+        return first
+    return (sum(shapes[key][0] for key in keys), *first[1:])
+
+
+def _without_ones(shape):
+    """Return a shape without the ones at its end: a dense layer is a 1x1 convolution, a scale [c, 1, 1] is [c]."""
+    while shape and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _prefix(keys, is_wanted):
     """Return what most keys have before a name that is wanted, such as "backbone."; "" if none has."""
     votes = Counter()
     for key in keys:
         words = key.split(".", 8)  # at most: a hostile key of a million dots must not take a million steps
         for start in range(len(words)):
-            if any(name in wanted for name in _names(".".join(words[start:]))):
+            if is_wanted(".".join(words[start:])):
                 votes["".join(f"{word}." for word in words[:start])] += 1
     return max(votes, key=lambda prefix: (votes[prefix], -len(prefix)), default="")
 
 
-def _names(key):
-    """Yield what torchvision could call a key: the same, and its translations from timm and transformers."""
-    yield key
-    module, _, leaf = key.rpartition(".")
-    if module in _STEMS:
-        yield f"{_STEMS[module]}.{leaf}"
-    if block := _TIMM_BLOCK.fullmatch(module):
-        group, index, layer = int(block[1]), int(block[2]), block[3]
-        names = _SEPARABLE if group == 0 else _INVERTED
-        yield f"features.{_FIRST_FEATURE[group] + index}.{names.get(layer, layer)}.{leaf}"
-    if block := _HF_BLOCK.fullmatch(module):
-        stage, index, layer, kind = block.groups()
-        names = {"convolution": "conv", "normalization": "bn"} if layer else _HF_SHORTCUT
-        number = int(layer) + 1 if layer else ""
-        yield f"layer{int(stage) + 1}.{index}.{names[kind]}{number}.{leaf}"
-
-
-def _left_out(key, wanted):
-    """Return whether a key that is not wanted is known to be of no use to a backbone."""
-    if key.endswith(".num_batches_tracked") or key.split(".", 1)[0] in _CLASSIFIERS:
-        return True
-    # MobileNetV2 without its last convolution ("bn2" is its norm in timm).
-    return "features.17.conv.0.0.weight" in wanted and key.startswith(("features.18.", "bn2."))
+def _left_out(key):
+    """Return whether a key that is not wanted is known to be of no use to any backbone."""
+    return key.endswith(".num_batches_tracked") or key.split(".", 1)[0] in _CLASSIFIERS
 
 
 def _first(keys):
     return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
-def _read(file, key, source):
+def _read(file, keys, shape, source):
+    value = (
+        np.concatenate([_floats(file, key, source) for key in keys]) if len(keys) > 1 else _floats(file, *keys, source)
+    )
+    return jnp.asarray(value.reshape(shape).transpose(np.argsort(_TORCH_AXES[len(shape)])))
+
+
+def _floats(file, key, source):
     kind = file.get_slice(key).get_dtype()
     if kind not in _FLOATS:
         raise InputError(f"{key} in {source} has the type {kind}; weights are {', '.join(_FLOATS)}.")
@@ -248,4 +251,4 @@ def _read(file, key, source):
         value = file.get_tensor(key).astype(np.float32)
     if not np.isfinite(value).all():
         raise InputError(f"{key} in {source} holds values that are not finite (in float32).")
-    return jnp.asarray(value.transpose(2, 3, 1, 0) if value.ndim == 4 else value)
+    return value

@@ -5,6 +5,8 @@ The structure and the names of parameters are torchvision's: the stride of a bot
 https://arxiv.org/abs/1812.01187), with timm's names.
 """
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,13 @@ from gan_seg_jax.models import layers, norms, stages
 
 CHANNELS = (64, 128, 256, 512)
 
+# Names in transformers.
+_STEM = {"embedder.embedder.convolution": "conv1", "embedder.embedder.normalization": "bn1"}
+_LAYER = re.compile(r"encoder\.stages\.(\d)\.layers\.(\d+)\.(?:layer\.(\d)|shortcut)\.(convolution|normalization)")
+_SHORTCUT = {"convolution": "downsample.0", "normalization": "downsample.1"}
 
-class ResNet(nn.Module):
+
+class ResNet(stages.Backbone):
     """Map an image to the features of five stages.
 
     Attributes:
@@ -49,7 +56,7 @@ class ResNet(nn.Module):
             InputError: an `output_stride` other than 8, 16 or 32.
         """
         _, _, *plan = stages.atrous_stages((2, 2, 1, 2, 2, 2), self.output_stride, network="ResNet")
-        x = self._stem(stages.normalize_image(image, self.dtype), train=train)
+        x = self._stem(self.normalize(image), train=train)
         features = {"c1": x}
         x = layers.max_pool(x, 3, stride=2, padding=1)
         for index, (stage, depth, channels) in enumerate(zip(plan, self.depths, CHANNELS, strict=True)):
@@ -70,6 +77,15 @@ class ResNet(nn.Module):
             features[f"c{index + 2}"] = x
         self.sow("intermediates", "encoder", x)
         return features
+
+    def own_key(self, key: str) -> str:
+        """Return torchvision's key; that of transformers is known, timm's is the same."""
+        module, _, leaf = key.rpartition(".")
+        if found := _LAYER.fullmatch(module):
+            stage, index, layer, kind = found.groups()
+            names = {"convolution": "conv", "normalization": "bn"} if layer else _SHORTCUT
+            return f"layer{int(stage) + 1}.{index}.{names[kind]}{int(layer) + 1 if layer else ''}.{leaf}"
+        return f"{_STEM[module]}.{leaf}" if module in _STEM else key
 
     def _stem(self, x, *, train):
         bias = self.norm == "none"

@@ -1,8 +1,9 @@
-"""What the backbones share: normalised input, channel counts by width, and stride turned into rates."""
+"""What the backbones share: normalised input, names of weights, channel counts by width, stride turned into rates."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -11,6 +12,36 @@ from gan_seg_jax.errors import InputError
 OUTPUT_STRIDES = (8, 16, 32)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """A feature extractor under a segmentation network, and what its published weights are like.
+
+    Class attributes:
+        MEAN: of the images that its published weights were trained on, for R, G and B, of values in 0..1.
+        STD: the standard deviation of those, likewise.
+    """
+
+    MEAN: ClassVar[tuple[float, float, float]] = IMAGENET_MEAN
+    STD: ClassVar[tuple[float, float, float]] = IMAGENET_STD
+
+    def normalize(self, image: jax.Array) -> jax.Array:
+        """Return the image, float [b, h, w, 3] in [-1, 1], RGB, as its weights expect it, of the network's dtype."""
+        mean, std = jnp.array(self.MEAN), jnp.array(self.STD)
+        return (((image.astype(jnp.float32) + 1.0) / 2.0 - mean) / std).astype(self.dtype)
+
+    def own_key(self, key: str) -> str:
+        """Return the key of a weight in the layout whose names our parameters have, from that of any known layout.
+
+        Our own names have "_" for some ".", so keys that differ in nothing else count as equal. A weight that is
+        stored in pieces, to be joined along its first axis, has the keys "KEY[0]", "KEY[1]" and so on.
+        """
+        return key
+
+    def unused(self, key: str) -> bool:
+        """Tell whether the weight of this key, as `own_key` returns it, is of no use to the features."""
+        del key
+        return False
 
 
 class Stage(NamedTuple):
@@ -69,14 +100,3 @@ def scaled(channels: int, width: float) -> int:
         return channels
     rounded = max(8, int(channels * width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels * width else rounded
-
-
-def normalize_image(image: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Return the image with ImageNet's mean and standard deviation of each channel, as pre-trained weights expect it.
-
-    Args:
-        image: float [b, h, w, 3] in [-1, 1], RGB.
-        dtype: of the result.
-    """
-    mean, std = jnp.array(IMAGENET_MEAN), jnp.array(IMAGENET_STD)
-    return (((image.astype(jnp.float32) + 1.0) / 2.0 - mean) / std).astype(dtype)

@@ -10,7 +10,7 @@ from gan_seg_jax.models import layers, norms, stages
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and number of 3x3 convolutions
 
 
-class VGG16(nn.Module):
+class VGG16(stages.Backbone):
     """Map an image to the five pooled feature maps of VGG-16, without its fully connected layers.
 
     With output_stride 32 the pools are VGG's, 2x2 with stride 2 (an odd size loses its last row or column). With 8
@@ -53,7 +53,7 @@ class VGG16(nn.Module):
                 f"VGG-16 with output_stride 32 halves the image five times, which {height}x{width} pixels do not "
                 "allow; give images of at least 32x32 or output_stride 8 or 16."
             )
-        x, features, index = stages.normalize_image(image, self.dtype), {}, 0
+        x, features, index = self.normalize(image), {}, 0
         for number, ((channels, depth), stage) in enumerate(zip(STAGES, plan, strict=True), start=1):
             for _ in range(depth):
                 options = {"rate": stage.first_rate, "dtype": self.dtype, "name": f"features_{index}"}

@@ -151,7 +151,7 @@ def test_dilated_vgg_holds_the_fourth_stage_of_the_one_with_smaller_rate():
 def test_images_are_normalised_by_the_mean_and_deviation_of_imagenet():
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     image = jnp.stack([2 * mean - 1, 2 * (mean + std) - 1]).astype(jnp.float32).reshape(1, 1, 2, 3)
-    np.testing.assert_allclose(stages.normalize_image(image, jnp.float32)[0, 0], [[0, 0, 0], [1, 1, 1]], atol=1e-6)
+    np.testing.assert_allclose(create_backbone("resnet18").normalize(image)[0, 0], [[0, 0, 0], [1, 1, 1]], atol=1e-6)
 
 
 def test_names_of_parameters_follow_the_published_keys():
