@@ -1,9 +1,9 @@
 """Backbones by name: feature extractors under segmentation networks.
 
 A backbone (`stages.Backbone`) maps an image float [b, h, w, 3] in [-1, 1] to a dict of float feature maps "c1" to "c5"
-with strides 2, 4, 8, 16 and 32; strides beyond `output_stride` are turned into rates (`stages.atrous_stages`). Those that
-cut the image into patches of 4x4 pixels have no "c1"; a plain vision transformer has "c2" to "c5" at the stride of its
-patches. It normalises the image for itself.
+with strides 2, 4, 8, 16 and 32; strides beyond `output_stride` are turned into rates (`stages.atrous_stages`). Those
+that cut the image into patches of 4x4 pixels have no "c1"; a plain vision transformer has "c2" to "c5" at the stride of
+its patches. It normalises the image for itself.
 
 Parameters have the names of published PyTorch weights (torchvision, and timm for the deep stem), by one rule:
 1. the first number of a key joins the word before it, and the two name the block: "layer1.0." is `layer1_0`,
