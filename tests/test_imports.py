@@ -57,7 +57,7 @@ SHARED = {
         "stages",
         "vgg",
     },
-    "methods": {"game", "generators", "segmenter", "self_training"},
+    "methods": {"game", "generators", "segmenter", "self_training", "two_domains"},
     "augment": {"resample"},
     "commands": {"memorization"},
 }

@@ -177,20 +177,37 @@ def multi_scale_l1(
     return layer_feature_matching(true_features, predicted_features, valid, weights=weights.tolist())
 
 
+def self_information(logits: jax.Array) -> jax.Array:
+    """Compute what each class contributes to the entropy of softmax(logits), as a share of the largest entropy.
+
+        I_c = -p_c log p_c / log k
+
+    Vu et al. 2019, ADVENT (arXiv:1811.12833), "weighted self-information": 0 where the class is certain or out of the
+    question, and a map that tells how sure a prediction is, and between which classes not.
+
+    Args:
+        logits: float [b, h, w, k], k at least 2.
+
+    Returns:
+        float32 [b, h, w, k], 0 to 1 / (e log k), whose sum over the classes is 0..1.
+    """
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.exp(log_probabilities) * log_probabilities / np.log(logits.shape[-1])
+
+
 def entropy(logits: jax.Array, known: jax.Array | None = None) -> jax.Array:
     """Compute the entropy of softmax(logits) as a share of the largest, a mean over known pixels.
 
         loss = E[-sum_c p_c log p_c] / log k
 
-    Vu et al. 2019, ADVENT (arXiv:1811.12833), there a sum over pixels.
+    Vu et al. 2019, ADVENT (arXiv:1811.12833), there a sum over pixels, in the released code their mean.
 
     Args:
         logits: float [b, h, w, k], k at least 2.
         known: bool [b, h, w], the pixels that count; None = all.
 
     Returns:
-        float32 scalar, 0..1.
+        float32 scalar, 0..1; 0, with zero gradient, where no pixel is known.
     """
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    each = -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1) / np.log(logits.shape[-1])
+    each = jnp.sum(self_information(logits), axis=-1)
     return jnp.mean(each) if known is None else segmentation.weighted_mean(each, known.astype(jnp.float32))

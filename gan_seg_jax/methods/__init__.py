@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax.errors import unknown
 from gan_seg_jax.methods import (
     adaptation,
+    advent,
     adversarial,
     advsemiseg,
     augmentation,
@@ -27,6 +28,7 @@ from gan_seg_jax.models.network import CLASS_SCORES
 
 METHODS: dict[str, ModuleType] = {
     "adaptation": adaptation,
+    "advent": advent,
     "adversarial": adversarial,
     "advsemiseg": advsemiseg,
     "augmentation": augmentation,

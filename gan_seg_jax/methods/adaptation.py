@@ -7,103 +7,31 @@ Choose it where the labels are of a source domain and the images to be segmented
            + adversarial_weight loss(D_1(p_1(u)), real) + adversarial_weight_aux loss(D_2(p_2(u)), real)
 
 Tsai, Hung, Schulter, Sohn, Yang, Chandraker: Learning to Adapt Structured Output Space for Semantic Segmentation, CVPR
-2018, arXiv:1802.10349. (x, y) are an image and label of the source, u is an image of the target, S are the segmenter's
-logits and p = softmax(S(.)), at each level i (1 the segmenter's logits, 2 its auxiliary head). *Real is the source*:
-predictions on the source are the model for those on the target, and the segmenter is moved by its predictions on the
-target alone (a relativistic loss, which compares the two, moves it by both). The second level plays where the config
-has a role `discriminator_aux`. A discriminator sees probabilities only, no image. What is padding or void in the
-source's label, and what is padding in the target's image, is zero in both maps, row by row.
+2018, arXiv:1802.10349. The discriminators see class probabilities, p = softmax(S(.)), and no image. Symbols, what plays
+at which level, and the running statistics of norms are those of `two_domains`.
 
 Differences from the paper and its code: the source is 0 and the target 1 there, which is the same game. Its least
 squares have no factor 1/2 in the segmenter's term: its weight 0.01 is `adversarial=least_squares,
-adversarial_weight=0.02` here. Both domains pass through the segmenter one after the other, each normalised by its own
-statistics in training, as in the code; but the running statistics, which count when the target is segmented, are the
-target's (`config.statistics = "target"`; the code's are of both: "both"). That alone adapts a network with BatchNorm:
-the control lambda0 shows by how much.
+adversarial_weight=0.02` here.
 """
 
-from typing import Any
-
 import chex
-import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from gan_seg_jax.augment import paired
-from gan_seg_jax.errors import InputError, unknown
-from gan_seg_jax.losses import segmentation
-from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
-from gan_seg_jax.methods import game, segmenter
-from gan_seg_jax.models import build_network, split_heads
-from gan_seg_jax.state import LossOutput, Networks, fold_name
+from gan_seg_jax.methods import segmenter, two_domains
+from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
-STREAMS = ("labelled", "target")
-FIELDS = {"statistics": str, "losses": {**game.LOSSES, "adversarial_weight_aux": float}}
-STATISTICS = ("target", "both")
-LEVELS = {"discriminator": "", "discriminator_aux": "auxiliary"}  # role -> the head whose maps it sees; "" the main one
-WEIGHTS = {"discriminator": "adversarial_weight", "discriminator_aux": "adversarial_weight_aux"}  # of their terms
+STREAMS = two_domains.STREAMS
+FIELDS = {"statistics": str, "losses": two_domains.LOSSES}
+
+build = two_domains.build
+forward = two_domains.forward
 predict = segmenter.predict
 score_map = discriminator_inputs = None
 
 
-def build(config: ConfigDict) -> dict[str, nn.Module]:
-    """Return the segmenter, and a discriminator for each level that the config has.
-
-    Raises:
-        InputError: an unknown loss, an unknown choice of statistics, penalties that would never be due, or no loss that
-            has a weight.
-    """
-    game.check(config, paired=False)
-    if config.losses.feature_matching > 0:
-        raise InputError(
-            f"config.losses.feature_matching is {config.losses.feature_matching}, but images of source and target are "
-            "no pairs; leave it 0."
-        )
-    if config.statistics not in STATISTICS:
-        raise unknown("statistics", config.statistics, STATISTICS)
-    networks = config.networks
-    weights = [WEIGHTS[role] for role in LEVELS if role in networks]
-    expect_a_loss(config.losses, "segmenter", *weights, "weights")
-    return {
-        "segmenter": build_network(networks.segmenter, dtype=config.dtype, num_classes=config.num_classes),
-        **{role: build_network(networks[role], dtype=config.dtype) for role in LEVELS if role in networks},
-    }
-
-
-def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tuple[Any, Networks]:
-    """Return the segmenter's output for the source and for the target: logits, or pairs with auxiliary heads."""
-    del rng
-    source, nets = nets.apply("segmenter", batch["labelled"]["image"], update=config.statistics == "both")
-    target, nets = nets.apply("segmenter", batch["target"]["image"])
-    return (source, target), nets
-
-
-def losses(nets: Networks, outputs: Any, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
-    """Return the losses of all networks (module docstring).
-
-    Raises:
-        InputError: there is a second discriminator, but the segmenter has no auxiliary head.
-    """
-    options, label = config.losses, batch["labelled"]["label"]
-    (logits, heads), (target_logits, target_heads) = map(split_heads, outputs)
-    source, target = {"": logits, **heads}, {"": target_logits, **target_heads}
-    loss, metrics = with_heads(logits, heads, label, options)
-    values, accept = {}, {}
-    both = (segmentation.known(label, config.num_classes) & paired.shown(batch["target"]["image"]))[..., None]
-    for role, head in LEVELS.items():
-        if role not in config.networks:
-            continue
-        if head not in source:
-            raise InputError(
-                f"config.networks.{role} judges an auxiliary head, but {config.networks.segmenter.name} has none; use "
-                "the config's word multi with unet, deeplabv2 or pspnet."
-            )
-        real, fake = (game.DiscriminatorInputs(maps=(jax.nn.softmax(maps[head]) * both,)) for maps in (source, target))
-        outcome = game.play(nets, real, fake, fold_name(rng, role), config, role=role, paired=False)
-        nets = outcome.nets
-        values[role] = outcome.discriminator
-        loss += options[WEIGHTS[role]] * outcome.generator
-        metrics |= outcome.metrics
-        accept |= outcome.accept
-    return LossOutput({**values, "segmenter": loss}, nets, metrics, accept)
+def losses(nets: Networks, outputs, batch, rng: chex.PRNGKey, config: ConfigDict) -> LossOutput:
+    """Return the losses of all networks (module docstring); raises as `two_domains.losses`."""
+    return two_domains.losses(nets, outputs, batch, rng, config, maps=jax.nn.softmax)

@@ -170,6 +170,8 @@ def test_entropy():
     logits = jnp.log(jnp.array([[[p, [0.1, 0.1, 0.8]]]]))
     found = segmentation_gan.entropy(logits, jnp.array([[[True, False]]]))
     np.testing.assert_allclose(found, -(p * np.log(p)).sum() / np.log(3), rtol=1e-5)
+    each = segmentation_gan.self_information(logits)
+    np.testing.assert_allclose(each[0, 0, 0], -(p * np.log(p)) / np.log(3), rtol=1e-5)
     assert segmentation_gan.entropy(logits, jnp.zeros((1, 1, 2), bool)) == 0.0
 
 

@@ -1,4 +1,4 @@
-"""Adaptation by a discriminator of the output, against its equations written by hand."""
+"""Adaptation by a discriminator of the output, or by its entropy, against their equations written by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from configs import adapt_seg, networks
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses.weighted import weighted_sum
-from gan_seg_jax.methods import adaptation
+from gan_seg_jax.methods import get_method, two_domains
 from gan_seg_jax.models import build_network
 from gan_seg_jax.state import Networks
 from gan_seg_jax.train_step import train_step
@@ -28,6 +28,7 @@ def make_config(words="", *, norm="none", statistics="target", **losses):
         optimizer.update(name="sgd", learning_rate=1.0, schedule="constant", beta1=0.0)
         if role != "segmenter":
             config.networks[role].channels = 4
+    assert set(losses) <= set(config.losses)
     config.losses.update(losses)
     config_lib.check(config)
     return config.lock()
@@ -48,7 +49,7 @@ def random_logits(seed):
 
 
 def judge(config, nets, batch, *logits):
-    return adaptation.losses(nets, logits, batch, jax.random.key(2), config)
+    return get_method(config).losses(nets, logits, batch, jax.random.key(2), config)
 
 
 def both_known():
@@ -58,47 +59,70 @@ def both_known():
     return known
 
 
-def by_hand(params, apply, batch, options, levels):
-    """Return the loss of each role, in plain arrays."""
+def information(logits):
+    """Return the weighted self-information of three classes."""
+    p = jax.nn.softmax(logits)
+    return -p * jnp.log(p) / np.log(3)
+
+
+def by_hand(params, apply, batch, options, levels, maps):
+    """Return the loss of each role, in plain arrays; `maps` makes of logits what the discriminators see."""
     label = batch["labelled"]["label"]
     source, target = (apply("segmenter", params, batch[name]["image"]) for name in ("labelled", "target"))
     source, target = (out if levels == 2 else (out, {}) for out in (source, target))
     source, target = ((out[0], *out[1].values()) for out in (source, target))
 
-    def entropy(logits):
+    def cross_entropy(logits):
         known = label != 255
         picked = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.where(known, label, 0)[..., None], -1)[..., 0]
         return -jnp.sum(picked * known) / jnp.sum(known)
 
-    loss = entropy(source[0]) + (options.auxiliary_weight * entropy(source[1]) if levels == 2 else 0.0)
+    loss = cross_entropy(source[0]) + (options.auxiliary_weight * cross_entropy(source[1]) if levels == 2 else 0.0)
+    shown = np.ones((2, *SIZE))
+    shown[1, :, 50:] = 0
+    for logits, name in zip(target, ("entropy_weight", "entropy_weight_aux"), strict=False):
+        if name in options:
+            loss += options[name] * jnp.sum(information(logits).sum(-1) * shown) / shown.sum()
     losses = {}
-    weights = (options.adversarial_weight, options.adversarial_weight_aux)
     for level, role in enumerate(("discriminator", "discriminator_aux")[:levels]):
+        if role not in params:
+            continue
+        weight = options["adversarial_weight" + ("_aux" if level else "")]
         real, fake = (
-            apply(role, params, jax.nn.softmax(maps[level]) * both_known()) for maps in (source, target)
+            apply(role, params, maps(domain[level]) * both_known()) for domain in (source, target)
         )  # logits: large for the source
         if options.adversarial == "least_squares":
             losses[role] = 0.5 * jnp.mean((real - 1) ** 2 + fake**2)
-            loss += weights[level] * 0.5 * jnp.mean((fake - 1) ** 2)
+            loss += weight * 0.5 * jnp.mean((fake - 1) ** 2)
         else:
             losses[role] = 0.5 * jnp.mean(jnp.logaddexp(0, -real) + jnp.logaddexp(0, fake))
-            loss += weights[level] * jnp.mean(jnp.logaddexp(0, -fake))
+            loss += weight * jnp.mean(jnp.logaddexp(0, -fake))
     return {**losses, "segmenter": loss}
+
+
+MAPS = {"adaptation": jax.nn.softmax, "advent": information}
 
 
 @pytest.mark.parametrize(
     ("words", "name"),
     [
         pytest.param("", "non_saturating", marks=pytest.mark.slow),
-        ("", "least_squares"),
+        pytest.param("", "least_squares", marks=pytest.mark.slow),
         pytest.param("multi", "non_saturating", marks=pytest.mark.slow),
+        ("advent", "non_saturating"),
+        pytest.param("advent,multi", "least_squares", marks=pytest.mark.slow),
+        pytest.param("minent,multi", "", marks=pytest.mark.slow),
     ],
 )
 def test_gradients_are_those_of_the_equations(words, name):
-    # Weights at which the game is no rounding error beside the supervised loss.
-    config = make_config(words, adversarial=name, adversarial_weight=0.7, adversarial_weight_aux=0.3)
-    state, batch = make_state(config), make_batch()
-    levels = 1 + (words == "multi")
+    # Weights at which the terms are no rounding error beside the supervised loss.
+    game = {"adversarial": name, "adversarial_weight": 0.7, "adversarial_weight_aux": 0.3} if name else {}
+    entropy = {"entropy_weight": 0.5} if "ent" in words else {}
+    entropy |= {"entropy_weight_aux": 0.2} if entropy and "multi" in words else {}
+    config = make_config(words, **game, **entropy)
+    state, batch, method = make_state(config), make_batch(), get_method(config)
+    levels = 1 + ("multi" in words)
+    by_levels = lambda params: by_hand(params, apply, seen, config.losses, levels, MAPS[config.method])
     ((_, updates),) = config.phases
     functions = {role: network.apply_fn for role, network in state.networks.items()}
     apply = lambda role, params, *inputs: functions[role]({"params": params[role]}, *inputs, train=True)
@@ -106,12 +130,12 @@ def test_gradients_are_those_of_the_equations(words, name):
 
     def compute(state, batch):
         params = {role: network.params for role, network in state.networks.items()}
-        losses = by_hand(params, apply, seen, config.losses, levels)
+        losses = by_levels(params)
         gradients = {}
         for role in losses:
-            alone = lambda own, role=role: by_hand({**params, role: own}, apply, seen, config.losses, levels)[role]
+            alone = lambda own, role=role: by_levels({**params, role: own})[role]
             gradients[role] = jax.grad(alone)(params[role])
-        new, metrics = train_step(state, batch, method=adaptation, config=config, updates=updates)
+        new, metrics = train_step(state, batch, method=method, config=config, updates=updates)
         moved = {role: jax.tree.map(jnp.subtract, params[role], new.networks[role].params) for role in gradients}
         return losses, gradients, moved, metrics
 
@@ -127,8 +151,9 @@ def test_gradients_are_those_of_the_equations(words, name):
             np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6, err_msg=f"{role} {path}")
 
 
-def test_without_weight_it_is_the_supervised_loss():
-    config = make_config("lambda0")
+@pytest.mark.parametrize("form", ["adaptsegnet", "advent", "minent"])
+def test_without_weight_it_is_the_supervised_loss(form):
+    config = make_config(f"{form},lambda0")
     found = judge(config, view(make_state(config)), prepared(make_batch()), random_logits(3), random_logits(4))
     label = prepared(make_batch())["labelled"]["label"]
     assert float(found.losses["segmenter"]) == float(weighted_sum(random_logits(3), label, config.losses)[0])
@@ -153,8 +178,24 @@ def test_padding_and_void_get_no_gradient():
     np.testing.assert_array_equal(target, both_known()[..., 0])
 
 
-def test_the_discriminator_sees_the_same_nothing_in_both_domains(monkeypatch):
-    config = make_config()
+def test_the_entropy_of_the_target_alone_counts_without_its_padding():
+    config = make_config("minent", entropy_weight=2.0)
+    nets, batch = view(make_state(config)), prepared(make_batch())
+    found = judge(config, nets, batch, random_logits(3), random_logits(4))
+    shown = np.arange(SIZE[1]) < np.array([64, 50])[:, None, None]
+    expected = np.sum(information(random_logits(4)).sum(-1) * shown) / np.sum(shown * np.ones((2, *SIZE)))
+    np.testing.assert_allclose(found.metrics["entropy"], expected, rtol=1e-5)
+    supervised = weighted_sum(random_logits(3), batch["labelled"]["label"], config.losses)[0]
+    np.testing.assert_allclose(found.losses["segmenter"], supervised + 2.0 * expected, rtol=1e-5)
+    term = lambda *logits: judge(config, nets, batch, *logits).metrics["entropy"]
+    source, target = jax.grad(term, (0, 1))(random_logits(3), random_logits(4))
+    assert not np.any(source)
+    np.testing.assert_array_equal(np.any(target != 0, axis=-1), shown & np.ones((2, *SIZE), bool))
+
+
+@pytest.mark.parametrize("form", ["adaptsegnet", "advent"])
+def test_the_discriminator_sees_the_same_nothing_in_both_domains(form, monkeypatch):
+    config = make_config(form)
     nets, batch, seen = view(make_state(config)), prepared(make_batch()), []
     original = Networks.apply
 
@@ -166,7 +207,7 @@ def test_the_discriminator_sees_the_same_nothing_in_both_domains(monkeypatch):
     judge(config, nets, batch, random_logits(3), random_logits(4))
     assert [role for role, _ in seen] == ["discriminator", "discriminator"]
     for (_, (found,)), logits in zip(seen, (random_logits(3), random_logits(4)), strict=True):
-        np.testing.assert_allclose(found, jax.nn.softmax(logits) * both_known(), atol=1e-6)
+        np.testing.assert_allclose(found, MAPS[config.method](logits) * both_known(), atol=1e-6)
 
 
 def test_the_segmenter_is_moved_by_the_target_alone():
@@ -177,11 +218,11 @@ def test_the_segmenter_is_moved_by_the_target_alone():
     assert not np.any(source) and np.any(target)
 
 
-@pytest.mark.parametrize("statistics", adaptation.STATISTICS)
+@pytest.mark.parametrize("statistics", two_domains.STATISTICS)
 def test_whose_statistics_are_kept(statistics):
     config = make_config(norm="batch", statistics=statistics)
     state, batch = make_state(config), prepared(make_batch())
-    _, nets = adaptation.forward(view(state, ("segmenter",)), batch, jax.random.key(0), config)
+    _, nets = two_domains.forward(view(state, ("segmenter",)), batch, jax.random.key(0), config)
     network = state.networks["segmenter"]
     collections = network.collections
     for name in ("labelled", "target") if statistics == "both" else ("target",):
@@ -209,13 +250,21 @@ def test_bad_values_are_named():
     config = make_config(statistics="target").unlock()
     config.statistics = "source"
     with pytest.raises(InputError, match=r"statistics 'source'.*target"):
-        adaptation.build(config)
+        get_method(config).build(config)
+    config = make_config("minent", entropy_weight_aux=0.1)
+    with pytest.raises(InputError, match=r"entropy_weight_aux is 0.1.*multi"):
+        make_state(config)
     with pytest.raises(InputError, match="2 domains"):
         adapt_seg.get_config("night,rain")
+    with pytest.raises(InputError, match=r"advent and minent.*choose one"):
+        adapt_seg.get_config("advent,minent")
+    with pytest.raises(InputError, match="no meaning with minent"):
+        adapt_seg.get_config("minent,random_discriminator")
 
 
 def test_the_controls():
     assert make_config("multi,lambda0").losses.adversarial_weight_aux == 0.0
+    assert not set(make_config("minent,lambda0").losses) & set(two_domains.LOSSES)
     config = make_config("multi,random_discriminator")
     assert config.phases == ((1, (("segmenter",),)),)
     assert config.init.discriminator == config.init.discriminator_aux == "random"
