@@ -18,7 +18,7 @@ Keys of other layouts are translated by the backbone (`own_key`). The rest of th
 the classifiers ("fc.", "classifier.") and what a backbone calls `unused`.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 import jax.numpy as jnp
 
@@ -28,38 +28,17 @@ from gan_seg_jax.models.resnet import ResNet
 from gan_seg_jax.models.stages import Backbone, atrous_stages
 from gan_seg_jax.models.vgg import VGG16
 
-
-def _resnet(depths, *, bottleneck=False, deep_stem=False):
-    def make(**options):
-        return ResNet(depths=depths, bottleneck=bottleneck, deep_stem=deep_stem, **options)
-
-    return make
-
-
-def _without_multi_grid(name, model):
-    def make(*, multi_grid, **options):
-        if set(multi_grid) != {1}:
-            raise InputError(f"{name} has no multi-grid, found {tuple(multi_grid)}; set multi_grid to (1, 1, 1).")
-        return model(**options)
-
-    return make
-
-
-def _vgg16_without_norm(*, norm, **options):
-    del norm
-    return VGG16(norm="none", **options)
-
-
-BACKBONES: dict[str, Callable[..., Backbone]] = {
-    "resnet18": _resnet((2, 2, 2, 2)),
-    "resnet34": _resnet((3, 4, 6, 3)),
-    "resnet50": _resnet((3, 4, 6, 3), bottleneck=True),
-    "resnet101": _resnet((3, 4, 23, 3), bottleneck=True),
-    "resnet50_deep": _resnet((3, 4, 6, 3), bottleneck=True, deep_stem=True),
-    "resnet101_deep": _resnet((3, 4, 23, 3), bottleneck=True, deep_stem=True),
-    "mobilenetv2": _without_multi_grid("mobilenetv2", MobileNetV2),
-    "vgg16": _without_multi_grid("vgg16", _vgg16_without_norm),
-    "vgg16_bn": _without_multi_grid("vgg16_bn", VGG16),
+# name -> its class, with the attributes that the name fixes.
+BACKBONES: dict[str, partial] = {
+    "resnet18": partial(ResNet, depths=(2, 2, 2, 2)),
+    "resnet34": partial(ResNet, depths=(3, 4, 6, 3)),
+    "resnet50": partial(ResNet, depths=(3, 4, 6, 3), bottleneck=True),
+    "resnet101": partial(ResNet, depths=(3, 4, 23, 3), bottleneck=True),
+    "resnet50_deep": partial(ResNet, depths=(3, 4, 6, 3), bottleneck=True, deep_stem=True),
+    "resnet101_deep": partial(ResNet, depths=(3, 4, 23, 3), bottleneck=True, deep_stem=True),
+    "mobilenetv2": partial(MobileNetV2),
+    "vgg16": partial(VGG16, norm="none"),
+    "vgg16_bn": partial(VGG16),
 }
 
 
@@ -70,6 +49,7 @@ def create_backbone(
     multi_grid: tuple[int, ...] = (1, 1, 1),
     norm: str = "batch",
     width: float = 1.0,
+    drop_path: float = 0.0,
     dtype: jnp.dtype = jnp.float32,
     module_name: str | None = "backbone",
 ) -> Backbone:
@@ -79,20 +59,32 @@ def create_backbone(
         name: key of `BACKBONES`.
         output_stride: 8, 16 or 32.
         multi_grid: factors on the rates of the last stage (ResNets only).
-        norm: kind of `norms.Norm`; "vgg16" has none whatever is given here.
+        norm: kind of `norms.Norm`; those with norms of their own ("vgg16" has none) have these whatever is given here.
         width: factor on the channel counts.
+        drop_path: rate at which the last residual is dropped in training (stochastic depth), rising linearly from 0 at
+            the first (transformers and ConvNeXt only).
         dtype: of the computation.
         module_name: of the submodule. Networks leave it, since learning rates and pre-trained weights find a backbone
             by it; None outside of a network.
 
     Raises:
-        InputError: no such backbone, no such output_stride, or a multi-grid for a backbone without one.
+        InputError: no such backbone, no such output_stride, or a multi-grid or a drop_path for one without.
     """
     if name not in BACKBONES:
         raise unknown("backbone", name, BACKBONES)
     atrous_stages((), output_stride, network=name)  # its message, before the network is built
-    make = BACKBONES[name]
-    multi_grid = tuple(multi_grid)
-    return make(
-        output_stride=output_stride, multi_grid=multi_grid, norm=norm, width=width, dtype=dtype, name=module_name
-    )
+    model = BACKBONES[name]
+    options = {
+        "output_stride": output_stride,
+        "multi_grid": tuple(multi_grid),
+        "norm": norm,
+        "width": width,
+        "drop_path": drop_path,
+        "dtype": dtype,
+        **model.keywords,
+    }
+    known = model.func.__dataclass_fields__
+    for option, none in (("multi_grid", (1,) * len(multi_grid)), ("drop_path", 0.0)):
+        if option not in known and options[option] != none:
+            raise InputError(f"{name} has no {option}, found {options[option]}; set {option} to {none}.")
+    return model.func(**{option: value for option, value in options.items() if option in known}, name=module_name)

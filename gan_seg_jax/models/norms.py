@@ -62,6 +62,31 @@ class Norm(nn.Module):
         raise unknown("norm", self.kind, NORMS)
 
 
+class LayerNorm(nn.Module):
+    """Normalise the channels of each position (Ba et al. 2016, https://arxiv.org/abs/1607.06450), then scale and shift.
+
+    y = (x - mean(x)) / sqrt(var(x) + epsilon) * scale + bias, the mean and the biased variance over the last axis, in
+    float32. It is the norm of ConvNeXt and of transformers; "layer" of `Norm` is over all positions at once.
+
+    Attributes:
+        epsilon: added to the variance.
+        dtype: of the result.
+    """
+
+    epsilon: float = 1e-6
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return float [..., c] from x float [..., c]."""
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
+        x = x.astype(jnp.float32)
+        centred = x - jnp.mean(x, axis=-1, keepdims=True)
+        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+        return (centred * jax.lax.rsqrt(variance + self.epsilon) * scale + bias).astype(self.dtype)
+
+
 def values_normalised(kind: str, shape: tuple[int, int, int, int]) -> int | None:
     """Return how many values of a map [b, h, w, c] share a mean in training; None where nothing is normalised."""
     batch, height, width, channels = shape

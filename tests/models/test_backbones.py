@@ -189,8 +189,10 @@ def test_an_impossible_output_stride_is_named(output_stride):
 def test_bad_choices_are_named():
     with pytest.raises(InputError, match="'resnet50'"):
         create_backbone("resnet5O")
-    with pytest.raises(InputError, match=r"vgg16 has no multi-grid, found \(1, 2, 4\)"):
+    with pytest.raises(InputError, match=r"vgg16 has no multi_grid, found \(1, 2, 4\); set multi_grid to \(1, 1, 1\)"):
         create_backbone("vgg16", multi_grid=(1, 2, 4))
+    with pytest.raises(InputError, match=r"resnet18 has no drop_path, found 0.1; set drop_path to 0.0"):
+        create_backbone("resnet18", drop_path=0.1)
     with pytest.raises(InputError, match="31x64 pixels"):
         shapes(create_backbone("vgg16"), (31, 64))
     with pytest.raises(InputError, match="Unknown norm"):

@@ -217,6 +217,19 @@ def test_initialisation_by_standard_deviation_and_by_unknown_name():
         layers.Conv(64, kernel_init="glorot").init(jax.random.key(0), x)
 
 
+def test_layer_norm_equals_its_definition_far_from_zero_too():
+    x = 1000 + jax.random.normal(jax.random.key(0), (2, 3, 4, 8))
+    scale, bias = jnp.arange(8.0), jnp.arange(8.0) - 3
+    exact = np.asarray(x, np.float64)
+    centred = exact - exact.mean(-1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + bias
+    variables = {"params": {"scale": scale, "bias": bias}}
+    np.testing.assert_allclose(norms.LayerNorm(1e-3).apply(variables, x), expected, atol=2e-3)
+    half = norms.LayerNorm(1e-3, jnp.bfloat16).apply(variables, x)
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), expected, atol=0.1)
+
+
 @pytest.mark.parametrize("kind", norms.NORMS)
 def test_norm_has_its_statistics(kind):
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
