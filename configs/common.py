@@ -57,6 +57,10 @@ def get_config() -> ConfigDict:
     # Generated pairs among the training pairs: their share of each batch, and the folder they are read from (of the
     # command `sample`; "" makes them on the device, where the method can).
     config.synthetic = ConfigDict({"share": 0.0, "folder": ""})
+    # Labelled images drawn by a class that they show, rare classes more often (gan_seg_jax/data/rare_classes.py),
+    # instead of one after the other: by what temperature (0 is off, 0.01 is DAFormer's), and which share of an image
+    # the class must have.
+    config.rare_classes = ConfigDict({"temperature": 0.0, "area": 0.003})
     # The same image in two splits ends a start, since scores would be of images that are trained on; True allows it.
     config.allow_duplicates = False
     # A regular expression with one group, searched in each id: what is equal in the ids of one patient or video, such

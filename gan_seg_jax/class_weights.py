@@ -29,7 +29,7 @@ def main() -> None:
         raise unknown("--rule", rule, class_weights.RULES)
     dataset = pipeline.open_dataset(flags.FLAGS.config)
     names = dataset.info.class_names
-    counts = class_weights.count_classes(dataset.splits["train"], len(names))
+    counts = class_weights.count_classes(dataset.splits["train"])
     weights = {each: class_weights.rounded(class_weights.class_weights(counts, each)) for each in class_weights.RULES}
     if output:
         values = {

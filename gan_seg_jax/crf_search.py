@@ -71,6 +71,10 @@ class Part:
         """Return int32 [n, 2], height and width of each."""
         return self.split.sizes()[list(self.rows)]
 
+    def class_pixels(self) -> np.ndarray:
+        """Return int32 [n, k], the pixels of each class of each."""
+        return self.split.class_pixels()[list(self.rows)]
+
 
 def spread(split: Split, count: int) -> Part:
     """Return `count` images spread evenly over a split, ordered so that the first of them are spread over it too."""

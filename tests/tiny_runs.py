@@ -79,6 +79,15 @@ class MemorySplit:
     def sizes(self):
         return np.array([label.shape for label in self.labels], np.int32)
 
+    def class_pixels(self):
+        return np.array([[np.sum(label == c) for c in range(self.info.num_classes)] for label in self.labels], np.int32)
+
+
+def count_by_reading(split) -> np.ndarray:
+    """Return what `class_pixels` of a split must be."""
+    labels = (split[index]["label"] for index in range(len(split)))
+    return np.array([[np.sum(label == c) for c in range(split.info.num_classes)] for label in labels])
+
 
 def draw(seed: int, size: tuple[int, int], *, void: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Return an image uint8 [h, w, 3] and its label uint8 [h, w]: sky over road with a car, a little void."""

@@ -94,6 +94,10 @@ class Split(Protocol):
         """Return (height, width) of each label, int32 [n, 2], without decoding pixels where possible."""
         ...
 
+    def class_pixels(self) -> np.ndarray:
+        """Return how many pixels of each label are of each class, int32 [n, k], without decoding where possible."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Members:

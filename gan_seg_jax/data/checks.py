@@ -269,5 +269,5 @@ def _is_known(file: File, known: dict[str, list], max_pixels: int) -> bool:
 
 
 def _facts(entry: list) -> images.Facts:
-    _, _, *plain, values, colors = entry
-    return images.Facts(*plain, tuple(values), tuple(map(tuple, colors)))
+    _, _, *plain, values, counts, colors = entry
+    return images.Facts(*plain, tuple(values), tuple(counts), tuple(map(tuple, colors)))

@@ -22,23 +22,17 @@ from gan_seg_jax.data.catalog import Dataset, Split
 from gan_seg_jax.errors import InputError, unknown
 
 
-def count_classes(split: Split, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def count_classes(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Count the pixels of each class over all labels of a split.
 
     Args:
-        split: the split; every example is read once.
-        num_classes: number of classes k.
+        split: the split.
 
     Returns:
         Pixels of each class, int64 [k]; and the known pixels of the images in which the class occurs, int64 [k].
     """
-    pixels, pixels_of_images = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
-    for index in range(len(split)):
-        label = split[index]["label"]
-        found = np.bincount(label.ravel(), minlength=256)[:num_classes]
-        pixels += found
-        pixels_of_images += np.where(found > 0, found.sum(), 0)
-    return pixels, pixels_of_images
+    found = split.class_pixels()
+    return found.sum(axis=0), np.sum((found > 0) * found.sum(axis=1, keepdims=True), axis=0)
 
 
 def _inverse(pixels: np.ndarray, pixels_of_images: np.ndarray) -> np.ndarray:
@@ -110,7 +104,7 @@ def resolve_class_weights(config: ConfigDict, dataset: Dataset, begun: ConfigDic
 
     Args:
         config: the run's config, with `num_classes` filled in; changed.
-        dataset: its data set; the train split is read once.
+        dataset: its data set; its training labels are counted.
         begun: the config that the run has stored, None for a new one.
 
     Raises:
@@ -130,5 +124,5 @@ def resolve_class_weights(config: ConfigDict, dataset: Dataset, begun: ConfigDic
             "the rule to compute them by."
         )
     if not stored:
-        stored = rounded(class_weights(count_classes(dataset.splits["train"], config.num_classes), rule))
+        stored = rounded(class_weights(count_classes(dataset.splits["train"]), rule))
     config.losses.class_weights = stored

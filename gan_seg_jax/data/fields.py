@@ -22,6 +22,7 @@ KINDS = {  # as of `config_fields`
     "labelled": {"fraction": float, "seed": int, "index_file": str},
     "source": {"dataset": str, "data_dir": str, "look": str, "seed": int},
     "synthetic": {"share": float, "folder": str},
+    "rare_classes": {"temperature": float, "area": float},
     "allow_duplicates": bool,
     "group_pattern": str,
     "max_pixels": int,
@@ -56,6 +57,9 @@ def check(config: ConfigDict) -> None:
     fraction, share = config.labelled.fraction, config.synthetic.share
     expect(0 < fraction <= 1, "labelled.fraction", fraction, "more than 0 and at most 1")
     expect(0 <= share < 1, "synthetic.share", share, "at least 0 and less than 1")
+    temperature, area = config.rare_classes.temperature, config.rare_classes.area
+    expect(temperature >= 0, "rare_classes.temperature", temperature, "0 (off) or more")
+    expect(0 <= area <= 1, "rare_classes.area", area, "a share, 0 to 1")
     for name, domain in (("scenes.look", config.scenes.look), ("source.look", config.source.look)):
         expect(domain in DOMAINS, name, domain, f"one of {', '.join(DOMAINS)}")
     for name, seed in (("labelled.seed", config.labelled.seed), ("source.seed", config.source.seed)):

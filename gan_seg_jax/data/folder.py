@@ -46,6 +46,7 @@ class FolderSplit:
         image_files: Paths of the images below `root`.
         mask_files: Paths of the masks; empty for a split without labels.
         label_sizes: (height, width) of each label, int32 [n, 2].
+        label_counts: How many pixels of each label are of each class, int32 [n, k].
         max_pixels: How many pixels an image may have.
     """
 
@@ -56,6 +57,7 @@ class FolderSplit:
     image_files: tuple[str, ...]
     mask_files: tuple[str, ...]
     label_sizes: np.ndarray
+    label_counts: np.ndarray
     max_pixels: int
 
     def __len__(self) -> int:
@@ -89,6 +91,10 @@ class FolderSplit:
     def sizes(self) -> np.ndarray:
         """Return (height, width) of each label, int32 [n, 2], as the check of the folder found them."""
         return self.label_sizes
+
+    def class_pixels(self) -> np.ndarray:
+        """Return how many pixels of each label are of each class, int32 [n, k], as the check found them."""
+        return self.label_counts
 
 
 def open_folder(
@@ -227,4 +233,9 @@ def _make_split(
     image_files = tuple(file.path for file in files.images.values())
     mask_files = tuple(files.partners[image_id].path for image_id in files.images) if files.partners else ()
     sizes = np.array([(facts[path].height, facts[path].width) for path in image_files], np.int32)
-    return FolderSplit(info, name, root, tuple(files.images), image_files, mask_files, sizes, rules.max_pixels)
+    counts = np.zeros((len(image_files), info.num_classes), np.int32)
+    for row, path in enumerate(mask_files):
+        for value, count in zip(facts[path].values, facts[path].counts, strict=True):
+            if value < info.num_classes:  # else ignored
+                counts[row, value] = count
+    return FolderSplit(info, name, root, tuple(files.images), image_files, mask_files, sizes, counts, rules.max_pixels)

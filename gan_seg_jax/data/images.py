@@ -54,6 +54,7 @@ class Facts:
         top: Of an image with 16 bits a sample the largest value (of colour, the most that it can be); otherwise 0.
         deep_colour: Whether that is in colour, of which only the upper 8 bits can be read.
         values: Of a mask the class ids that occur, ascending.
+        counts: Of a mask how many pixels hold each of `values`.
         colors: Of a palette mask the RGB colour of each of `values`.
     """
 
@@ -64,6 +65,7 @@ class Facts:
     top: int = 0
     deep_colour: bool = False
     values: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
     colors: tuple[tuple[int, ...], ...] = ()
 
 
@@ -188,10 +190,10 @@ def inspect_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Fa
     """Return the facts of a mask; raises as `read_mask`."""
     stored = read(path, max_pixels=max_pixels)
     label = _label(path, stored)
-    values = np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist()
+    values, counts = (tuple(found.tolist()) for found in np.unique(label, return_counts=True))
     palette = stored.image.getpalette("RGB") if stored.image.mode == "P" else None
     colors = tuple(tuple(palette[3 * value : 3 * value + 3]) for value in values) if palette else ()
-    return Facts(*label.shape, stored.orientation, _digest(label), values=tuple(values), colors=colors)
+    return Facts(*label.shape, stored.orientation, _digest(label), values=values, counts=counts, colors=colors)
 
 
 def _rgb(name, stored: Stored, bits: int) -> np.ndarray:

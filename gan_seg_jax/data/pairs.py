@@ -81,6 +81,10 @@ class PairsSplit:
         """Return (height, width) of each image, int32 [n, 2], as the check of the folder found them."""
         return self.image_sizes
 
+    def class_pixels(self) -> np.ndarray:
+        """Return the pixels of each image, int32 [n, 1]: all are of the one class."""
+        return self.image_sizes.prod(axis=1, dtype=np.int32, keepdims=True)
+
 
 def open_pairs(data_dir: str | os.PathLike, *, rules: Rules | None = None) -> Dataset:
     """Open a folder of pairs after looking at every file in it.

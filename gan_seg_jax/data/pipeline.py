@@ -19,6 +19,7 @@ from gan_seg_jax.data.catalog import CATALOG, Dataset, Split
 from gan_seg_jax.data.domains import from_source
 from gan_seg_jax.data.folder import open_folder
 from gan_seg_jax.data.pairs import open_pairs
+from gan_seg_jax.data.rare_classes import RareClasses, open_rare_classes
 from gan_seg_jax.data.scenes.builder import open_scenes
 from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.data.subset import keep_labels
@@ -138,6 +139,7 @@ class _TrainBatches:
     stream: str
     process: tuple[int, int]  # number of this process, how many there are
     made: MadePairs | None = None  # pairs that take the place of some
+    rare: RareClasses | None = None  # draws the others, instead of taking them in turn
 
     def __call__(self, number: int, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the streams' arrays for global batch `number`, whose examples are `indices`."""
@@ -155,6 +157,8 @@ class _TrainBatches:
 
     def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
         number = None if self.made is None else self.made.find(position)
+        if self.rare is not None:
+            index = self.rare.find(position)
         example = self.split[index] if number is None else self.made[number]
         rng = np.random.default_rng((self.config["seed"], position))
         arrays = fit_to_canvas(
@@ -189,7 +193,7 @@ def train_batches(
 
     Args:
         dataset: the data.
-        config: batch_size, rounds, seed, canvas_size, resize, num_workers, prefetch, synthetic.
+        config: batch_size, rounds, seed, canvas_size, resize, num_workers, prefetch, synthetic, rare_classes.
         streams: names of the streams a batch holds.
         start: number of the first batch: the position of the data.
         process: (number of this process, number of processes).
@@ -209,16 +213,21 @@ def train_batches(
         channels = 3 + 1 + 3 * (dataset.info.name == "pairs")  # image, label and target
         pixels = config.batch_size * config.rounds // process[1] * math.prod(config.canvas_size)
         workers.prepare(config.num_workers, config.prefetch, len(streams) * pixels * channels)
-    iterators, made = {}, open_made_pairs(config, dataset.info)
+    iterators, made, rare = (
+        {},
+        open_made_pairs(config, dataset.info),
+        open_rare_classes(config, dataset.splits["train"]),
+    )
     for order, stream in enumerate(streams):
         split = dataset.splits[STREAM_SPLITS.get(stream, stream)]
+        of_labelled = (made, rare) if stream == "labelled" else (None, None)
         batches = (
             grain.MapDataset.range(len(split))
             # grain adds the number of the epoch to this seed: neighbouring seeds would share their orders.
             .shuffle(seed=int(np.random.SeedSequence((config.seed, order)).generate_state(1)[0]))
             .repeat()
             .batch(config.batch_size * config.rounds, drop_remainder=True)  # of 2**63: a length must fit into 63 bits
-            .map_with_index(_TrainBatches(split, plain, stream, process, made if stream == "labelled" else None))
+            .map_with_index(_TrainBatches(split, plain, stream, process, *of_labelled))
         )
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=config.prefetch)
         read = batches[start:].to_iter_dataset(options)

@@ -10,7 +10,7 @@ from typing import Any
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.system import files
 
-SCHEMA = 3
+SCHEMA = 4
 """To be raised when the facts or the meaning of the reading of files change."""
 
 _LIMIT = 1 << 30  # bytes; a million files take a fifth of it

@@ -58,6 +58,10 @@ class Subset:
         """Return (height, width) of each label, int32 [n, 2]."""
         return self.split.sizes()[self.indices]
 
+    def class_pixels(self) -> np.ndarray:
+        """Return how many pixels of each label are of each class, int32 [n, k]."""
+        return self.split.class_pixels()[self.indices]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Unlabelled:
@@ -100,6 +104,10 @@ class Unlabelled:
     def sizes(self) -> np.ndarray:
         """Return (height, width) of each image, int32 [n, 2]: a label has the size of its image."""
         return np.concatenate([part.sizes() for part in self.parts])
+
+    def class_pixels(self) -> np.ndarray:
+        """Return 0 for each class, int32 [n, k]: no label is known."""
+        return np.zeros((len(self), self.info.num_classes), np.int32)
 
 
 def keep_labels(dataset: Dataset, *, fraction: float = 1.0, seed: int = 0, index_file: str = "") -> Dataset:

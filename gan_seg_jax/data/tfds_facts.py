@@ -21,6 +21,7 @@ class RecordFacts:
         labels: The same of each encoded mask.
         sizes: (height, width) of each mask, int32 [n, 2].
         values: The numbers that occur in each mask, ascending.
+        counts: How many of its pixels hold each of them.
         deep: `top` and `deep_colour` (`images.Facts`) of the images with 16 bits.
     """
 
@@ -29,14 +30,14 @@ class RecordFacts:
     labels: tuple[str, ...]
     sizes: np.ndarray
     values: tuple[tuple[int, ...], ...]
+    counts: tuple[tuple[int, ...], ...]
     deep: tuple[tuple[int, bool], ...]
 
     def take(self, indices: np.ndarray) -> "RecordFacts":
         """Return the facts of some examples."""
         of = lambda values: tuple(values[index] for index in indices)
-        return RecordFacts(
-            of(self.ids), of(self.digests), of(self.labels), self.sizes[indices], of(self.values), self.deep
-        )
+        texts, numbers = (self.ids, self.digests, self.labels), (self.values, self.counts)
+        return RecordFacts(*map(of, texts), self.sizes[indices], *map(of, numbers), self.deep)
 
 
 def look(directory: str, splits: dict[str, object], *, max_pixels: int) -> dict[str, RecordFacts]:
@@ -67,17 +68,20 @@ def look(directory: str, splits: dict[str, object], *, max_pixels: int) -> dict[
 
 
 def _restored(entry: dict, count: int) -> RecordFacts:
-    values = tuple(tuple(map(int, values)) for values in entry["values"])
+    values, counts = (tuple(tuple(map(int, each)) for each in entry[name]) for name in ("values", "counts"))
     sizes = np.array(entry["sizes"], np.int32).reshape(-1, 2)
     deep = tuple((int(top), bool(colour)) for top, colour in entry["deep"])
-    facts = RecordFacts(tuple(entry["ids"]), tuple(entry["digests"]), tuple(entry["labels"]), sizes, values, deep)
-    if {len(facts.ids), len(facts.digests), len(facts.labels), len(sizes), len(values)} != {count}:
+    texts = (tuple(entry[name]) for name in ("ids", "digests", "labels"))
+    facts = RecordFacts(*texts, sizes, values, counts, deep)
+    if {len(found) for name, found in vars(facts).items() if name != "deep"} != {count}:
         raise ValueError("of another number of examples")
+    if [len(each) for each in values] != [len(each) for each in counts]:
+        raise ValueError("of another number of values")
     return facts
 
 
 def _read(name: str, split, max_pixels: int) -> RecordFacts:
-    ids, digests, labels, sizes, values, deep = [], [], [], [], [], set()
+    ids, digests, labels, sizes, values, counts, deep = [], [], [], [], [], [], set()
     # disable=None: no bar where there is no terminal
     for index in tqdm(range(len(split)), desc=f"checking {name}", unit=" records", disable=None, leave=False):
         record = split.record(index)
@@ -87,7 +91,9 @@ def _read(name: str, split, max_pixels: int) -> RecordFacts:
         digests.append(hashlib.sha256(record["image"]).hexdigest())
         labels.append(hashlib.sha256(record["segmentation_mask"]).hexdigest())
         sizes.append(mask.shape)
-        values.append(tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()))
+        for found, each in zip((values, counts), np.unique(mask, return_counts=True), strict=True):
+            found.append(tuple(each.tolist()))
         deep.add(images.top_value(f"{where}: the image", record["image"], max_pixels=max_pixels))
     sizes = np.array(sizes, np.int32).reshape(-1, 2)
-    return RecordFacts(tuple(ids), tuple(digests), tuple(labels), sizes, tuple(values), tuple(deep - {(0, False)}))
+    texts, numbers = map(tuple, (ids, digests, labels)), map(tuple, (values, counts))
+    return RecordFacts(*texts, sizes, *numbers, tuple(deep - {(0, False)}))

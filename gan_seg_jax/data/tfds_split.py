@@ -58,7 +58,9 @@ class TfdsSplit:
         self.info, self.name = info, name
         self._directory, self._source, self._indices = directory, source, indices
         self._max_pixels, self._class_ids = max_pixels, None if stored_ids is None else _lookup(stored_ids)
-        self._ids, self._sizes = (None, None) if facts is None else (facts.ids, facts.sizes)
+        self._ids, self._sizes, self._counts = None, None, None
+        if facts is not None:
+            self._ids, self._sizes, self._counts = facts.ids, facts.sizes, self._by_class(facts)
         self._lock, self._records, self._naming = threading.Lock(), None, None
 
     def __len__(self) -> int:
@@ -103,6 +105,26 @@ class TfdsSplit:
             headers = (self.record(index)["segmentation_mask"][16:24] for index in range(len(self)))  # of PNG
             self._sizes = np.array([struct.unpack(">II", header)[::-1] for header in headers], np.int32).reshape(-1, 2)
         return self._sizes
+
+    def class_pixels(self) -> np.ndarray:
+        """Return how many pixels of each label are of each class, int32 [n, k]; masks are decoded once where needed."""
+        if self._counts is None:
+            labels = (
+                images.decode_mask("the mask", self.record(index)["segmentation_mask"]) for index in range(len(self))
+            )
+            found = [np.bincount(label.ravel(), minlength=256)[: self.info.num_classes] for label in labels]
+            self._counts = np.array(found, np.int32).reshape(-1, self.info.num_classes)
+        return self._counts
+
+    def _by_class(self, facts: tfds_facts.RecordFacts) -> np.ndarray:
+        """Return the pixels of each class by what is known of the records."""
+        counts = np.zeros((len(facts.ids), self.info.num_classes), np.int32)
+        for row, pairs in enumerate(zip(facts.values, facts.counts, strict=True)):
+            for value, count in zip(*pairs, strict=True):
+                class_id = value if self._class_ids is None else self._class_ids[value]
+                if class_id < self.info.num_classes:
+                    counts[row, class_id] += count
+        return counts
 
     def where(self, record: dict) -> str:
         """Return what an example is called in an error."""

@@ -37,7 +37,7 @@ def _config(**losses):
 
 
 def test_pixels_are_counted_and_void_is_not():
-    pixels, of_images = class_weights.count_classes(_split([[0, 0, 1, 255]], [[0, 255], [255, 7]], [[1, 1, 1]]), 3)
+    pixels, of_images = class_weights.count_classes(_split([[0, 0, 1, 255]], [[0, 255], [255, 7]], [[1, 1, 1]]))
     np.testing.assert_array_equal(pixels, [3, 4, 0])
     np.testing.assert_array_equal(of_images, [4, 6, 0])
     assert pixels.dtype == of_images.dtype == np.int64
@@ -94,7 +94,7 @@ def test_camvid_is_near_segnet():
     config.dataset, config.data_dir = "camvid", str(REAL_DATA / "camvid")
     split = pipeline.open_dataset(config).splits["train"]
     assert len(split) == 367
-    ratio = class_weights.class_weights(class_weights.count_classes(split, 11), "median_frequency") / np.array(SEGNET)
+    ratio = class_weights.class_weights(class_weights.count_classes(split), "median_frequency") / np.array(SEGNET)
     signs = 6  # 2.5 times as many pixels in the published labels at this size as SegNet's weight says
     np.testing.assert_allclose(np.delete(ratio, signs), 1.1, atol=0.1)
     np.testing.assert_allclose(ratio[signs], 0.4, atol=0.01)

@@ -175,6 +175,7 @@ def test_masks_are_the_stored_numbers(write, content, expected):
     np.testing.assert_array_equal(mask, [expected])
     facts = images.inspect_mask(write(content))
     assert (facts.height, facts.width, facts.values) == (1, 3, tuple(sorted(set(expected))))
+    assert facts.counts == tuple(expected.count(value) for value in facts.values)
 
 
 def test_inspection_gives_the_palette_colours_in_use(write):

@@ -19,6 +19,7 @@ from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.data.tfds_reader import open_tfds
 from gan_seg_jax.data.tfds_split import TfdsSplit
 from gan_seg_jax.errors import InputError
+from tests import tiny_runs
 
 
 def png(array, **options):
@@ -88,6 +89,8 @@ def test_examples_names_and_sizes_are_those_of_the_set(tmp_path, monkeypatch):
     np.testing.assert_array_equal(second["label"], [[255] * 8] + [[2] * 8] * 7)
     np.testing.assert_array_equal(dataset.splits["train"].sizes(), [(6, 8), (7, 8), (8, 8), (6, 8), (7, 8)])
     assert dataset.splits["train"].sizes().dtype == np.int32
+    for split in dataset.splits.values():
+        np.testing.assert_array_equal(split.class_pixels(), tiny_runs.count_by_reading(split))
 
 
 def test_without_names_the_ids_that_occur_are_the_classes(tmp_path, monkeypatch):
@@ -267,6 +270,7 @@ def test_a_second_start_reads_no_record(tmp_path, monkeypatch):
     for name, split in first.splits.items():
         assert again.splits[name].ids == split.ids
         np.testing.assert_array_equal(again.splits[name].sizes(), split.sizes())
+        np.testing.assert_array_equal(again.splits[name].class_pixels(), split.class_pixels())
     assert again.info == first.info and again.digests == first.digests
 
 
@@ -319,6 +323,8 @@ def test_ids_that_never_occur_are_no_classes(tmp_path, monkeypatch):
     assert dataset.info.class_names == ("class_1", "class_2", "class_3")
     labels = [dataset.splits["train"][index]["label"] for index in range(9)]
     assert set(np.unique(np.concatenate([label.ravel() for label in labels]))) == {0, 1, 2, 255}
+    for split in dataset.splits.values():
+        np.testing.assert_array_equal(split.class_pixels(), tiny_runs.count_by_reading(split))
 
 
 def test_a_val_without_a_labelled_pixel_is_refused(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from gan_seg_jax.data.scenes.drawing import _halve_label, draw_scene
 from gan_seg_jax.data.scenes.objects import paint_pole
 from gan_seg_jax.data.scenes.traffic import paint_car
 from gan_seg_jax.errors import InputError
+from tests import tiny_runs
 
 NOON = Light((0.0, 1.0, 0.0), (0.8, 0.8, 0.8), (0.4, 0.4, 0.4), (200.0, 200.0, 200.0), 300.0)
 
@@ -137,6 +138,7 @@ def test_the_cache_holds_what_is_drawn(opened):
             np.testing.assert_array_equal(example["label"], label)
             assert example["id"] == f"{name}-{i:06d}"
         np.testing.assert_array_equal(split.sizes(), np.tile([24, 32], (len(split), 1)))
+        np.testing.assert_array_equal(split.class_pixels(), tiny_runs.count_by_reading(split))
 
 
 def test_a_prepared_set_is_not_drawn_again(opened, monkeypatch):
