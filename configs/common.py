@@ -89,6 +89,13 @@ def get_config() -> ConfigDict:
             "brightness": 0.0,  # strengths of colour jitter; 0 is off
             "contrast": 0.0,
             "saturation": 0.0,
+            "hue": 0.0,  # in turns, at most 0.5
+            "jitter": 1.0,  # probability of these four, all or none
+            "gamma": 0.0,  # strength; 1 draws exponents from 1/2 to 2
+            "greyscale": 0.0,  # probability of losing the colours
+            "blur": 0.0,  # probability of a Gaussian blur
+            "blur_sigma": (0.1, 2.0),  # its standard deviation, pixels, is drawn from
+            "noise": 0.0,  # largest standard deviation, a share of the range of values
             "class_balance": 0.0,  # share of crops placed around a pixel of a class drawn evenly from the image's
         }
     )

@@ -58,7 +58,7 @@ SHARED = {
         "vgg",
     },
     "methods": {"game", "generators", "segmenter", "self_training", "two_domains"},
-    "augment": {"resample"},
+    "augment": {"photometric", "resample"},
     "commands": {"memorization"},
 }
 METHODS_MAY = {"models", "losses", "augment", "state", "phases", "errors", "labels"}  # and what they share

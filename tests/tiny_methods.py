@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from configs import common
 from gan_seg_jax.models import layers
 from gan_seg_jax.state import AdversarialState, LossOutput, create_state, init_variables
 
@@ -52,8 +53,7 @@ class SpectralNet(nn.Module):
 
 def tiny_config(**overrides) -> ConfigDict:
     """Return what the step reads of a config, without augmentation."""
-    off = {"flip_horizontal": False, "flip_vertical": False, "transpose": False, "scale": (1.0, 1.0)}
-    off |= {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "class_balance": 0.0}
+    off = {**common.get_config().augment, "flip_horizontal": False}
     fields = {"crop_size": (SIZE, SIZE), "augment": off, "rounds": 1, "share_forward": False, "ema_decay": 0.0}
     return ConfigDict({**fields, **overrides})
 

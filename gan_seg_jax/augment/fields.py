@@ -6,6 +6,8 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import expect
 
+LARGEST_SIGMA = 32.0  # of blurs, pixels: the work grows with it
+
 KINDS = {  # as of `config_fields`
     "augment": {
         "flip_horizontal": bool,
@@ -15,6 +17,13 @@ KINDS = {  # as of `config_fields`
         "brightness": float,
         "contrast": float,
         "saturation": float,
+        "hue": float,
+        "jitter": float,
+        "gamma": float,
+        "greyscale": float,
+        "blur": float,
+        "blur_sigma": [float],
+        "noise": float,
         "class_balance": float,
     }
 }
@@ -26,13 +35,24 @@ def check(config: ConfigDict) -> None:
     Raises:
         InputError: a value is out of its range.
     """
-    options, scale = config.augment, config.augment.scale
-    ok = len(scale) == 2 and all(isinstance(x, (int, float)) for x in scale) and 0 < scale[0] <= scale[1] < math.inf
-    expect(ok, "augment.scale", scale, "(low, high) with 0 < low <= high; (1.0, 1.0) is off")
-    for name in ("brightness", "contrast", "saturation"):
+    options = config.augment
+    _check_range(options, "scale", math.inf, "(1.0, 1.0) is off")
+    _check_range(options, "blur_sigma", LARGEST_SIGMA, "standard deviations in pixels")
+    for name in ("brightness", "contrast", "saturation", "gamma", "noise"):
         expect(options[name] >= 0, f"augment.{name}", options[name], "0 (off) or a positive strength")
+    expect(0 <= options.hue <= 0.5, "augment.hue", options.hue, "turns, 0 (off) to 0.5 (any hue)")
+    for name in ("jitter", "greyscale", "blur"):
+        expect(0 <= options[name] <= 1, f"augment.{name}", options[name], "a probability, 0 to 1")
     balance = options.class_balance
     expect(0 <= balance <= 1, "augment.class_balance", balance, "a share, 0 (off) to 1")
     if options.transpose:
         height, width = config.crop_size
         expect(height == width, "crop_size", config.crop_size, "square with augment.transpose")
+
+
+def _check_range(options: ConfigDict, name: str, most: float, meaning: str) -> None:
+    """Check that a field is a pair of positive numbers below `most`, in order."""
+    found = options[name]
+    ok = len(found) == 2 and all(isinstance(x, (int, float)) for x in found) and 0 < found[0] <= found[1] < most
+    bound = f" < {most:g}" if most < math.inf else ""
+    expect(ok, f"augment.{name}", found, f"(low, high) with 0 < low <= high{bound}; {meaning}")

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.augment import resample
+from gan_seg_jax.augment.photometric import change
 from gan_seg_jax.labels import IGNORE
-
-GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601 luma of R, G, B
 
 
 class Axis(NamedTuple):
@@ -43,8 +42,7 @@ def prepare(
             probability 0.5; all three give the 8 symmetries of the square, 90-degree turns included; classes that
             have a left and a right side are not exchanged); `scale` (low, high), zoom, log-uniform; `class_balance`,
             the probability that the window is drawn among those that show a pixel drawn uniformly from a class drawn
-            uniformly from the classes in the image. Colour: `brightness`, `contrast`, `saturation`, see
-            `color_jitter`. (1.0, 1.0), False and 0 are off.
+            uniformly from the classes in the image. Colour: see `photometric.change`. (1.0, 1.0), False and 0 are off.
         train: True draws crop, geometry and colour. False draws nothing and keeps the whole canvas.
 
     Returns:
@@ -71,7 +69,7 @@ def prepare(
     image = (2.0 * image.astype(jnp.float32) - 255.0) / 255.0  # in this form 0 and 255 are -1 and 1 exactly
     image, target = image[..., :3], image[..., 3:]
     if train:
-        image = jax.vmap(lambda *arrays: color_jitter(*arrays, options=options))(image, inside, keys[:, 1])
+        image = jax.vmap(lambda *arrays: change(*arrays, options=options))(image, inside, keys[:, 1])
     image, target = (jnp.where(inside[..., None], x, 0.0) for x in (image, target))
     label = jnp.where(inside, label.astype(jnp.int32), IGNORE)
     pair = {"target": target} if paired else {}
@@ -86,8 +84,9 @@ def to_uint8(image: jax.Array) -> jax.Array:
 def shown(image: jax.Array) -> jax.Array:
     """Tell which pixels of an image, as `prepare` returns it, show it: padding is exactly 0 there.
 
-    For images without labels, whose label cannot tell padding. No pixel of 8 bits becomes 0 (2 x - 255 is odd); only
-    where zoom or colour jitter make new values may one be taken for padding, by a coincidence of three channels.
+    For images without labels, whose label cannot tell padding. No pixel of 8 bits becomes 0 (2 x - 255 is odd), nor
+    does one of which `photometric.change` has changed more than brightness, contrast and saturation; where these or
+    zoom make new values one may be taken for padding, by a coincidence of three channels.
 
     Args:
         image: float32 [b, h, w, 3].
@@ -96,47 +95,6 @@ def shown(image: jax.Array) -> jax.Array:
         bool [b, h, w].
     """
     return jnp.any(image != 0.0, axis=-1)
-
-
-def color_jitter(image: jax.Array, inside: jax.Array, key: jax.Array, *, options: Any) -> jax.Array:
-    """Change brightness, contrast and saturation of one image, in this order.
-
-    With x in 0..1 and each factor f ~ U(max(0, 1 - strength), 1 + strength), as torchvision's ColorJitter:
-        brightness: f x;   contrast: m + f (x - m), m the image's mean grey;
-        saturation: g + f (x - g), g the pixel's grey
-    Differs from torchvision: fixed order, and one clip to 0..1 at the end instead of one after each.
-
-    Args:
-        image: float32 [h, w, 3] in [-1, 1].
-        inside: bool [h, w], the pixels that hold the image (for the mean).
-        key: a PRNG key.
-        options: `brightness`, `contrast`, `saturation`: strengths, 0 = off (static).
-
-    Returns:
-        float32 [h, w, 3] in [-1, 1].
-    """
-    if not (options.brightness or options.contrast or options.saturation):
-        return image
-
-    def factor(key, strength):
-        return jax.random.uniform(key, minval=max(0.0, 1.0 - strength), maxval=1.0 + strength)
-
-    def grey(x):
-        red, green, blue = GREY_WEIGHTS
-        return (red * x[..., 0] + green * x[..., 1] + blue * x[..., 2])[..., None]
-
-    keys = jax.random.split(key, 3)
-    x = 0.5 * (image + 1.0)
-    if options.brightness:
-        x = x * factor(keys[0], options.brightness)
-    if options.contrast:
-        count = jnp.maximum(jnp.sum(inside), 1)
-        mean = jnp.sum(jnp.where(inside[..., None], grey(x), 0.0)) / count
-        x = mean + factor(keys[1], options.contrast) * (x - mean)
-    if options.saturation:
-        grey_x = grey(x)
-        x = grey_x + factor(keys[2], options.saturation) * (x - grey_x)
-    return 2.0 * jnp.clip(x, 0.0, 1.0) - 1.0
 
 
 def _scales(options: Any) -> bool:

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax.augment.paired import GREY_WEIGHTS
+from gan_seg_jax.augment.photometric import GREY_WEIGHTS
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.losses import colors, segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss

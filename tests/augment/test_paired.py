@@ -15,16 +15,7 @@ from gan_seg_jax import config as config_lib
 from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError
 
-_OFF = {
-    "flip_horizontal": False,
-    "flip_vertical": False,
-    "transpose": False,
-    "scale": (1.0, 1.0),
-    "brightness": 0.0,
-    "contrast": 0.0,
-    "saturation": 0.0,
-    "class_balance": 0.0,
-}
+_OFF = {**supervised_seg.get_config().augment, "flip_horizontal": False}
 _GEOMETRY = {"flip_horizontal": True, "flip_vertical": True, "transpose": True, "scale": (0.5, 2.0)}
 _COLOUR = {"brightness": 0.4, "contrast": 0.3, "saturation": 0.5}
 _CLASSES = 5
