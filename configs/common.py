@@ -167,6 +167,9 @@ def adam(**overrides) -> ConfigDict:
         "decay_factor": 0.1,  # ... by this
         "warmup_steps": 0,
         "head_factor": 1.0,  # of the rate, for all that is not the pre-trained backbone
+        "backbone_factor": 1.0,  # of the rate, for the backbone
+        "layer_decay": 1.0,  # of the backbone's rate, once more for each layer from the head down (ViT: 0.65 to 0.9)
+        "backbone_frozen_steps": 0,  # steps, from the first one of this role, in which the backbone stays as it is
         "beta1": 0.5,  # momentum for sgd
         "beta2": 0.999,
         "l1": 0.0,  # regularisation: l1 |w| + l2 / 2 w^2 added to the loss; not on biases and norms

@@ -15,6 +15,9 @@ KINDS = {  # of one role; as of `config_fields`
     "decay_factor": float,
     "warmup_steps": int,
     "head_factor": float,
+    "backbone_factor": float,
+    "layer_decay": float,
+    "backbone_frozen_steps": int,
     "beta1": float,
     "beta2": float,
     "l1": float,
@@ -24,9 +27,11 @@ KINDS = {  # of one role; as of `config_fields`
     "clip_weights": float,
 }
 
+ALIKE = {"head_factor": 1, "backbone_factor": 1, "layer_decay": 1, "backbone_frozen_steps": 0}  # backbone and head
+
 
 def check(config: ConfigDict) -> None:
-    """Check the optimizer of each role, and that only a network with a backbone has a head.
+    """Check the optimizer of each role, and that only a network with a backbone treats it and the head differently.
 
     Raises:
         InputError: a value is out of its range.
@@ -36,13 +41,19 @@ def check(config: ConfigDict) -> None:
         expect(math.isfinite(rate) and rate > 0, f"{field}.learning_rate", rate, "a positive number")
         for name in ("beta1", "beta2"):
             expect(0.0 <= options[name] < 1.0, f"{field}.{name}", options[name], "at least 0 and less than 1")
-        for name in ("weight_decay", "clip_norm", "clip_weights", "warmup_steps", "l1", "l2"):
+        for name in ("weight_decay", "clip_norm", "clip_weights", "warmup_steps", "backbone_frozen_steps", "l1", "l2"):
             expect(0 <= options[name] < math.inf, f"{field}.{name}", options[name], "0 (off) or a positive number")
-        for name in ("head_factor", "poly_power", "decay_factor"):
+        for name in ("head_factor", "backbone_factor", "layer_decay", "poly_power", "decay_factor"):
             expect(0 < options[name] < math.inf, f"{field}.{name}", options[name], "a positive number")
         shares = options.decay_at
         ok = all(isinstance(share, (int, float)) and 0 < share < 1 for share in shares)
         expect(ok, f"{field}.decay_at", shares, "shares of the run, between 0 and 1")
         if role in config.networks and "backbone" not in config.networks[role]:
-            name, factor = config.networks[role].name, options.head_factor
-            expect(factor == 1, f"{field}.head_factor", factor, f"1, since {name} has no backbone")
+            network = config.networks[role].name
+            for name, alike in ALIKE.items():
+                expect(
+                    options[name] == alike,
+                    f"{field}.{name}",
+                    options[name],
+                    f"{alike}, since {network} has no backbone",
+                )

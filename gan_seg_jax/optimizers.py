@@ -9,9 +9,9 @@ import optax
 from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import unknown
+from gan_seg_jax.models.depths import depths
+from gan_seg_jax.models.network import BACKBONE
 from gan_seg_jax.phases import phase_ends, updates_of
-
-BACKBONE = "backbone"  # the name under which every network holds its backbone's parameters
 
 
 def learning_rate(options: ConfigDict, horizon: int) -> optax.Schedule:
@@ -51,6 +51,12 @@ def create_optimizer(options: ConfigDict, horizon: int, *, hold: bool = False) -
     it comes after clipping. Weight decay is decoupled from them (Loshchilov and Hutter 2019, arXiv:1711.05101: `adamw`
     is `adam` with weight_decay). Both leave vectors alone (biases, scales of normalisation layers).
 
+    Of a network with a backbone, the rate is multiplied by `head_factor` for what is not the backbone, and by
+    backbone_factor layer_decay^d for what is, d being the layers up to the head (`models.depths`): as in BEiT (Bao et
+    al. 2021, https://arxiv.org/abs/2106.08254), weight decay is scaled alike. A backbone that is frozen first has
+    moments of its own, counted from its first update on; by the head's count, Adam would take the zeros of the frozen
+    steps for gradients, and its first updates would be (1 - beta1) / sqrt(1 - beta2) times too long.
+
     Args:
         options: `config.optimizers.ROLE`; its fields are explained in `configs/common.py`.
         horizon: how often this role is updated in the planned steps.
@@ -71,11 +77,14 @@ def create_optimizer(options: ConfigDict, horizon: int, *, hold: bool = False) -
         parts.append(optax.add_decayed_weights(options.l2, mask=_matrices))
     if options.l1 > 0:
         parts.append(optax.masked(optax.stateless(partial(_add_sign, options.l1)), _matrices))
-    parts.append(constructors[options.name]())
+    moments = constructors[options.name]()
+    if options.backbone_frozen_steps > 0:
+        moments = optax.partition({BACKBONE: moments, "head": moments}, _parts)
+    parts.append(moments)
     if options.weight_decay > 0:
         parts.append(optax.add_decayed_weights(options.weight_decay, mask=_matrices))
-    if options.head_factor != 1.0:
-        parts.append(optax.masked(optax.scale(options.head_factor), _head))
+    if (options.head_factor, options.backbone_factor, options.layer_decay) != (1.0, 1.0, 1.0):
+        parts.append(optax.stateless(partial(_at_own_rates, options)))
     rate = learning_rate(options, horizon)
     held = lambda count: rate(jnp.minimum(count, max(horizon - 1, 0)))
     parts.append(optax.scale_by_learning_rate(held if hold else rate))
@@ -94,9 +103,24 @@ def _matrices(params):
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def _head(params):
-    """Return a mask of what does not belong to the network's backbone."""
-    return {name: jax.tree.map(lambda _, name=name: name != BACKBONE, tree) for name, tree in params.items()}
+def _parts(params):
+    """Return a tree that says of each parameter whether it belongs to the network's backbone or to its head."""
+    part = {name: BACKBONE if name == BACKBONE else "head" for name in params}
+    return {name: jax.tree.map(lambda _, name=name: part[name], tree) for name, tree in params.items()}
+
+
+def _at_own_rates(options, updates, params):
+    """Return the updates times the factors of their parameters' rates."""
+    del params
+    layers = depths(updates[BACKBONE])
+
+    def scale(path, update):
+        part, *rest = (key.key for key in path)
+        if part != BACKBONE:
+            return update * options.head_factor
+        return update * (options.backbone_factor * options.layer_decay ** layers[tuple(rest)])
+
+    return jax.tree_util.tree_map_with_path(scale, updates)
 
 
 def _add_sign(strength, gradients, params):

@@ -75,6 +75,19 @@ def _planned_ends(config: ConfigDict) -> list[tuple[int, tuple[tuple[str, ...], 
     return ends
 
 
+def frozen_backbones(config: ConfigDict, step: int) -> frozenset[str]:
+    """Return the roles whose backbone does not move in the step after `step` steps.
+
+    The steps of `backbone_frozen_steps` are counted from the first one in which the role moves.
+    """
+    found, begin = {}, 0
+    for end, updates in _planned_ends(config):
+        for role in {role for group in updates for role in group if end > begin}:
+            found.setdefault(role, begin + config.optimizers[role].backbone_frozen_steps)
+        begin = end
+    return frozenset(role for role, thawed in found.items() if step < thawed)
+
+
 def updates_of(config: ConfigDict, role: str) -> int:
     """Return how often `role` is updated in the planned steps: the horizon of its learning-rate schedule."""
     count, start = 0, 0

@@ -4,6 +4,7 @@ A *role* (`generator`, `segmenter`, `discriminator`, ...) names a network and ke
 metrics alike. The state holds arrays only; everything random is derived from `seed` and `step`.
 """
 
+import contextlib
 import zlib
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -18,6 +19,7 @@ from flax import struct
 from flax.training import train_state
 
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.models.network import BACKBONE
 
 ROLES = ("segmenter", "generator", "refiner", "discriminator", "discriminator_aux", "teacher")
 SOWN = "intermediates"  # Flax's collection for what networks show beside their output
@@ -90,6 +92,7 @@ class Networks(struct.PyTreeNode):
         acted: roles applied so far, averages excluded (static).
         calls: how often `apply` ran so far (static).
         penalty: whether penalties that are due every `config.penalty_every` steps are due now (static).
+        frozen: roles whose backbone stays as it is, and in inference mode, in this step (static).
     """
 
     states: dict[str, NetworkState]
@@ -101,6 +104,7 @@ class Networks(struct.PyTreeNode):
     acted: frozenset[str] = struct.field(pytree_node=False, default=frozenset())
     calls: int = struct.field(pytree_node=False, default=0)
     penalty: bool = struct.field(pytree_node=False, default=False)
+    frozen: frozenset[str] = struct.field(pytree_node=False, default=frozenset())
 
     def has_average(self, role: str) -> bool:
         """Return whether `apply` can use averaged weights of a role."""
@@ -148,6 +152,8 @@ class Networks(struct.PyTreeNode):
             params = self.params.get(role, state.params)
             collections = self.collections.get(role, state.collections) if update else state.collections
             train = role in self.moving if train is None else train
+        if role in self.frozen:
+            params = {**params, BACKBONE: jax.lax.stop_gradient(params[BACKBONE])}
         variables = {"params": params, **collections}
         successor = self.replace(calls=self.calls + 1, acted=self.acted if ema else self.acted | {role})
         if not train and not capture:
@@ -157,7 +163,8 @@ class Networks(struct.PyTreeNode):
 
         def run(key, *inputs):
             rngs = {name: fold_name(key, name) for name in ("dropout", "noise")} if train else {}
-            return state.apply_fn(variables, *inputs, train=train, rngs=rngs, mutable=mutable)
+            with nn.intercept_methods(_infer_backbone) if role in self.frozen else contextlib.nullcontext():
+                return state.apply_fn(variables, *inputs, train=train, rngs=rngs, mutable=mutable)
 
         def run_one(key, *inputs):
             return jax.tree.map(lambda x: x[0], run(key, *(x[None] for x in inputs))[0])
@@ -172,6 +179,12 @@ class Networks(struct.PyTreeNode):
         if train and update and collections:
             successor = successor.replace(collections={**self.collections, role: new})
         return ((output, find_sown(captured, capture, role)) if capture else output), successor
+
+
+def _infer_backbone(call, args, kwargs, context):
+    """Call a method of a network, that of its backbone in inference mode (`nn.intercept_methods`)."""
+    is_backbone = context.module.path == (BACKBONE,) and context.method_name == "__call__"
+    return call(*args, **{**kwargs, "train": False} if is_backbone else kwargs)
 
 
 def find_sown(captured: Mapping[str, Any], name: str, role: str) -> jax.Array:

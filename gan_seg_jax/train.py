@@ -8,7 +8,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import PreemptedError, unknown
 from gan_seg_jax.methods import get_method
-from gan_seg_jax.phases import phase_ends
+from gan_seg_jax.phases import frozen_backbones, phase_ends
 from gan_seg_jax.runs import workdirs
 from gan_seg_jax.runs.checkpoint_store import Checkpoints
 from gan_seg_jax.runs.preemption import Preemption
@@ -127,7 +127,7 @@ def train_loop(
     process = (jax.process_index(), jax.process_count())
     batches = pipeline.train_batches(run.dataset, config, run.method.STREAMS, start=progress.step, process=process)
     ends = phase_ends(config)
-    steps: dict[tuple[Updates, bool], Callable] = {}  # compiled
+    steps: dict[Variant, Callable] = {}  # compiled
     with contextlib.closing(batches):
         while True:
             if progress.evaluated != progress.step and _is_due(config.eval_every, config, progress):
@@ -139,15 +139,15 @@ def train_loop(
             if progress.step >= config.steps:
                 return state
             run.poll(state, tracker)
-            phase = _phase(ends, config.penalty_every, progress.step)
+            variant = _variant(config, ends, progress.step)
             tracker.start()
             batch = parallel.place(_next(batches, run, state, tracker), sharding)
-            if phase not in steps:
+            if variant not in steps:
                 run.pause(state, tracker)
                 with tracker.compiling():
-                    steps[phase] = _compile(run, state, batch, *phase)
+                    steps[variant] = _compile(run, state, batch, variant)
                 tracker.start()
-            state, metrics = steps[phase](state, batch)
+            state, metrics = steps[variant](state, batch)
             tracker.add(metrics)
             if _is_due(config.log_every, config, progress):
                 run.pause(state, tracker)
@@ -168,17 +168,27 @@ def _next(batches: Iterator, run: TrainingRun, state: AdversarialState, tracker:
         raise
 
 
-def _phase(ends: list[tuple[int, Updates]], penalty_every: int, step: int) -> tuple[Updates, bool]:
-    """Return who moves after `step` steps, by `phase_ends`, and whether lazy penalties are due."""
+class Variant(NamedTuple):
+    """What a step is compiled for; the arguments of `train_step`."""
+
+    updates: Updates
+    penalty: bool
+    frozen: frozenset[str]
+
+
+def _variant(config: ConfigDict, ends: list[tuple[int, Updates]], step: int) -> Variant:
+    """Return who moves after `step` steps, by `phase_ends`, whether lazy penalties are due, and what is frozen."""
     updates = next(updates for end, updates in ends if step < end)
-    return updates, penalty_every > 0 and step % penalty_every == 0
+    due = config.penalty_every > 0 and step % config.penalty_every == 0
+    return Variant(updates, due, frozen_backbones(config, step) & {role for group in updates for role in group})
 
 
-def _compile(run: TrainingRun, state: AdversarialState, batch: Any, updates: Updates, penalty: bool) -> Callable:
-    """Return the compiled step of one phase."""
-    moving = " then ".join(" + ".join(group) for group in updates)
-    run.writer.message(f"Compiling the step ({moving}{', with penalties' if penalty else ''}) ...")
-    step = functools.partial(train_step, method=run.method, config=run.config, updates=updates, penalty=penalty)
+def _compile(run: TrainingRun, state: AdversarialState, batch: Any, variant: Variant) -> Callable:
+    """Return the compiled step of one variant."""
+    moving = " then ".join(" + ".join(group) for group in variant.updates)
+    frozen = "".join(f", the backbone of {role} frozen" for role in sorted(variant.frozen))
+    run.writer.message(f"Compiling the step ({moving}{frozen}{', with penalties' if variant.penalty else ''}) ...")
+    step = functools.partial(train_step, method=run.method, config=run.config, **variant._asdict())
     return parallel.compile_step(step, state, batch, run.mesh, rounds=run.config.rounds)
 
 

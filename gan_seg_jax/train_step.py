@@ -13,13 +13,21 @@ import optax
 
 from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.models.network import BACKBONE
 from gan_seg_jax.state import AdversarialState, Networks, NetworkState, fold_name, step_key
 
 Updates = tuple[tuple[str, ...], ...]
 
 
 def train_step(
-    state: AdversarialState, batch: Any, *, method: Any, config: Any, updates: Updates, penalty: bool = False
+    state: AdversarialState,
+    batch: Any,
+    *,
+    method: Any,
+    config: Any,
+    updates: Updates,
+    penalty: bool = False,
+    frozen: frozenset[str] = frozenset(),
 ) -> tuple[AdversarialState, dict[str, jax.Array]]:
     """Update every group of roles in order.
 
@@ -34,6 +42,7 @@ def train_step(
         config: the run's config (static).
         updates: groups of roles: who moves, in which order (static).
         penalty: whether lazy penalties are due in this step (static).
+        frozen: roles whose backbone stays as it is: weights, statistics, moments and averages (static).
 
     Returns:
         The next state and metrics: `loss/ROLE`, `grad_norm/ROLE`, the method's own, and `skipped` (0 or 1).
@@ -49,10 +58,12 @@ def train_step(
             step=state.step,
             moving=frozenset(role for group in updates for role in group),
             penalty=penalty,
+            frozen=frozen,
         )
         networks, new, ok = _run_groups(view, piece, updates if last else updates[:-1], method, config)
         metrics, finite = {**new, **metrics}, finite & ok
     networks = {role: _average(new, state.networks[role], config.ema_decay) for role, new in networks.items()}
+    networks |= {role: _with_backbone_of(state.networks[role], networks[role]) for role in frozen}
     networks = _select(finite, networks, state.networks)
     skipped = jnp.where(finite, 0, 1)
     state = state.replace(
@@ -92,6 +103,8 @@ def _run_groups(view: Networks, batch, groups: Updates, method, config):
         finite &= jnp.all(jnp.isfinite(jnp.stack([*losses.values(), *norms.values()])))
         for role in group:
             new = networks[role].apply_gradients(grads=grads[role])
+            if role in view.frozen:  # weight decay
+                new = _with_backbone_of(networks[role], new)
             if role not in acting.acted:
                 new = new.replace(collections=out.nets.collections.get(role, new.collections))
             finite &= _all_finite(new.collections)
@@ -168,6 +181,15 @@ def _average(new: NetworkState, old: NetworkState, decay: float) -> NetworkState
         ema_params=jax.tree.map(blend, old.ema_params, new.params),
         ema_collections=jax.tree.map(blend, old.ema_collections, new.collections),
     )
+
+
+def _with_backbone_of(old: NetworkState, new: NetworkState) -> NetworkState:
+    """Return `new` with all that is kept under the backbone's name, the optimizer's moments too, as in `old`."""
+
+    def choose(path, a, b):
+        return a if any(getattr(key, "key", None) == BACKBONE for key in path) else b
+
+    return jax.tree_util.tree_map_with_path(choose, old, new)
 
 
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:

@@ -68,10 +68,14 @@ def test_bad_values_of_networks_are_named(name, field, value):
         check(config)
 
 
-def test_only_a_network_with_a_backbone_has_a_head():
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("head_factor", 10.0), ("backbone_factor", 0.1), ("layer_decay", 0.5), ("backbone_frozen_steps", 3)],
+)
+def test_only_a_network_with_a_backbone_has_a_head(field, value):
     config = supervised_seg.get_config("segnet")
-    config.optimizers.segmenter.head_factor = 10.0
-    with pytest.raises(InputError, match="head_factor is 10.0.*segnet has no backbone"):
+    config.optimizers.segmenter[field] = value
+    with pytest.raises(InputError, match=f"{field} is {value}.*segnet has no backbone"):
         check(config)
 
 

@@ -209,6 +209,20 @@ def test_a_killed_supervised_run_ends_in_the_same_bits(tiny, supervised, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("where", ["in a step", WHILE])
+def test_a_run_that_is_killed_while_its_backbone_is_frozen_ends_in_the_same_bits(tiny, tmp_path, where):
+    size = [f"--config.{name}=(32, 32)" for name in ("canvas_size", "crop_size")]
+    args = ("--config=configs/supervised_seg.py:fcn32s,smoke", *tiny_runs.TINY, f"--config.data_dir={tiny.data}", *size)
+    args += ("--config.optimizers.segmenter.backbone_frozen_steps=5", "--config.optimizers.segmenter.layer_decay=0.8")
+    whole = tiny_runs.command("main", *args, f"--workdir={tmp_path / 'whole'}")
+    assert whole.code == 0 and whole.out.count("Compiling the step") == 2, whole.err
+    kill(tiny, args, tmp_path / "run", where)
+    outcome = tiny_runs.command("main", *args, f"--workdir={tmp_path / 'run'}")
+    assert outcome.code == 0 and "Continuing from step" in outcome.out, outcome.err
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
 def test_kills_at_random_times_change_nothing(tiny, tmp_path):
     rng, workdir, kills = np.random.default_rng(0), tmp_path / "run", 0
     lock = workdir / ".lock-0"

@@ -15,6 +15,8 @@ SCORES = "scores"  # how real examples are
 CLASS_SCORES = "class_scores"  # class logits of an image's pixels, one more for those that are fake
 FEATURES = "features"  # what a critic compares of two examples
 
+BACKBONE = "backbone"  # the name under which every network with a backbone holds it
+
 MOST_CHANNELS, MOST_LAYERS, MOST_LEVELS = 2**16, 2**8, 2**6  # no more than any machine could hold
 
 

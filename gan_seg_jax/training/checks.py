@@ -16,6 +16,7 @@ from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses import fields
+from gan_seg_jax.phases import frozen_backbones, phase_ends
 from gan_seg_jax.state import AdversarialState, Networks
 
 
@@ -62,8 +63,9 @@ def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> 
     """
     batch = jax.eval_shape(lambda: example_batch(method.STREAMS, config, config.batch_size))
 
-    def passes(networks, batch, moving):
-        nets = Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0), moving=moving)
+    def passes(networks, batch, moving, frozen):
+        view = {"rng": jax.random.key(0), "step": jnp.int32(0), "moving": moving, "frozen": frozen}
+        nets = Networks(states=networks, **view)
         outputs, nets = method.forward(nets, batch, nets.rng, config)
         return method.losses(nets, outputs, batch, nets.rng, config).losses
 
@@ -72,5 +74,6 @@ def check_training(method: Any, config: ConfigDict, state: AdversarialState) -> 
         view = lambda networks: Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0))
         sample = lambda networks, batch: method.predict(view(networks), batch, jax.random.key(0), config)
         jax.eval_shape(sample, state.networks, one)
-    for moving in {frozenset(role for group in updates for role in group) for _, updates in config.phases}:
-        jax.eval_shape(functools.partial(passes, moving=moving), state.networks, batch)
+    phases = [(frozenset(role for group in updates for role in group), end) for end, updates in phase_ends(config)]
+    for moving, frozen in {(moving, frozen_backbones(config, end - 1) & moving) for moving, end in phases}:
+        jax.eval_shape(functools.partial(passes, moving=moving, frozen=frozen), state.networks, batch)
