@@ -1,11 +1,15 @@
 """A run that starts from one with other classes takes all but what they shape."""
 
+import jax
 import numpy as np
 import pytest
 
+from configs import supervised_seg
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.runs import checkpoint
+from gan_seg_jax.state import variable_shapes
 from gan_seg_jax.training import start
 
 
@@ -38,6 +42,27 @@ def test_all_but_the_head_is_taken_and_said(tiny, tmp_path, capsys):
             np.testing.assert_array_equal(value, first[path] if path in head else stored[path], err_msg=path)
         said = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"The {role}")]
         assert "trained for 3 classes, this run has 5" in said[0] and ", ".join(sorted(head)) in said[0]
+
+
+def test_the_whole_backbone_is_taken():
+    config = supervised_seg.get_config("fcn32s,smoke")
+    config.num_classes, config.class_names = 5, tuple("abcde")
+    config.class_colors = tuple((number, 0, 0) for number in range(5))
+    trained = config.copy_and_resolve_references().unlock()
+    trained.num_classes, trained.class_names, trained.class_colors = 3, tuple("fgh"), config.class_colors[:3]
+
+    def variables(run, fill):
+        method = get_method(run)
+        batch = jax.eval_shape(lambda: example_batch(method.STREAMS, run))
+        shapes = variable_shapes(method, method.build(run), batch, run)["segmenter"]
+        return jax.tree.map(lambda leaf: np.full(leaf.shape, fill, leaf.dtype), shapes)
+
+    stored = checkpoint.flatten(variables(trained, 1))
+    first, origin = variables(config, 0), "The segmenter of a run"
+    found = start._without_head(get_method(config), config, "segmenter", first, stored, trained, origin)
+    head = {path for path, value in found.items() if not value.all()}
+    assert head == {"params/score_5/kernel", "params/score_5/bias"}
+    assert sum("/backbone/" in path for path in found) == 100
 
 
 def test_other_differences_and_networks_that_learn_no_more_are_refused(tiny, tmp_path):
