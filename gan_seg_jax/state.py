@@ -6,7 +6,7 @@ metrics alike. The state holds arrays only; everything random is derived from `s
 
 import contextlib
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -19,9 +19,10 @@ from flax import struct
 from flax.training import train_state
 
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.models import perturbation
 from gan_seg_jax.models.network import BACKBONE
 
-ROLES = ("segmenter", "generator", "refiner", "discriminator", "discriminator_aux", "teacher")
+ROLES = ("segmenter", "segmenter_aux", "generator", "refiner", "discriminator", "discriminator_aux", "teacher")
 SOWN = "intermediates"  # Flax's collection for what networks show beside their output
 _FROZEN = optax.set_to_zero()  # one object: compiled steps compare transforms by identity
 
@@ -119,6 +120,7 @@ class Networks(struct.PyTreeNode):
         update: bool = True,
         capture: str = "",
         alone: bool = False,
+        drop_features: float = 0.0,
     ) -> tuple[Any, "Networks"]:
         """Apply a network.
 
@@ -134,6 +136,9 @@ class Networks(struct.PyTreeNode):
                 map before the logits), or "".
             alone: in training mode without `update`, apply it to each example by itself: batch statistics are those of
                 one example, so the others do not change its result.
+            drop_features: where not 0, the decoder also sees the encoder's features without this share of their
+                channels (`models.perturbation`): of b examples the output has 2 b rows, first those of the features as
+                they are.
 
         Returns:
             The network's output (with `capture` a pair of it and what was captured) and the successor of this view.
@@ -156,14 +161,14 @@ class Networks(struct.PyTreeNode):
             params = {**params, BACKBONE: jax.lax.stop_gradient(params[BACKBONE])}
         variables = {"params": params, **collections}
         successor = self.replace(calls=self.calls + 1, acted=self.acted if ema else self.acted | {role})
-        if not train and not capture:
+        if not (train or capture or drop_features):
             return state.apply_fn(variables, *inputs, train=False), successor
         key = jax.random.fold_in(fold_name(self.rng, role), self.calls)
         mutable = (list(collections) if train else []) + ([SOWN] if capture else [])
 
         def run(key, *inputs):
             rngs = {name: fold_name(key, name) for name in ("dropout", "noise")} if train else {}
-            with nn.intercept_methods(_infer_backbone) if role in self.frozen else contextlib.nullcontext():
+            with _intercepted(drop_features, key, frozen=role in self.frozen):
                 return state.apply_fn(variables, *inputs, train=train, rngs=rngs, mutable=mutable)
 
         def run_one(key, *inputs):
@@ -185,6 +190,17 @@ def _infer_backbone(call, args, kwargs, context):
     """Call a method of a network, that of its backbone in inference mode (`nn.intercept_methods`)."""
     is_backbone = context.module.path == (BACKBONE,) and context.method_name == "__call__"
     return call(*args, **{**kwargs, "train": False} if is_backbone else kwargs)
+
+
+@contextlib.contextmanager
+def _intercepted(drop_features: float, key: chex.PRNGKey, *, frozen: bool) -> Iterator[None]:
+    """Apply a network within as `Networks.apply` says of `drop_features`, and of a backbone that is frozen."""
+    with contextlib.ExitStack() as stack:
+        if frozen:
+            stack.enter_context(nn.intercept_methods(_infer_backbone))
+        if drop_features:
+            stack.enter_context(perturbation.decoded_twice(drop_features, fold_name(key, "features")))
+        yield
 
 
 def find_sown(captured: Mapping[str, Any], name: str, role: str) -> jax.Array:
@@ -279,14 +295,15 @@ class _Initializer(Networks):
         del role
         return False
 
-    def apply(self, role, *inputs, train=None, ema=False, update=True, capture="", alone=False):
+    def apply(self, role, *inputs, train=None, ema=False, update=True, capture="", alone=False, drop_features=0.0):
         del train, ema, update, alone
         module, view = self.modules[role], self
         if role not in self.collections:
             variables = module.init({"params": fold_name(self.rng, role)}, *inputs, train=False)
             view = self.replace(collections={**self.collections, role: variables})
         mutable = [SOWN] if capture else False
-        output = module.apply(view.collections[role], *inputs, train=False, mutable=mutable)
+        with _intercepted(drop_features, self.rng, frozen=False):
+            output = module.apply(view.collections[role], *inputs, train=False, mutable=mutable)
         if capture:
             output = output[0], find_sown(output[1][SOWN], capture, role)
         return output, view

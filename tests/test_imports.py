@@ -51,6 +51,7 @@ SHARED = {
         "mobilenet",
         "network",
         "norms",
+        "perturbation",
         "pooling",
         "pretrained",
         "resnet",

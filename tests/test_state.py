@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.state import (
     ROLES,
     LossOutput,
@@ -126,13 +127,18 @@ def test_networks_cross_jit():
     assert after.acted == {"segmenter"}
 
 
+def test_a_network_whose_encoder_nobody_knows_cannot_drop_features():
+    with pytest.raises(InputError, match=r"config\.networks\.segmenter: The network has no encoder"):
+        view(tiny_state()).apply("segmenter", X, drop_features=0.5)
+
+
 def test_keys():
     state = tiny_state(seed=2**32 - 1)
     data = lambda key: jax.random.key_data(key).tolist()
     expected = jax.random.fold_in(jax.random.key(np.uint32(2**32 - 1)), 5)
     assert data(step_key(state.replace(step=jnp.int32(5)))) == data(expected)
     key = jax.random.key(0)
-    assert len({str(data(fold_name(key, name))) for name in (*ROLES, "labelled", "unlabelled", "forward")}) == 9
+    assert len({str(data(fold_name(key, name))) for name in (*ROLES, "labelled", "unlabelled", "forward")}) == 10
 
 
 def test_the_state_holds_arrays_that_can_be_donated():

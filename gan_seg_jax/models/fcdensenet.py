@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import convolution, layers, norms
 from gan_seg_jax.models.network import MOST_LAYERS, SEGMENTATION, Network, Numbers
+from gan_seg_jax.models.perturbation import EncoderFeatures
 
 
 class FCDenseNet(Network):
@@ -79,6 +80,7 @@ class FCDenseNet(Network):
             stack = [layers.max_pool(x, 2, stride=2)]
         added = self._block(stack, self.bottleneck, "bottleneck", train=train)
         self.sow("intermediates", "encoder", jnp.concatenate(added, axis=-1))
+        added, skips = EncoderFeatures()((added, skips))
         for level in reversed(range(len(self.layers))):
             up = TransitionUp(
                 self.growth * len(added), skips[level][0].shape[1:3], self.kernel_init, self.dtype, name=f"up_{level}"

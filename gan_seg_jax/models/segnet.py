@@ -10,6 +10,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers
 from gan_seg_jax.models.aspp import ConvBlock
 from gan_seg_jax.models.network import LAYERS, SEGMENTATION, Network
+from gan_seg_jax.models.perturbation import EncoderFeatures
 
 
 class SegNet(Network):
@@ -57,15 +58,16 @@ class SegNet(Network):
             InputError: the attributes do not fit each other, or the image is too small for the poolings.
         """
         self._check(image)
-        x, pools = image.astype(self.dtype), []
+        x, places, sizes = image.astype(self.dtype), [], []
         for level, (channels, convs) in enumerate(zip(self.channels, self.convs, strict=True)):
             x = self._stage(x, (channels,) * convs, f"down_{level}", train=train)
-            size = x.shape[1:3]
+            sizes.append(x.shape[1:3])
             x, indices = layers.max_pool_with_indices(x)
-            pools.append((indices, size))
+            places.append(indices)
         self.sow("intermediates", "encoder", x)
+        x, places = EncoderFeatures()((x, places))
         for level in reversed(range(len(self.channels))):
-            x = layers.max_unpool(x, *pools[level])
+            x = layers.max_unpool(x, places[level], sizes[level])
             channels = (self.channels[level],) * (self.convs[level] - 1)
             if level > 0:
                 channels += (self.channels[level - 1],)

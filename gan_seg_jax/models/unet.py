@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers, norms
 from gan_seg_jax.models.network import LABEL_TO_IMAGE, LAYERS, SEGMENTATION, Network
+from gan_seg_jax.models.perturbation import EncoderFeatures
 
 
 class UNet(Network):
@@ -87,6 +88,8 @@ class UNet(Network):
                 x = self._residual(x, x, f"encoder_{level}_{index}", train=train)
             features.append(x)
         self.sow("intermediates", "encoder", x)
+        features = EncoderFeatures()(features)
+        x = features[-1]
         for level in reversed(range(innermost)):
             skip = features[level]
             x = self._up(x, skip.shape[1:3], level, train=train)
