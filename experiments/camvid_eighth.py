@@ -16,7 +16,7 @@ from camvid_gans import SEEDS, STEPS, arm
 TITLE = "CamVid at 144x192 with an eighth of its labels"
 EIGHTH = ("--config.labelled.fraction=0.125", "--config.labelled.seed={seed}")
 SEMI = ("losses.semi", "losses.self_training*", "losses.unlabelled*")
-TEACHER = ("losses.consistency*", "losses.confidence_threshold", "losses.cutmix_share")
+TEACHER = ("losses.consistency*", "losses.confidence_threshold", "losses.mixing", "losses.cutmix_share")
 MADE = ("prior_runs.*", "networks.generator.*", "noise.*", "sample_as_trained", "init.generator", "synthetic.share")
 SUPERVISED = {"reference": "supervised"}
 ARMS = (

@@ -58,7 +58,7 @@ SHARED = {
         "stages",
         "vgg",
     },
-    "methods": {"game", "generators", "segmenter", "self_training", "two_domains"},
+    "methods": {"consistency", "game", "generators", "segmenter", "self_training", "two_domains"},
     "augment": {"photometric", "resample"},
     "commands": {"memorization"},
 }

@@ -23,7 +23,7 @@ from gan_seg_jax.training import checks
 FORMS = {  # of the configs that have several: the words behind the colon
     "cgan_seg": ("", "colors"),
     "dcgan": ("", "joint", "dense,joint", "wgan"),
-    "semi_seg": ("advsemiseg", "s4gan", "mean_teacher"),
+    "semi_seg": ("advsemiseg", "s4gan", "mean_teacher", "fixmatch", "unimatch", "cps"),
     "refine_seg": ("unet", "joint"),
     "synthesis": ("pix2pix", "spade", "oasis"),
     "augment_seg": ("pix2pix", "joint"),
@@ -177,6 +177,9 @@ LOSSES = {  # the form -> who learns, and from what: fields of config.losses, ea
     ),
     "semi_seg:s4gan": ("segmenter", *GAME, "self_training_weight", SUPERVISED),
     "semi_seg:mean_teacher": ("segmenter", "consistency_weight", SUPERVISED),
+    "semi_seg:fixmatch": ("segmenter", "strong_weight", SUPERVISED),
+    "semi_seg:unimatch": ("segmenter", "strong_weight", "feature_weight", SUPERVISED),
+    "semi_seg:cps": ("segmenter", "cross_weight", SUPERVISED),
     "refine_seg:unet,joint": ("refiner", *GAME, SUPERVISED),
     "refine_seg:unet": ("segmenter", SUPERVISED),  # of its first stage, which has no game
     "adapt_seg": ("segmenter", "adversarial_weight", SUPERVISED),

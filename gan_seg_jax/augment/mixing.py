@@ -40,24 +40,25 @@ def cutmix_mask(key: jax.Array, batch_size: int, size: tuple[int, int], *, share
         key: a PRNG key.
         batch_size: b (static).
         size: height and width (static).
-        share: of the image's area, above 0, at most 1; may be traced.
+        share: of the image's area, above 0, at most 1: one for all, or [b], one for each; may be traced.
 
     Returns:
         bool [b, h, w], True inside the rectangle.
     """
 
-    def one(key):
+    def one(key, share):
         aspect_key, *place_keys = jax.random.split(key, 3)
         exponent = jax.random.uniform(aspect_key)
         inside = []
         for n, power, place_key in zip(size, (exponent, 1.0 - exponent), place_keys, strict=True):
-            length = jnp.round(n * jnp.float32(share) ** power).astype(jnp.int32)
+            length = jnp.round(n * share**power).astype(jnp.int32)
             start = jax.random.randint(place_key, (), 0, n - length + 1)
             position = jnp.arange(n)
             inside.append((position >= start) & (position < start + length))
         return inside[0][:, None] & inside[1][None, :]
 
-    return jax.vmap(one)(jax.random.split(key, batch_size))
+    shares = jnp.broadcast_to(jnp.float32(share), (batch_size,))
+    return jax.vmap(one)(jax.random.split(key, batch_size), shares)
 
 
 def classmix_mask(key: jax.Array, label: jax.Array, *, num_classes: int) -> jax.Array:

@@ -13,6 +13,8 @@ from gan_seg_jax.methods import (
     advsemiseg,
     augmentation,
     cgan,
+    cps,
+    fixmatch,
     mean_teacher,
     oasis,
     refinement,
@@ -22,6 +24,7 @@ from gan_seg_jax.methods import (
     synthesis,
     translation,
     unconditional,
+    unimatch,
 )
 from gan_seg_jax.models import that_make
 from gan_seg_jax.models.network import CLASS_SCORES
@@ -33,6 +36,8 @@ METHODS: dict[str, ModuleType] = {
     "advsemiseg": advsemiseg,
     "augmentation": augmentation,
     "cgan": cgan,
+    "cps": cps,
+    "fixmatch": fixmatch,
     "mean_teacher": mean_teacher,
     "oasis": oasis,
     "refinement": refinement,
@@ -42,6 +47,7 @@ METHODS: dict[str, ModuleType] = {
     "synthesis": synthesis,
     "translation": translation,
     "unconditional": unconditional,
+    "unimatch": unimatch,
 }
 STANDS_FOR = {"semi_supervised": ("advsemiseg", "s4gan"), "synthesis": ("synthesis", "oasis")}  # see `get_method`
 

@@ -1,4 +1,4 @@
-"""Mean teacher with CutMix: trains a segmenter with few labels and many images without, by its own average; no GAN.
+"""Mean teacher on mixed images: trains a segmenter with few labels and many images without, by its own average; no GAN.
 
 Choose it where labels are few; it is the baseline without a GAN that `advsemiseg` and `s4gan` have to beat.
 
@@ -8,11 +8,12 @@ Choose it where labels are few; it is the baseline without a GAN that `advsemise
 French, Laine, Aila, Mackiewicz, Finlayson: Semi-supervised semantic segmentation needs strong, varied perturbations,
 BMVC 2020, arXiv:1906.01916; mean teacher: Tarvainen and Valpola, NeurIPS 2017, arXiv:1703.01780. x, y are an image
 and its label, u and u' images without labels, S the segmenter's logits, T those of its running average (the teacher,
-also what is evaluated), and M a rectangle of the share `cutmix_share` of the image, drawn for each pair (CutMix). c is
+also what is evaluated), and M the mask that `config.losses.mixing` says (`consistency`), drawn for each pair: cutmix, a
+rectangle of the share `cutmix_share` of the image, or classmix, half of the classes that the teacher sees in u. c is
 the share of the batch's pixels of which the teacher is sure, max t > confidence_threshold: the term grows as it learns.
 `config.losses.consistency` says how far S is from t:
     squared         d = mean over pixels of |softmax(S) - t|^2, the paper's
-    cross_entropy   d = CE(S, argmax t): ClassMix's pseudo-labels (Olsson et al. 2021, arXiv:2007.07936)
+    cross_entropy   d = CE(S, argmax t): with classmix, ClassMix's (Olsson et al. 2021, arXiv:2007.07936)
 r rises as exp(-5 (1 - step / ramp)^2) over the share `consistency_ramp` of the steps (Tarvainen and Valpola); 0 is
 off, as in French et al., where c does the same.
 
@@ -28,12 +29,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gan_seg_jax.augment import mixing, paired
+from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
-from gan_seg_jax.methods import segmenter
+from gan_seg_jax.methods import consistency, segmenter
 from gan_seg_jax.models import build_network, split_heads
 from gan_seg_jax.phases import planned
 from gan_seg_jax.state import LossOutput, Networks
@@ -46,6 +47,7 @@ FIELDS = {
         "consistency_weight": float,
         "consistency_ramp": float,
         "confidence_threshold": float,
+        "mixing": str,
         "cutmix_share": float,
     }
 }
@@ -67,11 +69,7 @@ def build(config: ConfigDict) -> dict[str, nn.Module]:
             f"config.ema_decay is {config.ema_decay} and config.networks.segmenter.ema {network.ema}: the teacher is "
             "the average of the segmenter, so set them to, say, 0.99 and True."
         )
-    if config.batch_size < 2:
-        raise InputError(
-            f"config.batch_size is {config.batch_size}: CutMix pastes into each image the next one of the batch, here "
-            "the same one, so that nothing would be mixed; give at least 2."
-        )
+    consistency.check_batch(config)
     expect_a_loss(options, "segmenter", "consistency_weight", "weights")
     if options.consistency not in CONSISTENCIES:
         raise unknown("losses.consistency", options.consistency, CONSISTENCIES)
@@ -89,7 +87,7 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
     Args:
         nets: the view.
         batch: both streams.
-        rng: draws the rectangles.
+        rng: draws the masks.
         config: the run's config.
 
     Returns:
@@ -100,8 +98,11 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
     labelled, nets = nets.apply("segmenter", batch["labelled"]["image"])
     logits, nets = nets.apply("segmenter", image, ema=True)
     probabilities = jax.nn.softmax(split_heads(logits)[0])
-    mask = mixing.cutmix_mask(rng, len(image), image.shape[1:3], share=config.losses.cutmix_share)
-    mixed, target = (mixing.mix(mask, array, jnp.roll(array, -1, axis=0)) for array in (image, probabilities))
+    options, seen = config.losses, consistency.predicted_class(probabilities, paired.shown(image))
+    mask = consistency.create_mask(
+        rng, seen, options.mixing, share=options.cutmix_share, num_classes=config.num_classes
+    )
+    mixed, target = consistency.mix_with_next(mask, image, probabilities)
     student, nets = nets.apply("segmenter", mixed)
     return (labelled, split_heads(student)[0], target, paired.shown(mixed).astype(jnp.float32)), nets
 

@@ -26,6 +26,7 @@ FORMS = {  # name -> (words, options that make every term count)
     "s4gan": ("s4gan", {"self_training_threshold": 0.49, "adversarial_weight": 0.05}),
     "squared": ("mean_teacher", {"confidence_threshold": 0.4, "consistency_ramp": 0.5}),
     "cross_entropy": ("mean_teacher", {"confidence_threshold": 0.4, "consistency": "cross_entropy"}),
+    "classmix": ("mean_teacher", {"confidence_threshold": 0.4, "mixing": "classmix", "consistency": "cross_entropy"}),
 }
 
 
@@ -132,11 +133,15 @@ def adversaries_by_hand(params, apply, batch, options):
     return {"segmenter": segmenter, "discriminator": judge}, jnp.sum(accepted), jnp.sum(~accepted)
 
 
-def teacher_by_hand(params, apply, batch, options, teacher, mask, ramp):
+def teacher_by_hand(params, apply, batch, options, teacher, rng, ramp):
     """Return the loss of the mean teacher."""
     u = batch["unlabelled"]["image"]
     inside = jnp.arange(SIZE[1]) < batch["unlabelled"]["content"][:, 1, None, None]
-    inside = jnp.broadcast_to(inside, mask.shape)
+    inside = jnp.broadcast_to(inside, u.shape[:3])
+    mask = mixing.cutmix_mask(rng, 2, SIZE, share=0.5)
+    if options.mixing == "classmix":
+        seen = jnp.where(inside, apply("segmenter", teacher, u).argmax(-1), 255)
+        mask = mixing.classmix_mask(rng, seen, num_classes=CLASSES)
     paste = lambda a: jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 3)), a, a[jnp.array([1, 0])])
     target = paste(jax.nn.softmax(apply("segmenter", teacher, u)))
     z, known = apply("segmenter", params, paste(u)), paste(inside)
@@ -150,7 +155,7 @@ def teacher_by_hand(params, apply, batch, options, teacher, mask, ramp):
     return {"segmenter": loss}, jnp.sum(sure & known), jnp.sum(~sure & known)
 
 
-SECOND = ("unlabelled_fakes", "cross_entropy")  # differ by one term from a form before them
+SECOND = ("unlabelled_fakes", "cross_entropy", "classmix")  # differ by one term from a form before them
 
 
 @pytest.mark.parametrize("form", [pytest.param(form, marks=[pytest.mark.slow] * (form in SECOND)) for form in FORMS])
@@ -163,14 +168,13 @@ def test_gradients_are_those_of_the_equations(form):
     functions = {role: network.apply_fn for role, network in state.networks.items()}
     apply = lambda role, params, *inputs: functions[role]({"params": params[role]}, *inputs, train=True)
     rng = fold_name(jax.random.fold_in(step_key(state), 0), "forward")
-    mask = mixing.cutmix_mask(rng, 2, SIZE, share=0.5)
     teacher = {"segmenter": state.networks["segmenter"].ema_params}
 
     def by_hand(params):
         if method is not mean_teacher:
             return adversaries_by_hand(params, apply, seen, config.losses)
         ramp = np.exp(-5 * (1 - 9 / 12) ** 2) if form == "squared" else 1.0
-        return teacher_by_hand(params, apply, seen, config.losses, teacher, mask, ramp)
+        return teacher_by_hand(params, apply, seen, config.losses, teacher, rng, ramp)
 
     def compute(state, batch):
         params = {role: network.params for role, network in state.networks.items()}
@@ -385,6 +389,7 @@ def test_what_an_image_shows_is_told_without_a_label():
         ("mean_teacher", "ema_decay", 0.0, "ema_decay"),
         ("mean_teacher", "networks.segmenter.ema", False, "ema"),
         ("mean_teacher", "batch_size", 1, "batch_size is 1.*at least 2"),
+        ("mean_teacher", "losses.mixing", "mixup", r"losses\.mixing"),
         ("mean_teacher", "losses.consistency", "l1", "cross_entropy, squared"),
         ("mean_teacher", "losses.cutmix_share", 1.0, "cutmix_share"),
         ("mean_teacher", "losses.confidence_threshold", 1.5, "confidence_threshold"),
