@@ -86,6 +86,12 @@ def get_config() -> ConfigDict:
             "flip_vertical": False,
             "transpose": False,  # with both flips: the eight symmetries of the square; needs a square crop
             "scale": (1.0, 1.0),  # zoom range, drawn log-uniformly
+            "aspect": 0.0,  # strength of another zoom of height than of width; 0.5 draws ratios from 2/3 to 3/2
+            "translation": 0.0,  # largest shift, a share of the crop
+            "rotation": 0.0,  # largest angles, degrees
+            "shear": 0.0,
+            "elastic": 0.0,  # largest standard deviation of a smooth deformation, pixels, at most half its ...
+            "elastic_sigma": 10.0,  # ... smoothness, pixels
             "brightness": 0.0,  # strengths of colour jitter; 0 is off
             "contrast": 0.0,
             "saturation": 0.0,
@@ -96,6 +102,8 @@ def get_config() -> ConfigDict:
             "blur": 0.0,  # probability of a Gaussian blur
             "blur_sigma": (0.1, 2.0),  # its standard deviation, pixels, is drawn from
             "noise": 0.0,  # largest standard deviation, a share of the range of values
+            "cutout": 0.0,  # side of a hole in image and label, a share of height and width
+            "operations": 0,  # how many of `aspect` to `cutout` that are on an image gets (RandAugment); 0 is all
             "class_balance": 0.0,  # share of crops placed around a pixel of a class drawn evenly from the image's
         }
     )

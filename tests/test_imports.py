@@ -59,7 +59,7 @@ SHARED = {
         "vgg",
     },
     "methods": {"consistency", "game", "generators", "segmenter", "self_training", "two_domains"},
-    "augment": {"photometric", "resample"},
+    "augment": {"mixing", "photometric", "resample", "warp", "window"},
     "commands": {"memorization"},
 }
 METHODS_MAY = {"models", "losses", "augment", "state", "phases", "errors", "labels"}  # and what they share

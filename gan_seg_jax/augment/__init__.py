@@ -1,4 +1,5 @@
 """Augmentation on the devices: of images with their labels (`paired`), of what a discriminator sees (`differentiable`).
 
-`photometric` changes colours, `mixing` mixes batches, `noise` draws what generators start from, `resample` scales.
+Of pairs, `window` draws which part of the canvas is seen, `warp` turns and deforms it, `photometric` changes colours.
+`mixing` mixes batches, `noise` draws what generators start from, `resample` scales.
 """

@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from gan_seg_jax.augment.mixing import hole
 from gan_seg_jax.errors import unknown
 
 # Every effect, in order; the first three are colour.
@@ -115,17 +116,6 @@ def _geometry(x: jax.Array, keys: dict[str, jax.Array], policy: Sequence[str]) -
         starts = [limits[axis] - shift[axis] for axis in range(2)] + [0] * rest
         x = jax.lax.dynamic_slice(padded, starts, x.shape)
     if "cutout" in policy:
-        sides = [round(CUTOUT * n) for n in size]
-        # Centres between pixels for an even side, on them for an odd one, so that each border is met equally often.
-        last = jnp.array([n + (side + 1) % 2 for n, side in zip(size, sides, strict=True)])
-        centre = jax.random.randint(keys["cutout"], (2,), 0, last)
-        in_rows, in_columns = (_within(size[i], centre[i] - sides[i] // 2, sides[i]) for i in range(2))
-        hole = in_rows[:, None] & in_columns[None, :]
-        x = jnp.where(hole.reshape(size + (1,) * (x.ndim - 2)), jnp.zeros((), x.dtype), x)
+        cut = hole(keys["cutout"], size, share=CUTOUT)
+        x = jnp.where(cut.reshape(size + (1,) * (x.ndim - 2)), jnp.zeros((), x.dtype), x)
     return x
-
-
-def _within(size: int, start: jax.Array, length: int) -> jax.Array:
-    """Return bool [size]: the positions from `start` on, `length` of them."""
-    position = jnp.arange(size)
-    return (position >= start) & (position < start + length)

@@ -14,6 +14,12 @@ KINDS = {  # as of `config_fields`
         "flip_vertical": bool,
         "transpose": bool,
         "scale": [float],
+        "aspect": float,
+        "translation": float,
+        "rotation": float,
+        "shear": float,
+        "elastic": float,
+        "elastic_sigma": float,
         "brightness": float,
         "contrast": float,
         "saturation": float,
@@ -24,6 +30,8 @@ KINDS = {  # as of `config_fields`
         "blur": float,
         "blur_sigma": [float],
         "noise": float,
+        "cutout": float,
+        "operations": int,
         "class_balance": float,
     }
 }
@@ -38,13 +46,21 @@ def check(config: ConfigDict) -> None:
     options = config.augment
     _check_range(options, "scale", math.inf, "(1.0, 1.0) is off")
     _check_range(options, "blur_sigma", LARGEST_SIGMA, "standard deviations in pixels")
-    for name in ("brightness", "contrast", "saturation", "gamma", "noise"):
+    for name in ("brightness", "contrast", "saturation", "gamma", "noise", "aspect"):
         expect(options[name] >= 0, f"augment.{name}", options[name], "0 (off) or a positive strength")
     expect(0 <= options.hue <= 0.5, "augment.hue", options.hue, "turns, 0 (off) to 0.5 (any hue)")
     for name in ("jitter", "greyscale", "blur"):
         expect(0 <= options[name] <= 1, f"augment.{name}", options[name], "a probability, 0 to 1")
-    balance = options.class_balance
-    expect(0 <= balance <= 1, "augment.class_balance", balance, "a share, 0 (off) to 1")
+    for name in ("class_balance", "translation"):
+        expect(0 <= options[name] <= 1, f"augment.{name}", options[name], "a share, 0 (off) to 1")
+    expect(0 <= options.cutout < 1, "augment.cutout", options.cutout, "a share, 0 (off) to below 1")
+    expect(0 <= options.rotation <= 180, "augment.rotation", options.rotation, "degrees, 0 (off) to 180")
+    expect(0 <= options.shear <= 45, "augment.shear", options.shear, "degrees, 0 (off) to 45")
+    sigma, elastic = options.elastic_sigma, options.elastic
+    expect(1 <= sigma < math.inf, "augment.elastic_sigma", sigma, "pixels, at least 1")
+    within = f"pixels, 0 (off) to half of augment.elastic_sigma, {sigma / 2:g}, beyond which pictures fold"
+    expect(0 <= elastic <= sigma / 2, "augment.elastic", elastic, within)
+    expect(options.operations >= 0, "augment.operations", options.operations, "a number of operations; 0 is all")
     if options.transpose:
         height, width = config.crop_size
         expect(height == width, "crop_size", config.crop_size, "square with augment.transpose")

@@ -1,4 +1,4 @@
-"""Masks that mix two images and their labels: CutMix, ClassMix and LabelMix.
+"""Masks that mix two images and their labels: CutMix, ClassMix and LabelMix; the hole of cut-out.
 
 A mask says, for each pixel, whether it comes from the first (True) or the second of two arrays; `mix` carries it out.
 Pure functions of arrays and a key; every example draws from a key of its own, by its row, so results do not depend on
@@ -59,6 +59,31 @@ def cutmix_mask(key: jax.Array, batch_size: int, size: tuple[int, int], *, share
 
     shares = jnp.broadcast_to(jnp.float32(share), (batch_size,))
     return jax.vmap(one)(jax.random.split(key, batch_size), shares)
+
+
+def hole(key: jax.Array, size: tuple[int, int], *, share: float) -> jax.Array:
+    """Draw the hole of cut-out in one image: a rectangle of a share of its height and width, its centre anywhere in it.
+
+    DeVries and Taylor 2017, Improved Regularization of Convolutional Neural Networks with Cutout (arXiv:1708.04552),
+    whose hole is a square.
+
+    Args:
+        key: a PRNG key.
+        size: height and width (static).
+        share: of height and of width, 0 to 1 (static).
+
+    Returns:
+        bool [h, w], True inside.
+    """
+    sides = [round(share * n) for n in size]
+    # Centres between pixels for an even side, on them for an odd one, so that each border is met equally often.
+    last = jnp.array([n + (side + 1) % 2 for n, side in zip(size, sides, strict=True)])
+    centre = jax.random.randint(key, (2,), 0, last)
+    starts = [centre[i] - sides[i] // 2 for i in range(2)]
+    rows, columns = (
+        (jnp.arange(size[i]) >= starts[i]) & (jnp.arange(size[i]) < starts[i] + sides[i]) for i in range(2)
+    )
+    return rows[:, None] & columns[None, :]
 
 
 def classmix_mask(key: jax.Array, label: jax.Array, *, num_classes: int) -> jax.Array:

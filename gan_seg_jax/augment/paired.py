@@ -5,26 +5,23 @@ never interpolated. Every image of a batch draws from a key of its own, by its r
 number of devices. Options that are off, and sizes, are known when the step is compiled and cost nothing.
 """
 
-from typing import Any, NamedTuple
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from gan_seg_jax.augment import resample
-from gan_seg_jax.augment.photometric import change
+from gan_seg_jax.augment import resample, warp, window
+from gan_seg_jax.augment.mixing import hole
+from gan_seg_jax.augment.photometric import change, where_chosen
+from gan_seg_jax.augment.window import Axis
 from gan_seg_jax.labels import IGNORE
 
-
-class Axis(NamedTuple):
-    """What one axis of the crop shows, in pixels of the canvas.
-
-    start: position of the crop's first border; integer where nothing is scaled.
-    step: canvas pixels per crop pixel; negative mirrors.
-    """
-
-    start: jax.Array
-    step: jax.Array
+# Of which `options.operations` chooses some for each image, in any order.
+OPERATIONS = ("rotation", "shear", "aspect", "translation", "elastic", "brightness", "contrast", "saturation", "hue")
+OPERATIONS += ("gamma", "greyscale", "blur", "noise", "cutout")
 
 
 def prepare(
@@ -38,11 +35,19 @@ def prepare(
             pairs, `target` uint8 [b, H, W, 3], which has the image's geometry and keeps its colours.
         key: a PRNG key; not used unless `train`.
         crop_size: height and width (h, w) of a training crop (static).
-        options: static fields. Geometry: `flip_horizontal`, `flip_vertical`, `transpose` (bool; each with
-            probability 0.5; all three give the 8 symmetries of the square, 90-degree turns included; classes that
-            have a left and a right side are not exchanged); `scale` (low, high), zoom, log-uniform; `class_balance`,
-            the probability that the window is drawn among those that show a pixel drawn uniformly from a class drawn
-            uniformly from the classes in the image. Colour: see `photometric.change`. (1.0, 1.0), False and 0 are off.
+        options: static fields; (1.0, 1.0), False and 0 are off.
+            Geometry: `flip_horizontal`, `flip_vertical`, `transpose` (bool; each with probability 0.5; all three give
+            the 8 symmetries of the square, 90-degree turns included; classes that have a left and a right side are not
+            exchanged); `scale` (low, high), zoom, log-uniform; `aspect`, by which height and width are zoomed
+            differently, their ratio log-uniform up to 1 + aspect; `translation`, the largest shift of the window, a
+            share of the crop; `rotation` and `shear`, the largest angles, degrees, about the window's centre;
+            `elastic`, the largest standard deviation of `warp.displacement`, pixels of the crop, and `elastic_sigma`,
+            its smoothness; `class_balance`, the probability that the window is drawn among those that show a pixel
+            drawn uniformly from a class drawn uniformly from the classes in the image (a shift or turn may still lose
+            that pixel).
+            Colour: see `photometric.change`.
+            `cutout`: the side of a hole, a share of height and width, where nothing is shown, nor known.
+            `operations`: how many of `OPERATIONS` that are on an image gets, drawn for each; 0 is all.
         train: True draws crop, geometry and colour. False draws nothing and keeps the whole canvas.
 
     Returns:
@@ -57,19 +62,24 @@ def prepare(
     paired = "target" in stream
     if paired:
         image = jnp.concatenate([image, stream["target"]], axis=-1)  # one image of six channels: the same geometry
-    inside = _content_mask(content, image.shape[1:3])
+    inside = window.content_mask(content, image.shape[1:3])
     if train:
-        keys = jax.vmap(lambda k: jax.random.split(k, 2))(jax.random.split(key, image.shape[0]))
-        if image.shape[1:3] == tuple(crop_size) and not _scales(options):
+        rows = jax.random.split(key, image.shape[0])
+        keys = jax.vmap(lambda k: jax.random.split(k, 2))(rows)
+        chosen = jax.vmap(lambda k: _choose(jax.random.fold_in(k, 2), options))(rows)
+        if image.shape[1:3] == tuple(crop_size) and not _moves(options):
             flip = jax.vmap(lambda *arrays: _flip(*arrays, options=options))
             image, label, inside = flip(image, label, inside, keys[:, 0])
         else:
             crop = jax.vmap(lambda *arrays: _crop(*arrays, crop_size=crop_size, options=options))
-            image, label, inside = crop(image, label, content, keys[:, 0])
+            image, label, inside = crop(image, label, content, keys[:, 0], chosen)
+        if options.cutout:
+            holes = jax.vmap(lambda k: hole(jax.random.fold_in(k, 3), crop_size, share=options.cutout))(rows)
+            inside &= ~where_chosen(chosen, "cutout", holes, False)
     image = (2.0 * image.astype(jnp.float32) - 255.0) / 255.0  # in this form 0 and 255 are -1 and 1 exactly
     image, target = image[..., :3], image[..., 3:]
     if train:
-        image = jax.vmap(lambda *arrays: change(*arrays, options=options))(image, inside, keys[:, 1])
+        image = jax.vmap(lambda *arrays: change(*arrays, options=options))(image, inside, keys[:, 1], chosen)
     image, target = (jnp.where(inside[..., None], x, 0.0) for x in (image, target))
     label = jnp.where(inside, label.astype(jnp.int32), IGNORE)
     pair = {"target": target} if paired else {}
@@ -97,15 +107,18 @@ def shown(image: jax.Array) -> jax.Array:
     return jnp.any(image != 0.0, axis=-1)
 
 
-def _scales(options: Any) -> bool:
-    return tuple(options.scale) != (1.0, 1.0)
+def _choose(key: jax.Array, options: Any) -> dict[str, jax.Array]:
+    """Return which operations one image gets, name -> bool; {} stands for all of them."""
+    on = [name for name in OPERATIONS if options[name]]
+    if not 0 < options.operations < len(on):
+        return {}
+    places = jax.random.permutation(key, len(on))
+    return {name: places[i] < options.operations for i, name in enumerate(on)}
 
 
-def _content_mask(content: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Return bool [b, *size]: the canvas pixels that hold the image."""
-    rows = jnp.arange(size[0]) < content[:, 0, None]
-    columns = jnp.arange(size[1]) < content[:, 1, None]
-    return rows[:, :, None] & columns[:, None, :]
+def _moves(options: Any) -> bool:
+    """Return whether pixels are moved by more than flips."""
+    return window.changes_size(options) or _warps(options) or options.translation > 0
 
 
 def _draw_flips(key: jax.Array, options: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -136,114 +149,94 @@ def _crop(
     label: jax.Array,
     content: jax.Array,
     key: jax.Array,
+    chosen: Mapping[str, jax.Array],
     *,
     crop_size: tuple[int, int],
     options: Any,
 ) -> tuple:
-    """Zoom, crop and flip one image and its label by the same draw.
+    """Zoom, crop, flip and warp one image and its label by the same draw.
 
     Args:
         image: uint8 [H, W, c].
         label: uint8 [H, W].
         content: int32 [2].
         key: a PRNG key.
+        chosen: see `photometric.change`.
         crop_size: h, w (static).
         options: as in `prepare`.
 
     Returns:
-        image, uint8 (exact pixels) or, where the options scale, float32 in 0..255 [h, w, c]; label uint8 [h, w];
+        image, uint8 (exact pixels) or, where it is interpolated, float32 in 0..255 [h, w, c]; label uint8 [h, w];
         inside bool [h, w].
     """
-    flips_key, window_key = jax.random.split(key)
-    *flips, transpose = _draw_flips(flips_key, options)
-    zoom_key, *axis_keys = jax.random.split(window_key, 3)
-    if _scales(options):
-        low, high = (jnp.log(jnp.float32(limit)) for limit in options.scale)
-        zoom = jnp.exp(jax.random.uniform(zoom_key, minval=low, maxval=high))
+    *flips, transpose = _draw_flips(jax.random.split(key)[0], options)
+    axes = window.draw(key, label, content, flips, chosen, size=crop_size, options=options)
+    if _warps(options):
+        where = _draw_places(jax.random.fold_in(key, 5), axes, chosen, size=crop_size, options=options)
+        image, label, inside = _warp(image, label, content, axes, where, options=options)
     else:
-        zoom = None
-    pixel = (None, None)
-    if options.class_balance:
-        pixel = _draw_balanced_pixel(jax.random.fold_in(key, 2), label, content, share=options.class_balance)
-    axes = [_draw_axis(axis_keys[i], content[i], flips[i], zoom, pixel[i], out_size=crop_size[i]) for i in range(2)]
-    coordinates = [resample.source_coordinates(crop_size[i], start=axes[i].start, step=axes[i].step) for i in range(2)]
-    rows, columns = (resample.nearest_index(coordinates[i], content=content[i]) for i in range(2))
-    label = label[rows][:, columns]
-    if zoom is None:
-        image = image[rows][:, columns]
-    else:
-        weights = [
-            resample.bilinear_weights(coordinates[i], in_size=image.shape[i], content=content[i]) for i in range(2)
-        ]
-        # Weights sum to 1 only up to rounding.
-        image = jnp.clip(resample.apply_weights(image.astype(jnp.float32), *weights), 0.0, 255.0)
-    in_rows, in_columns = ((c >= -0.5) & (c < n - 0.5) for c, n in zip(coordinates, content, strict=True))
-    inside = in_rows[:, None] & in_columns[None, :]
+        image, label, inside = _cut(image, label, content, axes, size=crop_size, options=options)
     if options.transpose:
         image, label, inside = (jnp.where(transpose, x.swapaxes(0, 1), x) for x in (image, label, inside))
     return image, label, inside
 
 
-def _draw_balanced_pixel(
-    key: jax.Array, label: jax.Array, content: jax.Array, *, share: float
-) -> tuple[jax.Array, jax.Array]:
-    """Draw a class uniformly from those in the image, and one of its pixels uniformly.
-
-    Args:
-        key: a PRNG key.
-        label: uint8 [H, W].
-        content: int32 [2].
-        share: probability that a pixel is drawn at all.
-
-    Returns:
-        Row and column, int32; -1 where none is drawn or no pixel of the image is known.
-    """
-    share_key, class_key, pixel_key = jax.random.split(key, 3)
-    width = label.shape[1]
-    label = jnp.where(_content_mask(content[None], label.shape)[0], label, IGNORE).reshape(-1)
-    occurs = jnp.bincount(label, length=256)[:IGNORE] > 0
-    index = _draw_index(pixel_key, label == _draw_index(class_key, occurs))
-    found = jax.random.bernoulli(share_key, share) & jnp.any(occurs)
-    return jnp.where(found, index // width, -1), jnp.where(found, index % width, -1)
-
-
-def _draw_index(key: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return an index, int32, drawn uniformly from those where the mask, bool [n], holds."""
-    counts = jnp.cumsum(mask)
-    return jnp.argmax(counts > jax.random.randint(key, (), 0, jnp.maximum(counts[-1], 1)))
-
-
-def _draw_axis(
-    key: jax.Array,
-    content: jax.Array,
-    flip: jax.Array,
-    zoom: jax.Array | None,
-    pixel: jax.Array | None,
-    *,
-    out_size: int,
-) -> Axis:
-    """Place a window uniformly: inside the content, or around it where the content is smaller than the window.
-
-    Where `pixel` is given and not -1, only windows inside the content that show this row or column are drawn; a window
-    around the content shows all of them.
-    """
-    if zoom is None:
-        slack = content - out_size
-        first, last = jnp.int32(0), jnp.abs(slack)
-        if pixel is not None:
-            wanted = (pixel >= 0) & (slack > 0)
-            first = jnp.where(wanted, jnp.maximum(pixel - out_size + 1, first), first)
-            last = jnp.where(wanted, jnp.minimum(pixel, last), last)
-        start, step = jnp.sign(slack) * jax.random.randint(key, (), first, last + 1), 1.0
-        seen = out_size
+def _cut(
+    image: jax.Array, label: jax.Array, content: jax.Array, axes: list[Axis], *, size: tuple[int, int], options: Any
+) -> tuple:
+    """Cut out a window, as `_crop`: axis by axis, by indices or as matrix products."""
+    coordinates = [resample.source_coordinates(size[i], start=axes[i].start, step=axes[i].step) for i in range(2)]
+    rows, columns = (resample.nearest_index(coordinates[i], content=content[i]) for i in range(2))
+    label = label[rows][:, columns]
+    if window.changes_size(options):
+        weights = [
+            resample.bilinear_weights(coordinates[i], in_size=image.shape[i], content=content[i]) for i in range(2)
+        ]
+        # Weights sum to 1 only up to rounding.
+        image = jnp.clip(resample.apply_weights(image.astype(jnp.float32), *weights), 0.0, 255.0)
     else:
-        step = 1.0 / zoom
-        seen = out_size * step
-        first, last = 0.0, content - seen
-        if pixel is not None:
-            wanted = (pixel >= 0) & (last > 0)
-            centre = pixel + 0.5
-            first = jnp.where(wanted, jnp.maximum(centre - seen, 0.0), 0.0)
-            last = jnp.where(wanted, jnp.minimum(centre, last), last)
-        start = first + jax.random.uniform(key) * (last - first)
-    return Axis(start=start + jnp.where(flip, seen, 0), step=jnp.where(flip, -step, step))
+        image = image[rows][:, columns]
+    in_rows, in_columns = ((c >= -0.5) & (c < n - 0.5) for c, n in zip(coordinates, content, strict=True))
+    return image, label, in_rows[:, None] & in_columns[None, :]
+
+
+def _warps(options: Any) -> bool:
+    return bool(options.rotation or options.shear or options.elastic)
+
+
+def _draw_places(
+    key: jax.Array, axes: list[Axis], chosen: Mapping[str, jax.Array], *, size: tuple[int, int], options: Any
+) -> jax.Array:
+    """Draw where in the canvas the pixels of a crop are, float32 [h, w, 2]: its window, turned, sheared, deformed."""
+    turn_key, shear_key, strength_key, field_key = jax.random.split(key, 4)
+    matrix = moved = None
+    if options.rotation or options.shear:
+        draw = lambda key, shape, limit: math.radians(limit) * jax.random.uniform(key, shape, minval=-1.0)
+        rotation = where_chosen(chosen, "rotation", draw(turn_key, (), options.rotation), 0.0)
+        matrix = warp.affine(rotation, where_chosen(chosen, "shear", draw(shear_key, (2,), options.shear), 0.0))
+    if options.elastic:
+        strength = options.elastic * jax.random.uniform(strength_key)
+        strength = where_chosen(chosen, "elastic", strength, 0.0)
+        moved = strength * warp.displacement(field_key, size, sigma=options.elastic_sigma)
+    starts, steps = ([getattr(axis, name) for axis in axes] for name in ("start", "step"))
+    return warp.places(size, starts, steps, matrix=matrix, moved=moved)
+
+
+def _warp(
+    image: jax.Array, label: jax.Array, content: jax.Array, axes: list[Axis], where: jax.Array, *, options: Any
+) -> tuple:
+    """Sample a canvas at some places, as `_crop`; where it shrinks it is first smoothed by that much, axis by axis."""
+    image = image.astype(jnp.float32)
+    if window.changes_size(options):
+        weights = [
+            resample.bilinear_weights(
+                jnp.arange(image.shape[i], dtype=jnp.float32),
+                in_size=image.shape[i],
+                content=content[i],
+                step=jnp.abs(axes[i].step),
+            )
+            for i in range(2)
+        ]
+        image = resample.apply_weights(image, *weights)
+    image = jnp.clip(warp.interpolate(image, where, content), 0.0, 255.0)
+    return image, warp.pick(label, where, content), warp.within(where, content)

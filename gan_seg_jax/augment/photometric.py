@@ -7,6 +7,8 @@ takes what lies beyond the image and its padding for black, which darkens every 
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import chex
@@ -15,6 +17,7 @@ import jax.numpy as jnp
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601 luma of R, G, B
 NEARLY_GREY = 2.0**-10  # in place of a 0 that an operation makes, which would be taken for padding
+ALL: Mapping[str, jax.Array] = MappingProxyType({})
 
 
 class StrongView(NamedTuple):
@@ -59,7 +62,9 @@ def strong_view(image: jax.Array, inside: jax.Array, key: jax.Array, *, options:
     return view(image.astype(jnp.float32), inside, jax.random.split(key, len(image)))
 
 
-def change(image: jax.Array, inside: jax.Array, key: jax.Array, *, options: Any) -> jax.Array:
+def change(
+    image: jax.Array, inside: jax.Array, key: jax.Array, chosen: Mapping[str, jax.Array] = ALL, *, options: Any
+) -> jax.Array:
     """Change one image: colour jitter, gamma, greyscale, blur and noise, in this order.
 
     With x in 0..1:
@@ -71,6 +76,7 @@ def change(image: jax.Array, inside: jax.Array, key: jax.Array, *, options: Any)
         image: float32 [h, w, 3] in [-1, 1].
         inside: bool [h, w], the pixels that hold the image.
         key: a PRNG key.
+        chosen: name of an operation -> bool, whether the image gets it at all; {} is all of them.
         options: static; 0 is off. `brightness`, `contrast`, `saturation`, `hue`, `jitter`: see `color_jitter`.
             `gamma`: strength; `greyscale` and `blur`: probabilities; `blur_sigma`: pixels; `noise`: the largest
             standard deviation, as a share of the range of values.
@@ -79,26 +85,36 @@ def change(image: jax.Array, inside: jax.Array, key: jax.Array, *, options: Any)
         float32 [h, w, 3] in [-1, 1]; where anything but brightness, contrast and saturation is on, exactly 0 outside
         and not 0 inside.
     """
-    image = color_jitter(image, inside, key, options=options)
+    image = color_jitter(image, inside, key, chosen, options=options)
     keys = [jax.random.fold_in(key, number) for number in range(5, 9)]  # those below are the jitter's
     if not (options.hue or options.gamma or options.greyscale or options.blur or options.noise):
         return image
     x = 0.5 * (image + 1.0)
     if options.gamma:
         limit = math.log(1.0 + options.gamma)
-        x = x ** jnp.exp(jax.random.uniform(keys[0], minval=-limit, maxval=limit))
+        x = x ** where_chosen(chosen, "gamma", jnp.exp(jax.random.uniform(keys[0], minval=-limit, maxval=limit)), 1.0)
     if options.greyscale:
-        x = jnp.where(jax.random.bernoulli(keys[1], options.greyscale), grey(x), x)
+        lost = where_chosen(chosen, "greyscale", jax.random.bernoulli(keys[1], options.greyscale), False)
+        x = jnp.where(lost, grey(x), x)
     if options.blur:
         apply_key, sigma_key = jax.random.split(keys[2])
         low, high = options.blur_sigma
         blurred = gaussian_blur(x, inside, jax.random.uniform(sigma_key, minval=low, maxval=high), largest=high)
-        x = jnp.where(jax.random.bernoulli(apply_key, options.blur), blurred, x)
+        x = jnp.where(where_chosen(chosen, "blur", jax.random.bernoulli(apply_key, options.blur), False), blurred, x)
     if options.noise:
         strength_key, noise_key = jax.random.split(keys[3])
-        noise = options.noise * jax.random.uniform(strength_key) * jax.random.normal(noise_key, x.shape)
-        x = jnp.clip(x + noise, 0.0, 1.0)
+        strength = where_chosen(chosen, "noise", options.noise * jax.random.uniform(strength_key), 0.0)
+        x = jnp.clip(x + strength * jax.random.normal(noise_key, x.shape), 0.0, 1.0)
     return keep_shown(2.0 * x - 1.0, inside)
+
+
+def where_chosen(chosen: Mapping[str, jax.Array], name: str, value: Any, identity: Any) -> Any:
+    """Return the value that was drawn for an operation, or the one that does nothing to images that do not get it."""
+    if name not in chosen:
+        return value
+    return jnp.where(
+        jnp.reshape(chosen[name], chosen[name].shape + (1,) * (jnp.ndim(value) - chosen[name].ndim)), value, identity
+    )
 
 
 def keep_shown(image: jax.Array, inside: jax.Array) -> jax.Array:
@@ -107,7 +123,9 @@ def keep_shown(image: jax.Array, inside: jax.Array) -> jax.Array:
     return jnp.where(inside[..., None], image, 0.0)
 
 
-def color_jitter(image: jax.Array, inside: jax.Array, key: jax.Array, *, options: Any) -> jax.Array:
+def color_jitter(
+    image: jax.Array, inside: jax.Array, key: jax.Array, chosen: Mapping[str, jax.Array] = ALL, *, options: Any
+) -> jax.Array:
     """Change brightness, contrast, saturation and hue of one image, in this order.
 
     With x in 0..1 and each factor f ~ U(max(0, 1 - strength), 1 + strength), as torchvision's ColorJitter:
@@ -119,6 +137,7 @@ def color_jitter(image: jax.Array, inside: jax.Array, key: jax.Array, *, options
         image: float32 [h, w, 3] in [-1, 1].
         inside: bool [h, w], the pixels that hold the image (for the mean).
         key: a PRNG key.
+        chosen: as in `change`.
         options: `brightness`, `contrast`, `saturation` and `hue`: strengths, 0 = off (static); `jitter`: the
             probability that they are applied, all or none.
 
@@ -128,23 +147,26 @@ def color_jitter(image: jax.Array, inside: jax.Array, key: jax.Array, *, options
     if not (options.brightness or options.contrast or options.saturation or options.hue):
         return image
 
-    def factor(key, strength):
-        return jax.random.uniform(key, minval=max(0.0, 1.0 - strength), maxval=1.0 + strength)
+    def factor(key, name):
+        strength = getattr(options, name)
+        drawn = jax.random.uniform(key, minval=max(0.0, 1.0 - strength), maxval=1.0 + strength)
+        return where_chosen(chosen, name, drawn, 1.0)
 
     keys = jax.random.split(key, 3)
     x = 0.5 * (image + 1.0)
     if options.brightness:
-        x = x * factor(keys[0], options.brightness)
+        x = x * factor(keys[0], "brightness")
     if options.contrast:
         count = jnp.maximum(jnp.sum(inside), 1)
         mean = jnp.sum(jnp.where(inside[..., None], grey(x), 0.0)) / count
-        x = mean + factor(keys[1], options.contrast) * (x - mean)
+        x = mean + factor(keys[1], "contrast") * (x - mean)
     if options.saturation:
         grey_x = grey(x)
-        x = grey_x + factor(keys[2], options.saturation) * (x - grey_x)
+        x = grey_x + factor(keys[2], "saturation") * (x - grey_x)
     x = jnp.clip(x, 0.0, 1.0)
     if options.hue:
-        x = turn_hue(x, jax.random.uniform(jax.random.fold_in(key, 3), minval=-options.hue, maxval=options.hue))
+        turns = jax.random.uniform(jax.random.fold_in(key, 3), minval=-options.hue, maxval=options.hue)
+        x = turn_hue(x, where_chosen(chosen, "hue", turns, 0.0))
     changed = 2.0 * x - 1.0
     if options.jitter < 1.0:
         changed = jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 4), options.jitter), changed, image)

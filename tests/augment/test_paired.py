@@ -18,6 +18,7 @@ from gan_seg_jax.errors import InputError
 _OFF = {**supervised_seg.get_config().augment, "flip_horizontal": False}
 _GEOMETRY = {"flip_horizontal": True, "flip_vertical": True, "transpose": True, "scale": (0.5, 2.0)}
 _COLOUR = {"brightness": 0.4, "contrast": 0.3, "saturation": 0.5}
+_WARPS = {"rotation": 30.0, "shear": 15.0, "aspect": 0.3, "translation": 0.2, "elastic": 2.0, "elastic_sigma": 6.0}
 _CLASSES = 5
 
 
@@ -25,11 +26,12 @@ def _options(**changed):
     return ml_collections.ConfigDict(_OFF | changed)
 
 
-def _stream(seed, size=(24, 32), content=None, batch=4):
+def _stream(seed, size=(24, 32), content=None, batch=4, block=4):
     """Blocks of classes (and void) whose image says the class: red = 50 class + 10, void is 255."""
     rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, _CLASSES + 1, (batch, size[0] // 4, size[1] // 4))
-    label = np.where(blocks == _CLASSES, 255, blocks).repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
+    blocks = rng.integers(0, _CLASSES + 1, (batch, -(-size[0] // block), -(-size[1] // block)))
+    label = np.where(blocks == _CLASSES, 255, blocks).repeat(block, axis=1).repeat(block, axis=2).astype(np.uint8)
+    label = label[:, : size[0], : size[1]]
     content = np.tile(np.array([size if content is None else content], np.int32), (batch, 1))
     rows, columns = np.arange(size[0])[None, :, None], np.arange(size[1])[None, None, :]
     label[(rows >= content[:, :1, None]) | (columns >= content[:, 1:, None])] = 255
@@ -217,6 +219,96 @@ def test_image_and_label_stay_together(seed, scale, content):
         np.testing.assert_allclose(red[inner], 50 * label[inner] + 10, atol=0.01)
 
 
+@pytest.mark.parametrize("content", [(48, 48), (30, 42)])
+def test_image_and_label_stay_together_when_warped(content):
+    """As above; and what is known is shown, what is void or outside stays void."""
+    stream = _stream(1, (48, 48), content=content, batch=24, block=12)
+    batch = _prepare(stream, (40, 40), _options(**_GEOMETRY | _WARPS | {"scale": (0.8, 1.5), "cutout": 0.3}))
+    reds, checked = (batch["image"][..., 0] + 1) * 127.5, 0
+    for label, red in zip(batch["label"], reds, strict=True):
+        padded = np.pad(label, 3, constant_values=255)
+        shifted = [padded[i : i + 40, j : j + 40] for i in range(7) for j in range(7)]
+        inner = (np.min(shifted, axis=0) == np.max(shifted, axis=0)) & (label != 255)
+        np.testing.assert_allclose(red[inner], 50 * label[inner] + 10, atol=0.05)
+        checked += inner.sum()
+    assert checked > 24 * 80
+    assert np.all(paired.shown(batch["image"])[batch["label"] != 255])
+    stream["label"][:, : content[0], : content[1]] = 3  # no void but outside
+    batch = _prepare(stream, (40, 40), _options(**_GEOMETRY | _WARPS | {"scale": (0.8, 1.5), "cutout": 0.3}))
+    np.testing.assert_array_equal(paired.shown(batch["image"]), batch["label"] == 3)
+    assert 0.2 < np.mean(batch["label"] == 3) < 0.95
+
+
+def test_a_turn_about_the_centre_keeps_distances():
+    """A mark half-way to the border comes to lie on a circle, at angles up to the largest, on both sides."""
+    stream = _stream(2, (33, 33), batch=200)
+    stream["label"][:] = 0
+    stream["label"][:, 4:7, 15:18] = 1
+    batch = _prepare(stream, (33, 33), _options(rotation=40.0))
+    places = [np.mean(np.nonzero(label == 1), axis=1) - 16 for label in batch["label"]]
+    np.testing.assert_allclose(np.linalg.norm(places, axis=1), 11, atol=0.6)
+    angles = np.degrees([np.arctan2(column, -row) for row, column in places])
+    assert -42 < angles.min() < -36 and 36 < angles.max() < 42 and abs(angles.mean()) < 7
+
+
+def test_a_shift_is_of_whole_pixels():
+    stream = _stream(3, (20, 30), batch=200)
+    batch = _prepare(stream, (20, 30), _options(translation=0.2))
+    found = set()
+    for i in range(200):
+        rows, columns = (np.flatnonzero(np.any(batch["image"][i] != 0, axis=axes)) for axes in ((1, 2), (0, 2)))
+        row, column = rows[0] - (20 - 1 - rows[-1]), columns[0] - (30 - 1 - columns[-1])
+        expected = np.roll(_unit(stream["image"][i]), (row, column), axis=(0, 1))
+        shown = paired.shown(batch["image"][i])
+        np.testing.assert_allclose(batch["image"][i][shown], expected[shown], atol=1e-6)
+        assert shown.sum() == (20 - abs(row)) * (30 - abs(column))
+        found.add((row, column))
+    assert {row for row, _ in found} == set(range(-4, 5)) and {column for _, column in found} == set(range(-6, 7))
+
+
+def test_aspect_zooms_height_and_width_differently():
+    stream = _stream(4, (32, 32), batch=200)
+    batch = _prepare(stream, (64, 64), _options(aspect=1.0))
+    shown = paired.shown(batch["image"])
+    height, width = shown.any(axis=2).sum(axis=1), shown.any(axis=1).sum(axis=1)
+    ratio = np.log2(height / width)
+    assert -1.05 < ratio.min() < -0.9 and 0.9 < ratio.max() < 1.05 and abs(ratio.mean()) < 0.15
+    np.testing.assert_allclose(np.sqrt(height * width), 32, atol=1.5)  # the area stays
+
+
+def test_what_is_cut_out_is_neither_shown_nor_known():
+    stream = _stream(5, batch=100)
+    stream["label"][stream["label"] == 255] = 0
+    batch = _prepare(stream, (24, 32), _options(cutout=0.5))
+    holes = batch["label"] == 255
+    np.testing.assert_array_equal(holes, ~paired.shown(batch["image"]))
+    np.testing.assert_array_equal(batch["label"][~holes], stream["label"][~holes])
+    np.testing.assert_allclose(batch["image"][~holes], _unit(stream["image"])[~holes], atol=1e-6)
+    rows, columns = holes.any(axis=2), holes.any(axis=1)
+    np.testing.assert_array_equal(holes, rows[:, :, None] & columns[:, None, :])
+    assert rows.sum(axis=1).max() == 12 and columns.sum(axis=1).max() == 16
+
+
+def test_some_operations_are_chosen_for_each_image():
+    on = {"rotation": 10.0, "hue": 0.1, "blur": 1.0, "cutout": 0.2, "noise": 0.1}
+    options = _options(**on, operations=2)
+    chosen = jax.vmap(lambda key: paired._choose(key, options))(jax.random.split(jax.random.key(0), 500))
+    assert set(chosen) == set(on)
+    chosen = np.stack(list(chosen.values()), axis=1)
+    np.testing.assert_array_equal(chosen.sum(axis=1), 2)
+    np.testing.assert_allclose(chosen.mean(axis=0), 0.4, atol=0.1)
+    assert paired._choose(jax.random.key(0), _options(**on, operations=5)) == {}
+    assert set(paired.OPERATIONS) < set(options)
+    stream = _stream(6, batch=100)
+    stream["label"][stream["label"] == 255] = 0
+    batch = _prepare(stream, (24, 32), _options(hue=0.2, cutout=0.3, operations=1))
+    cut = np.any(batch["label"] == 255, axis=(1, 2))
+    recolored = np.any(np.abs(batch["image"] - _unit(stream["image"]))[..., 1:] > 1e-3, axis=-1)
+    recolored = np.any(recolored & (batch["label"] != 255), axis=(1, 2))
+    np.testing.assert_array_equal(cut, ~recolored)  # one of the two each
+    assert 0.3 < cut.mean() < 0.7
+
+
 def test_zoom_range_is_used_log_uniformly():
     """A 32-pixel square seen at zoom 0.5..2 in a crop of 64: its area tells the zoom."""
     stream = _stream(8, (32, 32), batch=300)
@@ -259,7 +351,7 @@ def test_colour_changes_the_image_alone():
     assert np.abs(coloured["image"]).max() <= 1.0
 
 
-@pytest.mark.parametrize("geometry", [{}, _GEOMETRY], ids=["plain", "geometry"])
+@pytest.mark.parametrize("geometry", [{}, _GEOMETRY | _WARPS], ids=["plain", "geometry"])
 @pytest.mark.parametrize("crop_size", [(24, 24), (16, 16)], ids=str)
 def test_a_target_has_the_geometry_of_its_image_and_its_own_colours(geometry, crop_size):
     stream = _stream(3, size=(24, 24), content=(20, 22))
@@ -416,6 +508,11 @@ def test_content_is_traced_so_sizes_do_not_recompile():
         ({"scale": (0.0, 1.0)}, (16, 16), "0 < low"),
         ({"brightness": -0.1}, (16, 16), "brightness is -0.1"),
         ({"class_balance": 1.5}, (16, 16), "class_balance is 1.5"),
+        ({"rotation": 200.0}, (16, 16), "rotation is 200.0"),
+        ({"shear": 60.0}, (16, 16), "shear is 60.0"),
+        ({"elastic": 6.0}, (16, 16), "pictures fold"),
+        ({"cutout": 1.0}, (16, 16), "cutout is 1.0"),
+        ({"operations": -1}, (16, 16), "operations is -1"),
         ({}, (0, 16), "crop_size"),
     ],
 )
