@@ -1,16 +1,22 @@
-"""Adaptation: trains a segmenter with labels of one domain and images of another, by AdaptSegNet or by ADVENT.
+"""Adaptation: trains a segmenter with labels of one domain and images of another, by games or by pseudo-labels.
 
 Choose it where the labels are of a source domain and the images to be segmented of a target domain without labels.
     L_S = supervised(source) + a term of the target: gan_seg_jax/methods/METHOD.py has it of each form
 Papers: AdaptSegNet (method adaptation), Tsai et al., CVPR 2018, arXiv:1802.10349: a discriminator tells predictions on
 the source from those on the target; ADVENT (method advent), Vu et al., CVPR 2019, arXiv:1811.12833: it tells their
-entropies (AdvEnt), or the target's entropy is made small, without any GAN (MinEnt).
+entropies (AdvEnt), or the target's entropy is made small, without any GAN (MinEnt); self-training in the manner of
+DAFormer (method mixed_domains), Hoyer et al., CVPR 2022, arXiv:2111.14887: an average of the segmenter labels the
+target, and classes of the source are pasted into it; no GAN.
 Command: python -m gan_seg_jax.main --config=configs/adapt_seg.py:advent,night
-Words behind the colon: one form of adaptsegnet (the default), advent, minent; multi (a second level, on an auxiliary
-head); the target's domain, night (the default), rain or camera, from labelled scenes by day; one network (unet is the
-default; multi needs unet, deeplabv2, which is the papers', or pspnet); smoke; and the controls lambda0 (the same path,
-and the target's statistics, but nothing of the target counts; the same run for all forms) and random_discriminator (it
-stays as it was drawn; of the GANs alone).
+Words behind the colon: one form of adaptsegnet (the default), advent, minent, self_training; multi (a second level, on
+an auxiliary head; not of self_training); the target's domain, night (the default), rain or camera, from labelled scenes
+by day; one network (unet is the default; multi needs unet, deeplabv2, which is that of the GANs' papers, or pspnet);
+smoke; and the controls lambda0 (the same path and the target's statistics, but nothing else of the target counts) and
+random_discriminator (it stays as it was drawn; of the GANs alone).
+self_training draws images by their rare classes and is scored by its average; for the same of the other forms, whose
+lambda0 is then the same segmenter: --config.rare_classes.temperature=0.01 --config.ema_decay=0.999
+Its paper warms the learning rate up and gives the head ten times the encoder's:
+--config.optimizers.segmenter.warmup_steps=1500 --config.optimizers.segmenter.head_factor=10
 The baselines: the source alone,
 python -m gan_seg_jax.main --config=configs/supervised_seg.py --config.source.dataset=scenes --config.scenes.look=night
 and the target's own labels, the same without --config.source.dataset.
@@ -28,7 +34,8 @@ from configs import common, discriminators, networks
 from gan_seg_jax.data import fields
 from gan_seg_jax.errors import InputError
 
-FORMS = ("adaptsegnet", "advent", "minent")
+FORMS = {"adaptsegnet": "adaptation", "advent": "advent", "minent": "advent", "self_training": "mixed_domains"}
+GAMES = ("adaptsegnet", "advent")
 DOMAINS = tuple(name for name in fields.DOMAINS if name != "day")  # the source is by day
 MULTI = ("unet", "deeplabv2", "pspnet")  # networks with an auxiliary head
 
@@ -37,30 +44,40 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """Return the config.
 
     Raises:
-        InputError: an unknown word, words that exclude each other, or a discriminator asked of a form without one.
+        InputError: an unknown word, words that exclude each other, or a word without a meaning for the form.
     """
     chosen = common.words(arg, (*FORMS, "multi", *DOMAINS, *networks.NETWORKS, *common.CONTROLS, "smoke"))
     common.only_one(chosen, FORMS)
     (form,) = chosen & set(FORMS) or {"adaptsegnet"}
+    for word, forms in (("random_discriminator", GAMES), ("multi", (*GAMES, "minent"))):
+        if word in chosen and form not in forms:
+            raise InputError(f"The word {word} has no meaning with {form}; it is for {', '.join(forms)}.")
     domains = sorted(chosen & set(DOMAINS)) or ["night"]
     if len(domains) > 1:
         raise InputError(f"The config's words name {len(domains)} domains ({', '.join(domains)}); give one.")
     config = common.get_config()
-    config.method = "adaptation" if form == "adaptsegnet" else "advent"
+    config.method = FORMS[form]
     config.scenes.look = domains[0]
     config.source.dataset = "scenes"
     networks.segmenter(config, chosen)
     config.statistics = "target"  # whose images enter the running statistics of norms: target | both
-    if form != "minent":
+    if form in GAMES:
         _game(config, chosen)
     if config.method == "advent":
-        _entropy(config, form, chosen)
+        alone = form == "minent"
+        config.losses.entropy_weight = 0.001 if alone else 0.0  # of the target's entropy
+        config.losses.entropy_weight_aux = 0.0002 if alone and "multi" in chosen else 0.0  # of the auxiliary head's
+    if form == "self_training":
+        config.ema_decay = 0.999  # the teacher's
+        config.rare_classes.temperature = 0.01
+        config.losses.self_training_weight = 1.0
+        config.losses.confidence_threshold = 0.968  # q is the share of an image's pixels of which the teacher is surer
     if "multi" in chosen:
         _two_levels(config)
-    if form != "minent":
+    if form in GAMES:
         common.control(config, chosen)
     if "lambda0" in chosen:
-        weights = ("adversarial_weight_aux", "entropy_weight", "entropy_weight_aux")
+        weights = ("adversarial_weight_aux", "entropy_weight", "entropy_weight_aux", "self_training_weight")
         config.losses.update({name: 0.0 for name in weights if name in config.losses})
     if "smoke" in chosen:
         common.shrink(config)
@@ -78,19 +95,6 @@ def _game(config: ConfigDict, chosen: set[str]) -> None:
     config.phases = ((1, (("segmenter", *roles),)),)  # simultaneous, as in the papers' code: judged by the old other
     common.game(config, weight=0.001)
     config.losses.adversarial_weight_aux = 0.0002  # of the auxiliary head's adversarial term
-
-
-def _entropy(config: ConfigDict, form: str, chosen: set[str]) -> None:
-    """Add the weights of the target's entropy: MinEnt alone has any.
-
-    Raises:
-        InputError: a discriminator is asked of the form without one.
-    """
-    alone = form == "minent"
-    if alone and "random_discriminator" in chosen:
-        raise InputError("The word random_discriminator has no meaning with minent, which has no discriminator.")
-    config.losses.entropy_weight = 0.001 if alone else 0.0
-    config.losses.entropy_weight_aux = 0.0002 if alone and "multi" in chosen else 0.0  # of the auxiliary head's
 
 
 def _two_levels(config: ConfigDict) -> None:

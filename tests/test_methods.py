@@ -27,7 +27,7 @@ FORMS = {  # of the configs that have several: the words behind the colon
     "refine_seg": ("unet", "joint"),
     "synthesis": ("pix2pix", "spade", "oasis"),
     "augment_seg": ("pix2pix", "joint"),
-    "adapt_seg": ("", "multi", "advent,multi", "minent"),
+    "adapt_seg": ("", "multi", "advent,multi", "minent", "self_training"),
     "segan": ("", "legacy"),
 }
 NO_METHODS = ("__init__", "common", "networks", "discriminators", "classical")  # parts, or no method of the step
@@ -186,6 +186,7 @@ LOSSES = {  # the form -> who learns, and from what: fields of config.losses, ea
     "adapt_seg:multi": ("segmenter", "adversarial_weight", "adversarial_weight_aux", SUPERVISED),
     "adapt_seg:advent": ("segmenter", "adversarial_weight", "entropy_weight", SUPERVISED),
     "adapt_seg:minent": ("segmenter", "entropy_weight", SUPERVISED),
+    "adapt_seg:self_training": ("segmenter", "self_training_weight", SUPERVISED),
     "augment_seg:repeat": ("segmenter", SUPERVISED),
     "translation": ("generator", *GAME, SUPERVISED),
     "dcgan": ("generator", *GAME, "mse_weight"),
