@@ -113,8 +113,9 @@ def get_config() -> ConfigDict:
     config.networks = ConfigDict()
     config.optimizers = ConfigDict()
     config.init = ConfigDict()
-    # `pretrained.ROLE`: weights of that network's backbone, a .safetensors file in torchvision's or timm's layout, or
-    # "hf:OWNER/NAME[@REVISION]"; "" is none. Read once, at the start of a run.
+    # `pretrained.ROLE`: weights of that network's backbone, read once, at the start of a run: a .safetensors file in
+    # the layout of torchvision, timm or transformers, "hf:OWNER/NAME[@REVISION]" of Hugging Face, or "pip:BACKBONE" of
+    # an installed package (gan_seg_jax/models/pip_weights.py); "" is none.
     config.pretrained = ConfigDict()
     # `prior_runs.NAME`: the config of a run that is trained first, in WORKDIR/prior/NAME and on the same data, where
     # `init.NAME` is ""; its best network of that name is taken. The name "feature_network" stands for the field below.

@@ -37,6 +37,4 @@ def save(root: str, entries: dict[str, Any]) -> None:
 
 
 def _file(root: str) -> pathlib.Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = pathlib.Path(base) if os.path.isabs(base) else pathlib.Path.home() / ".cache"
-    return folder / "gan_seg_jax" / "checks" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.json"
+    return files.cache_folder() / "checks" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.json"

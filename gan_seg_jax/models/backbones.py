@@ -23,6 +23,7 @@ from functools import partial
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.models.efficientnet_lite import EfficientNetLite
 from gan_seg_jax.models.mobilenet import MobileNetV2
 from gan_seg_jax.models.resnet import ResNet
 from gan_seg_jax.models.stages import Backbone, atrous_stages
@@ -39,6 +40,9 @@ BACKBONES: dict[str, partial] = {
     "mobilenetv2": partial(MobileNetV2),
     "vgg16": partial(VGG16, norm="none"),
     "vgg16_bn": partial(VGG16),
+    "efficientnet_lite0": partial(EfficientNetLite, growth=(1.0, 1.0)),
+    "efficientnet_lite1": partial(EfficientNetLite, growth=(1.0, 1.1)),
+    "efficientnet_lite2": partial(EfficientNetLite, growth=(1.1, 1.2)),
 }
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
 
-EPSILON = 1e-5  # added to the variance in every norm
+EPSILON = 1e-5  # added to the variance, where a network says no other
 NORMS = ("batch", "frozen_batch", "instance", "layer", "group", "none")
 
 
@@ -27,10 +27,12 @@ class Norm(nn.Module):
     Attributes:
         kind: one of `NORMS`.
         dtype: of the result.
+        epsilon: added to the variance.
     """
 
     kind: str
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = EPSILON
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -45,12 +47,12 @@ class Norm(nn.Module):
         """
         if train:
             check_values(self, self.kind, x.shape)
-        options = {"epsilon": EPSILON, "dtype": self.dtype, "name": self.kind}
+        options = {"epsilon": self.epsilon, "dtype": self.dtype, "name": self.kind}
         if self.kind == "batch":
             # Two passes: E[x^2] - E[x]^2 loses digits where the mean is large (gradients of a ResNet-34: 9e-4 off).
             return nn.BatchNorm(momentum=0.9, use_fast_variance=False, **options)(x, use_running_average=not train)
         if self.kind == "frozen_batch":
-            return _FrozenBatchNorm(self.dtype, name="batch")(x)
+            return _FrozenBatchNorm(self.dtype, self.epsilon, name="batch")(x)
         if self.kind == "instance":
             return nn.InstanceNorm(**options)(x)
         if self.kind == "layer":
@@ -134,6 +136,7 @@ class _FrozenBatchNorm(nn.Module):
     """Batch normalisation by constants, as one product and one sum; the variables of `nn.BatchNorm`."""
 
     dtype: jnp.dtype
+    epsilon: float
 
     @nn.compact
     def __call__(self, x):
@@ -142,6 +145,6 @@ class _FrozenBatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32).value
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32).value
-        factor = scale / jnp.sqrt(var + EPSILON)
+        factor = scale / jnp.sqrt(var + self.epsilon)
         factor, offset = jax.lax.stop_gradient((factor, bias - mean * factor))
         return (x * factor + offset).astype(self.dtype)

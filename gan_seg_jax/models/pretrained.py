@@ -22,6 +22,7 @@ import safetensors
 from flax import traverse_util
 
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.models import pip_weights
 from gan_seg_jax.models.backbones import create_backbone
 from gan_seg_jax.models.stages import Backbone
 
@@ -45,7 +46,7 @@ def load_backbone(source: str, variables: dict, *, backbone: str) -> dict:
 
     Args:
         source: a .safetensors file, or "hf:OWNER/NAME[@REVISION]" for the `model.safetensors` of that Hugging Face
-            repository.
+            repository, or "pip:NAME" of `pip_weights.WEIGHTS`.
         variables: {"params": {"backbone": ..., ...}, "batch_stats": {"backbone": ..., ...}} of one network.
         backbone: its name, for messages.
 
@@ -86,7 +87,7 @@ def read_weights(
     Raises:
         InputError: as `load_backbone`.
     """
-    path = _download(source) if source.startswith("hf:") else Path(source)
+    path = _path(source)
     _check_file(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -123,6 +124,12 @@ def _torch_shape(leaf):
     return tuple(leaf.shape[axis] for axis in _TORCH_AXES[leaf.ndim])
 
 
+def _path(source):
+    if source.startswith("hf:"):
+        return _download(source)
+    return pip_weights.find(source) if source.startswith(pip_weights.PREFIX) else Path(source)
+
+
 def _download(source):
     """Return the local path of the weights of "hf:OWNER/NAME" or "hf:OWNER/NAME@REVISION"."""
     repository, _, revision = source.removeprefix("hf:").partition("@")
@@ -157,7 +164,9 @@ def _check_file(path):
             "trust it, with safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'FILE.safetensors')."
         )
     if path.suffix.lower() != ".safetensors":
-        raise InputError(f"Pretrained weights must be a .safetensors file or hf:OWNER/NAME, not {str(path)!r}.")
+        raise InputError(
+            f"Pretrained weights must be a .safetensors file, hf:OWNER/NAME or pip:NAME, not {str(path)!r}."
+        )
     if not path.is_file():
         raise InputError(f"There is no file {path} with pretrained weights.")
 
@@ -180,7 +189,7 @@ def _match(shapes, wanted, layout, *, complaint, hint):
         name, number = named(key.removeprefix(prefix))
         if name in wanted and number not in pieces.setdefault(name, {}) and key.startswith(prefix):
             pieces[name][number] = key
-        elif not (_left_out(key.removeprefix(prefix)) or layout.unused(name)):
+        elif not (_left_out(name) or layout.unused(name)):
             unknown.append(key)
     matched = {name: [found[number] for number in sorted(found)] for name, found in pieces.items() if found}
     wrong = [

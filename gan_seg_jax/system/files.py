@@ -92,6 +92,12 @@ def write_json(path: str | os.PathLike, values: dict[str, Any]) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
+def cache_folder() -> Path:
+    """Return this program's folder in the user's cache, $XDG_CACHE_HOME (if that is a whole path) or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "gan_seg_jax"
+
+
 def open_in_place(path: str | os.PathLike, flags: int) -> int:
     """Return a descriptor of a regular file that is kept, such as a log or a lock; it is made if it is missing.
 

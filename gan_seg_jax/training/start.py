@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import parallel
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
-from gan_seg_jax.models import pretrained
+from gan_seg_jax.models import pip_weights, pretrained
 from gan_seg_jax.optimizers import create_optimizers
 from gan_seg_jax.runs import checkpoint, integrity, workdirs
 from gan_seg_jax.state import AdversarialState, create_state, init_variables, variable_shapes
@@ -140,5 +140,7 @@ def _pretrained(variables: dict[str, Any], config: ConfigDict, workdir: Path) ->
         network = config.networks[role]
         if "backbone" not in network:
             raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
+        if source.startswith(pip_weights.PREFIX) and parallel.is_first_process():
+            print(f"{role} starts from {pip_weights.describe(source)}", flush=True)
         loaded[role] = pretrained.load_backbone(source, variables[role], backbone=network.backbone)
     return loaded

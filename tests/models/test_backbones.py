@@ -21,12 +21,16 @@ PARAMETERS = {
     "resnet50_deep": 23_508_032 + 28_768 - 9_536,
     "resnet101_deep": 42_500_160 + 28_768 - 9_536,
     "mobilenetv2": 3_504_872 - 1_281_000 - 412_160,  # without the convolution from 320 to 1280 channels
+    "efficientnet_lite0": 4_652_008 - 1_281_000 - 412_160,  # likewise
+    "efficientnet_lite1": 5_416_680 - 1_281_000 - 412_160,
+    "efficientnet_lite2": 6_092_072 - 1_281_000 - 412_160,
     "vgg16": 14_714_688,
     "vgg16_bn": 14_723_136,
 }
 CHANNELS = {
     "resnet18": (64, 64, 128, 256, 512),
     "mobilenetv2": (16, 24, 32, 96, 320),
+    "efficientnet_lite0": (16, 24, 40, 112, 320),
     "vgg16": (64, 128, 256, 512, 512),
     "vgg16_bn": (64, 128, 256, 512, 512),
 }
@@ -73,7 +77,9 @@ def test_products_of_an_image_of_224_are_the_published_ones(name, giga):
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("size", [(65, 97), (47, 36)])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_deep", "mobilenetv2", "vgg16", "vgg16_bn"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "resnet50_deep", "mobilenetv2", "efficientnet_lite0", "vgg16", "vgg16_bn"]
+)
 def test_shapes_at_each_output_stride(name, size, output_stride):
     features, _ = shapes(create_backbone(name, output_stride=output_stride), size)
     channels = CHANNELS.get(name, (64, 256, 512, 1024, 2048))

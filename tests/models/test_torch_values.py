@@ -139,7 +139,7 @@ def make():
         case = parity.CASES[name]
         module = parity.make_module(case)
         fill(module)
-        features = parity.run_torch(module, case.places, image(SIZE), train=False).features
+        features = parity.run_torch(module, case, image(SIZE), train=False).features
         found |= {f"{name}/c{level}": some(feature) for level, feature in enumerate(features, start=1)}
     functional = torch.nn.functional
     channels_first = lambda x: torch.tensor(x.transpose(0, 3, 1, 2))
