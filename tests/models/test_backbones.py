@@ -23,7 +23,7 @@ PARAMETERS = {
     "mobilenetv2": 3_504_872 - 1_281_000 - 412_160,  # without the convolution from 320 to 1280 channels
     "efficientnet_lite0": 4_652_008 - 1_281_000 - 412_160,  # likewise
     "efficientnet_lite1": 5_416_680 - 1_281_000 - 412_160,
-    "efficientnet_lite2": 6_092_072 - 1_281_000 - 412_160,
+    "efficientnet_lite2": 6_092_072 - 1_281_000 - 453_120,  # from 352 channels
     "vgg16": 14_714_688,
     "vgg16_bn": 14_723_136,
 }
