@@ -104,6 +104,8 @@ def get_config() -> ConfigDict:
             "noise": 0.0,  # largest standard deviation, a share of the range of values
             "cutout": 0.0,  # side of a hole in image and label, a share of height and width
             "operations": 0,  # how many of `aspect` to `cutout` that are on an image gets (RandAugment); 0 is all
+            "cutmix": 0.0,  # probabilities that a labelled image gets a rectangle, half the area, of the next one ...
+            "classmix": 0.0,  # ... or half of the classes in that one, with their labels
             "class_balance": 0.0,  # share of crops placed around a pixel of a class drawn evenly from the image's
         }
     )

@@ -32,6 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     chosen = common.words(arg, (*networks.NETWORKS, "smoke", "paper"))
     config = common.get_config()
     config.method = "supervised"
+    config.losses.mixup = 0.0  # a of Beta(a, a), the share of each image in its blend with the next; 0 is off
     networks.segmenter(config, chosen)
     if "smoke" in chosen:
         common.shrink(config)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gan_seg_jax.augment import paired
+from gan_seg_jax.augment import mixing, paired
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models.network import BACKBONE
 from gan_seg_jax.state import AdversarialState, Networks, NetworkState, fold_name, step_key
@@ -81,12 +81,7 @@ def _run_groups(view: Networks, batch, groups: Updates, method, config):
     keep: dict[str, jax.Array] = {}  # accept of the roles that have been judged
     metrics, finite, forward = {}, jnp.bool_(True), None
     rng = {name: fold_name(view.rng, name) for name in ("augment", "forward", "losses")}
-    batch = {
-        name: paired.prepare(
-            stream, fold_name(rng["augment"], name), crop_size=config.crop_size, options=config.augment, train=True
-        )
-        for name, stream in batch.items()
-    }
+    batch = _prepare(batch, rng["augment"], config)
     for number, group in enumerate(groups):
         if forward is None:
             forward = _forward(view.replace(states=networks, rng=rng["forward"]), batch, method, config)
@@ -119,6 +114,20 @@ def _run_groups(view: Networks, batch, groups: Updates, method, config):
         if not config.share_forward and acting.acted & set(group):
             forward = None  # an acting network has moved: its outputs are stale
     return networks, metrics, finite
+
+
+def _prepare(batch, key, config):
+    """Return the batch as methods see it: augmented, labelled images mixed with each other where that is on."""
+    options = config.augment
+    batch = {
+        name: paired.prepare(stream, fold_name(key, name), crop_size=config.crop_size, options=options, train=True)
+        for name, stream in batch.items()
+    }
+    if options.cutmix or options.classmix:
+        key = fold_name(key, "mix")
+        mixed = mixing.mix_pairs(batch["labelled"], key, options=options, num_classes=config.num_classes)
+        batch = {**batch, "labelled": mixed}
+    return batch
 
 
 def _forward(nets: Networks, batch, method, config):

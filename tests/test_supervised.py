@@ -79,6 +79,37 @@ def test_predictions_are_the_main_logits(method, role, heads):
     assert method.predict(nets, _batch(), None, cgan_seg.get_config()) is logits
 
 
+def test_mixup_descends_the_loss_of_both_labels():
+    """By hand: the blend passes through the network, each label counts by its share, void in its own term alone."""
+
+    class Sees(Nets):
+        def apply(self, role, image, **options):
+            return image @ weights, self
+
+    weights = jnp.asarray(np.random.default_rng(1).normal(0, 2, (3, CLASSES)), jnp.float32)
+    batch, config = _batch(), _config(supervised_seg, mixup=0.4)
+    image, label = (
+        jnp.asarray(np.random.default_rng(2).normal(0, 1, (2, 3, 4, 3)), jnp.float32),
+        batch["labelled"]["label"],
+    )
+    batch["labelled"]["image"] = image
+    shares = []
+    for seed in range(3):
+        outputs, _ = supervised.forward(Sees({}), batch, jax.random.key(seed), config)
+        logits, share = outputs
+        np.testing.assert_allclose(logits, (share * image + (1 - share) * image[::-1]) @ weights, atol=1e-5)
+        found = supervised.losses(Sees({}), outputs, batch, None, config).losses["segmenter"]
+        terms = [segmentation.cross_entropy(logits, y) for y in (label, label[::-1])]
+        np.testing.assert_allclose(found, share * terms[0] + (1 - share) * terms[1], rtol=1e-5)
+        shares.append(float(share))
+    assert len(set(shares)) == 3 and all(0 <= share <= 1 for share in shares)
+    for wrong in ({"mixup": -1.0}, {"mixup": 0.4, "batch_size": 1}):
+        config = supervised_seg.get_config("smoke")
+        config.losses.mixup, config.batch_size = wrong["mixup"], wrong.get("batch_size", 4)
+        with pytest.raises(InputError, match="mixup|batch_size"):
+            supervised.build(config)
+
+
 def test_supervised_needs_a_loss():
     config = _config(supervised_seg)
     config.losses.weights.cross_entropy = 0.0

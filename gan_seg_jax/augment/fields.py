@@ -32,6 +32,8 @@ KINDS = {  # as of `config_fields`
         "noise": float,
         "cutout": float,
         "operations": int,
+        "cutmix": float,
+        "classmix": float,
         "class_balance": float,
     }
 }
@@ -61,6 +63,12 @@ def check(config: ConfigDict) -> None:
     within = f"pixels, 0 (off) to half of augment.elastic_sigma, {sigma / 2:g}, beyond which pictures fold"
     expect(0 <= elastic <= sigma / 2, "augment.elastic", elastic, within)
     expect(options.operations >= 0, "augment.operations", options.operations, "a number of operations; 0 is all")
+    for name in ("cutmix", "classmix"):
+        expect(0 <= options[name] <= 1, f"augment.{name}", options[name], "a probability, 0 to 1")
+    mixed = options.cutmix + options.classmix
+    expect(mixed <= 1, "augment.cutmix + config.augment.classmix", mixed, "at most 1: an image is mixed once")
+    if mixed:
+        expect(config.batch_size > 1, "batch_size", config.batch_size, "at least 2, to mix each image with the next")
     if options.transpose:
         height, width = config.crop_size
         expect(height == width, "crop_size", config.crop_size, "square with augment.transpose")

@@ -1,9 +1,11 @@
-"""Masks that mix two images and their labels: CutMix, ClassMix and LabelMix; the hole of cut-out.
+"""Masks that mix two images and their labels: CutMix, ClassMix and LabelMix; MixUp, and the hole of cut-out.
 
 A mask says, for each pixel, whether it comes from the first (True) or the second of two arrays; `mix` carries it out.
 Pure functions of arrays and a key; every example draws from a key of its own, by its row, so results do not depend on
 the number of devices.
 """
+
+from typing import Any
 
 import chex
 import jax
@@ -25,6 +27,52 @@ def mix(mask: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
     chex.assert_equal_shape([first, second])
     chex.assert_equal_shape_prefix([mask, first], 3)
     return jnp.where(mask.reshape(mask.shape + (1,) * (first.ndim - 3)), first, second)
+
+
+def mix_pairs(stream: dict[str, jax.Array], key: jax.Array, *, options: Any, num_classes: int) -> dict[str, jax.Array]:
+    """Paste parts of the next image of a batch, with their labels, into some of its images.
+
+    CutMix and ClassMix (below) of labelled images: each pixel keeps the label of its image, void stays void.
+
+    Args:
+        stream: of `paired.prepare`: `image` float [b, h, w, 3], `label` int [b, h, w] and, of pairs, `target`.
+        key: a PRNG key.
+        options: `cutmix` and `classmix`: probabilities, together at most 1, that an image gets a rectangle of the
+            next one, or half of the classes in it (static).
+        num_classes: number of classes k.
+
+    Returns:
+        The stream, its other arrays as they came.
+    """
+    batch_size, *size = stream["label"].shape
+    draw_key, box_key, class_key = jax.random.split(key, 3)
+    following = jnp.roll(stream["label"], -1, axis=0)
+    draw = jax.vmap(jax.random.uniform)(jax.random.split(draw_key, batch_size))[:, None, None]
+    pasted = jnp.zeros(stream["label"].shape, bool)
+    if options.cutmix:
+        pasted = (draw < options.cutmix) & cutmix_mask(box_key, batch_size, tuple(size))
+    if options.classmix:
+        classes = classmix_mask(class_key, following, num_classes=num_classes)
+        pasted |= (draw >= options.cutmix) & (draw < options.cutmix + options.classmix) & classes
+    names = [name for name in ("image", "target", "label") if name in stream]
+    return stream | {name: mix(pasted, jnp.roll(stream[name], -1, axis=0), stream[name]) for name in names}
+
+
+def mixup(image: jax.Array, share: chex.Numeric) -> jax.Array:
+    """Blend each image of a batch with the next one: share x + (1 - share) x'.
+
+    Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization (arXiv:1710.09412). Labels are not blended: the loss is
+    taken of both, x's weighted by the share, so that what is void in one stays void in its term.
+
+    Args:
+        image: float [b, h, w, c].
+        share: 0..1, one number for the batch, as in the paper's code.
+
+    Returns:
+        Of the same shape and dtype.
+    """
+    chex.assert_rank(image, 4)
+    return (share * image + (1.0 - share) * jnp.roll(image, -1, axis=0)).astype(image.dtype)
 
 
 def cutmix_mask(key: jax.Array, batch_size: int, size: tuple[int, int], *, share: chex.Numeric = 0.5) -> jax.Array:

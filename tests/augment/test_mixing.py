@@ -94,3 +94,50 @@ def test_an_image_draws_by_its_row(function):
     other = label.copy()
     other[1:] = 3
     np.testing.assert_array_equal(function(jax.random.key(4), other, num_classes=6)[0], masks[0])
+
+
+class _Options:
+    cutmix, classmix = 0.4, 0.4
+
+
+_mix_pairs = jax.jit(lambda stream, key: mixing.mix_pairs(stream, key, options=_Options, num_classes=6))
+
+
+def test_mixed_pairs_are_whole_pixels_of_an_image_and_of_the_next_one():
+    """Each image and its label say their row, so every pixel tells where it comes from."""
+    label = _label()[:200]
+    rows = np.arange(200)[:, None, None] + 0 * label
+    image = np.stack([rows, label, rows], axis=-1).astype(np.float32)
+    stream = {"image": image, "label": label, "target": -image, "id": np.arange(200)}
+    found = jax.tree.map(np.asarray, _mix_pairs(stream, jax.random.key(0)))
+    np.testing.assert_array_equal(found["image"][..., 1], found["label"])  # void with void
+    np.testing.assert_array_equal(found["target"], -found["image"])
+    np.testing.assert_array_equal(found["id"], stream["id"])
+    source = found["image"][..., 0]
+    pasted = source == (rows + 1) % 200
+    assert np.all(pasted | (source == rows))
+    mixed = pasted.any(axis=(1, 2))
+    assert abs(mixed.mean() - 0.8) < 0.15
+    boxes = pasted & ~pasted[:, :, 5:].any(axis=(1, 2), keepdims=True)
+    by_class = np.array([all(len(np.unique(x[_label()[0] == c])) == 1 for c in (0, 1, 2, 4)) for x in boxes])
+    assert 0.3 < (mixed & by_class).mean() < 0.7
+    other = jax.tree.map(np.copy, stream)
+    other["image"][2:] = 0
+    np.testing.assert_array_equal(_mix_pairs(other, jax.random.key(0))["image"][0], found["image"][0])
+
+
+def test_mixup_blends_with_the_next():
+    image = np.random.default_rng(0).uniform(-1, 1, (3, 2, 2, 3)).astype(np.float32)
+    found = mixing.mixup(image, 0.25)
+    np.testing.assert_allclose(found[0], 0.25 * image[0] + 0.75 * image[1], rtol=1e-5)
+    np.testing.assert_allclose(found[2], 0.25 * image[2] + 0.75 * image[0], rtol=1e-5)
+    np.testing.assert_array_equal(mixing.mixup(image, 1.0), image)
+
+
+def test_a_hole_has_its_size_and_is_anywhere():
+    holes = np.asarray(
+        jax.vmap(lambda k: mixing.hole(k, (9, 12), share=1 / 3))(jax.random.split(jax.random.key(0), 300))
+    )
+    rows, columns = holes.any(axis=2).sum(axis=1), holes.any(axis=1).sum(axis=1)
+    assert (rows.max(), columns.max()) == (3, 4) and (rows.min(), columns.min()) == (2, 2)
+    assert np.all(holes.mean(axis=0) > 0.03)
