@@ -26,7 +26,7 @@ from gan_seg_jax.runs.preemption import Preemption
 from gan_seg_jax.runs.writer import Writer
 from gan_seg_jax.state import AdversarialState
 from gan_seg_jax.train_step import Updates, train_step
-from gan_seg_jax.training import checks, digests, prior_runs, report, start
+from gan_seg_jax.training import augmented, checks, digests, prior_runs, report, start
 from gan_seg_jax.training.final_scores import score
 from gan_seg_jax.training.run import TrainingRun
 from gan_seg_jax.training.tracker import Progress, Tracker
@@ -80,6 +80,8 @@ def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[st
             services = writer, checkpoints, preemption
             run = TrainingRun(config, method, tasks.of(method), dataset, mesh, workdir, found, *services)
             state, tracker = run.restore(state, began)
+            if tracker.progress.step == 0 and first and augmented.is_due(config):
+                writer.images(None, "augmented", augmented.sheet(config, dataset))
             evaluator = run.task.evaluator(method, config, dataset.splits["val"], mesh, workdir)
             state = train_loop(run, state, tracker, evaluator)
             return score(run, state, tracker, evaluator)

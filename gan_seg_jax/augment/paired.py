@@ -67,7 +67,7 @@ def prepare(
         rows = jax.random.split(key, image.shape[0])
         keys = jax.vmap(lambda k: jax.random.split(k, 2))(rows)
         chosen = jax.vmap(lambda k: _choose(jax.random.fold_in(k, 2), options))(rows)
-        if image.shape[1:3] == tuple(crop_size) and not _moves(options):
+        if image.shape[1:3] == tuple(crop_size) and not moves(options):
             flip = jax.vmap(lambda *arrays: _flip(*arrays, options=options))
             image, label, inside = flip(image, label, inside, keys[:, 0])
         else:
@@ -116,7 +116,7 @@ def _choose(key: jax.Array, options: Any) -> dict[str, jax.Array]:
     return {name: places[i] < options.operations for i, name in enumerate(on)}
 
 
-def _moves(options: Any) -> bool:
+def moves(options: Any) -> bool:
     """Return whether pixels are moved by more than flips."""
     return window.changes_size(options) or _warps(options) or options.translation > 0
 

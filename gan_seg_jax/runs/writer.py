@@ -118,11 +118,11 @@ class Writer:
         if self._events is not None:
             self._events.hide_after(step)
 
-    def images(self, step: int, name: str, array: np.ndarray) -> None:
+    def images(self, step: int | None, name: str, array: np.ndarray) -> None:
         """Save a picture as samples/<name>-<step, 7 digits>.png and in TensorBoard.
 
         Args:
-            step: number of steps done.
+            step: number of steps done; None is a picture of the run's start, whose file is <name>.png.
             name: what the picture shows; a "/" in it becomes a "-" in the file name.
             array: uint8 [h, w, 3], RGB.
 
@@ -135,12 +135,13 @@ class Writer:
         if not self._active:
             return
         png = encode_png(array)
-        path = self._workdir / "samples" / f"{name.replace('/', '-')}-{step:07d}.png"
+        number = "" if step is None else f"-{step:07d}"
+        path = self._workdir / "samples" / f"{name.replace('/', '-')}{number}.png"
         with _io_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_bytes(path, png)
         if self._events is not None:
-            self._events.image(step, name, png, size=array.shape[:2])
+            self._events.image(step or 0, name, png, size=array.shape[:2])
 
     def progress(self, step: int, *, images_per_second: float | None, losses: Mapping[str, float | None]) -> None:
         """Show how far the training is: images/s, losses, time left.

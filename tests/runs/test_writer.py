@@ -121,10 +121,11 @@ def test_images_are_png_files(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     with open_writer(tmp_path) as out:
         out.images(1200, "val/sample", picture)
+        out.images(None, "augmented", picture)
         with pytest.raises(ValueError, match="uint8"):
             out.images(1200, "val", picture / 255)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "samples/val-sample-0001200.png")), picture)
-    assert os.listdir(tmp_path / "samples") == ["val-sample-0001200.png"]
+    assert set(os.listdir(tmp_path / "samples")) == {"augmented.png", "val-sample-0001200.png"}
 
 
 def test_plain_lines_come_at_most_every_ten_seconds(tmp_path, monkeypatch, capsys):
