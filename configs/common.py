@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from gan_seg_jax.augment.fields import POLICIES
 from gan_seg_jax.errors import InputError, unknown
 
 
@@ -82,6 +83,9 @@ def get_config() -> ConfigDict:
     config.prefetch = 4  # batches read ahead, for each worker process
     config.augment = ConfigDict(
         {
+            # light | strong | medical: several of the following at once (gan_seg_jax/augment/fields.py has the values);
+            # single fields on the command line beside it hold. "" is the fields alone.
+            "policy": "",
             "flip_horizontal": True,
             "flip_vertical": False,
             "transpose": False,  # with both flips: the eight symmetries of the square; needs a square crop
@@ -165,6 +169,17 @@ def get_config() -> ConfigDict:
     config.tensorboard = True  # write TensorBoard events
     config.baselines = ("kmeans", "majority")  # scored beside the run at its end; () is none
     return config
+
+
+def augment(config: ConfigDict, policy: str) -> None:
+    """Set the fields of a policy of augmentation; what is assigned afterwards holds.
+
+    Raises:
+        InputError: the policy is unknown.
+    """
+    if policy not in POLICIES:
+        raise unknown("augment.policy", policy, POLICIES)
+    config.augment.update(POLICIES[policy], policy=policy)
 
 
 def adam(**overrides) -> ConfigDict:

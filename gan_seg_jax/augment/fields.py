@@ -4,12 +4,58 @@ import math
 
 from ml_collections import ConfigDict
 
-from gan_seg_jax.errors import expect
+from gan_seg_jax.errors import InputError, expect
 
+# What `augment.policy` sets: fields beside which the others stay as they are. Values of "medical" are near nnU-Net's
+# (Isensee et al., Nature Methods 2021, arXiv:1904.08128), with the deformation of U-Net (arXiv:1505.04597); "strong" is
+# in the manner of RandAugment (Cubuk et al. 2020, arXiv:1909.13719): a few operations of many for each image, at random
+# strengths up to the largest here, without those that only photographs of single objects bear (equalise, solarise,
+# posterise).
+POLICIES = {
+    "light": {
+        "scale": (0.8, 1.25),
+        "rotation": 5.0,
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "saturation": 0.2,
+        "hue": 0.02,
+    },
+    "strong": {
+        "scale": (0.5, 2.0),
+        "aspect": 0.5,
+        "translation": 0.1,
+        "rotation": 20.0,
+        "shear": 10.0,
+        "brightness": 0.5,
+        "contrast": 0.5,
+        "saturation": 0.5,
+        "hue": 0.1,
+        "gamma": 0.7,
+        "greyscale": 0.5,
+        "blur": 1.0,
+        "noise": 0.1,
+        "cutout": 0.25,
+        "operations": 3,
+    },
+    "medical": {
+        "flip_vertical": True,
+        "scale": (0.7, 1.4),
+        "rotation": 45.0,
+        "elastic": 4.0,
+        "elastic_sigma": 10.0,
+        "brightness": 0.25,
+        "contrast": 0.25,
+        "gamma": 0.5,
+        "blur": 0.2,
+        "blur_sigma": (0.5, 1.0),
+        "noise": 0.05,
+    },
+}
 LARGEST_SIGMA = 32.0  # of blurs, pixels: the work grows with it
 
 KINDS = {  # as of `config_fields`
     "augment": {
+        "policy": str,
         "flip_horizontal": bool,
         "flip_vertical": bool,
         "transpose": bool,
@@ -46,6 +92,7 @@ def check(config: ConfigDict) -> None:
         InputError: a value is out of its range.
     """
     options = config.augment
+    _check_policy(options)
     _check_range(options, "scale", math.inf, "(1.0, 1.0) is off")
     _check_range(options, "blur_sigma", LARGEST_SIGMA, "standard deviations in pixels")
     for name in ("brightness", "contrast", "saturation", "gamma", "noise", "aspect"):
@@ -72,6 +119,17 @@ def check(config: ConfigDict) -> None:
     if options.transpose:
         height, width = config.crop_size
         expect(height == width, "crop_size", config.crop_size, "square with augment.transpose")
+
+
+def _check_policy(options: ConfigDict) -> None:
+    """Check that the policy is known, and that what it sets has been set: its name alone does nothing."""
+    name = options.policy
+    expect(name in ("", *POLICIES), "augment.policy", name, f"one of {', '.join(POLICIES)}, or '' for none")
+    if name and all(options[field] != value for field, value in POLICIES[name].items()):
+        raise InputError(
+            f"config.augment.policy is {name!r}, but none of what it stands for is set. Give it on the command line, "
+            f"--config.augment.policy={name}; in a config file call common.augment(config, {name!r})."
+        )
 
 
 def _check_range(options: ConfigDict, name: str, most: float, meaning: str) -> None:

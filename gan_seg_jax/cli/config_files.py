@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_collections.config_flags import config_path
 
+from gan_seg_jax.augment.fields import POLICIES
 from gan_seg_jax.cli import listing
 from gan_seg_jax.config_fields import RENAMED
 from gan_seg_jax.errors import InputError
@@ -37,13 +38,28 @@ def prepare(argv: list[str]) -> list[str]:
     Raises:
         InputError: the config file does not exist, or a group of fields cannot be read.
     """
-    words = [_present(word) for word in single_fields(_joined(argv))]
+    words = _with_policies([_present(word) for word in single_fields(_joined(argv))])
     for number, word in enumerate(words):
         if match := re.match(r"(--?config=)([^:]*)(.*)", word, re.DOTALL):
             path = _find(Path(match[2]))
             words[number] = f"{match[1]}{path}{match[3]}"
             _place(path)
     return words
+
+
+def _with_policies(words: list[str]) -> list[str]:
+    """Return the arguments with what each `--config.augment.policy=NAME` stands for, as single fields before it.
+
+    Fields that are given themselves, before or after it, are not among them. Of a run before the run, likewise.
+    """
+    given = {word.partition("=")[0].lstrip("-") for word in words}
+    policies = {}
+    for word in words:
+        if match := re.fullmatch(r"--?(config\.(?:\w+\.)*augment)\.policy=(\w+)", word):
+            policies[match[1]] = POLICIES.get(match[2], {})  # an unknown one is answered by `check`
+    meant = [(f"{group}.{field}", value) for group, fields in policies.items() for field, value in fields.items()]
+    first = next((place for place, word in enumerate(words) if re.match(r"--?config\.", word)), len(words))
+    return [*words[:first], *(f"--{name}={value}" for name, value in meant if name not in given), *words[first:]]
 
 
 def _present(word: str) -> str:

@@ -53,9 +53,16 @@ def check(config: ConfigDict, val: Split) -> None:
     """Check that a generator can be trained and validated.
 
     Raises:
-        InputError: crops are larger than the canvas, so that it would learn padding, there are too few images to
-            validate by, or a feature network would have to be trained on images without labels.
+        InputError: crops are larger than the canvas, so that it would learn padding, or augmentation damages images;
+            there are too few images to validate by, or a feature network would have to be trained on images without
+            labels.
     """
+    for name in ("greyscale", "blur", "noise", "cutout", "cutmix", "classmix"):
+        if config.augment[name]:
+            raise InputError(
+                f"config.augment.{name} is {config.augment[name]}, but {config.method} learns to make what "
+                "augmentation makes, and would make that, too; set it to 0. losses.diff_augment is for generators."
+            )
     if any(crop > side for crop, side in zip(config.crop_size, config.canvas_size, strict=True)):
         raise InputError(
             f"config.crop_size is {config.crop_size} and config.canvas_size {config.canvas_size}: every image would be "

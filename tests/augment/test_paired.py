@@ -10,15 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from configs import supervised_seg
+from configs import common, supervised_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.augment import paired
+from gan_seg_jax.augment.fields import POLICIES
 from gan_seg_jax.errors import InputError
 
 _OFF = {**supervised_seg.get_config().augment, "flip_horizontal": False}
 _GEOMETRY = {"flip_horizontal": True, "flip_vertical": True, "transpose": True, "scale": (0.5, 2.0)}
 _COLOUR = {"brightness": 0.4, "contrast": 0.3, "saturation": 0.5}
 _WARPS = {"rotation": 30.0, "shear": 15.0, "aspect": 0.3, "translation": 0.2, "elastic": 2.0, "elastic_sigma": 6.0}
+_COLOURS = ("brightness", "contrast", "saturation", "hue", "gamma", "greyscale", "blur", "noise")
 _CLASSES = 5
 
 
@@ -289,6 +291,40 @@ def test_what_is_cut_out_is_neither_shown_nor_known():
     assert rows.sum(axis=1).max() == 12 and columns.sum(axis=1).max() == 16
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_makes_nothing_of_void_known(policy):
+    """Colours aside, a known pixel away from borders says its label; where all is void, all stays void."""
+    geometry = {name: value for name, value in POLICIES[policy].items() if name not in _COLOURS}
+    stream = _stream(7, (48, 48), content=(44, 48), batch=16, block=12)
+    batch = _prepare(stream, (48, 48), _options(**geometry))
+    padded = np.pad(batch["label"], ((0, 0), (3, 3), (3, 3)), constant_values=255)
+    around = [padded[:, i : i + 48, j : j + 48] for i in range(7) for j in range(7)]
+    inner = (np.min(around, axis=0) == np.max(around, axis=0)) & (batch["label"] != 255)
+    reds = (batch["image"][..., 0] + 1) * 127.5
+    assert inner.mean() > 0.05
+    np.testing.assert_allclose(reds[inner], 50 * batch["label"][inner] + 10, atol=0.05)
+    coloured = _prepare(stream, (48, 48), _options(**POLICIES[policy]))
+    np.testing.assert_array_equal(paired.shown(coloured["image"])[coloured["label"] != 255], True)
+    stream["label"][:] = 255
+    assert np.all(_prepare(stream, (48, 48), _options(**POLICIES[policy]))["label"] == 255)
+    stream["label"][:] = 4
+    coloured = _prepare(stream, (48, 48), _options(**POLICIES[policy]))
+    np.testing.assert_array_equal(coloured["label"] == 4, paired.shown(coloured["image"]))
+
+
+def test_a_policy_by_its_name_alone_is_refused():
+    config = supervised_seg.get_config()
+    config.augment.policy = "strong"
+    with pytest.raises(InputError, match="none of what it stands for is set"):
+        config_lib.check(config)
+    for policy in POLICIES:
+        config = supervised_seg.get_config()
+        common.augment(config, policy)
+        config_lib.check(config)
+    with pytest.raises(InputError, match="Did you mean 'medical'"):
+        common.augment(config, "medicl")
+
+
 def test_some_operations_are_chosen_for_each_image():
     on = {"rotation": 10.0, "hue": 0.1, "blur": 1.0, "cutout": 0.2, "noise": 0.1}
     options = _options(**on, operations=2)
@@ -513,6 +549,7 @@ def test_content_is_traced_so_sizes_do_not_recompile():
         ({"elastic": 6.0}, (16, 16), "pictures fold"),
         ({"cutout": 1.0}, (16, 16), "cutout is 1.0"),
         ({"operations": -1}, (16, 16), "operations is -1"),
+        ({"cutmix": 0.6, "classmix": 0.6}, (16, 16), "mixed once"),
         ({}, (0, 16), "crop_size"),
     ],
 )

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from gan_seg_jax import train
+from gan_seg_jax.augment.fields import POLICIES
 from gan_seg_jax.cli import commands, config_files
 from tests import tiny_runs
 
@@ -92,9 +93,24 @@ def test_a_group_of_fields_is_merged(configured, group, single):
     assert set(expected.augment) == set(plain.augment)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_policy_sets_its_fields_and_those_given_beside_it_hold(configured, place):
+    policy, own = "--config.augment.policy=strong", "--config.augment={'blur': 0.0, 'hue': 0.3}"
+    found, plain = (configured(SUPERVISED, *words) for words in ([own, policy][:: 1 - 2 * place], []))
+    expected = {**plain.augment, **POLICIES["strong"], "policy": "strong", "blur": 0.0, "hue": 0.3}
+    assert dict(found.augment) == expected
+    last = configured(SUPERVISED, policy, "--config.augment={'policy': 'light'}")
+    assert dict(last.augment) == {**plain.augment, **POLICIES["light"], "policy": "light"}
+    refined = configured(
+        "--config=configs/refine_seg.py:smoke,frozen", "--config.prior_runs.segmenter.augment.policy=medical"
+    )
+    assert refined.prior_runs.segmenter.augment.elastic == POLICIES["medical"]["elastic"] != refined.augment.elastic
+
+
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
+        ("augment.policy=stron", ("augment.policy", "strong", "light", "medical")),
         ("augment={'scle': (1, 2)}", ("scle", "scale")),
         ("augmnt={'scale': (1, 2)}", ("augmnt", "augment")),
         ("losses={'weihts': {'dice': 1}}", ("weihts", "weights")),

@@ -120,6 +120,10 @@ def test_one_image_is_no_sample():
         generation.check(make_config(), red_channel.coded_split(1, errors=0.0))
     with pytest.raises(InputError, match="the generator would learn that"):
         generation.check(make_config(crop_size=(16, 40)), red_channel.coded_split(4, errors=0.0))
+    config = make_config()
+    config.augment.noise = 0.1
+    with pytest.raises(InputError, match="augment.noise is 0.1.*would make that, too"):
+        generation.check(config, red_channel.coded_split(4, errors=0.0))
 
 
 def test_a_feature_network_that_does_not_segment_gives_no_miou():
