@@ -17,6 +17,8 @@ ABSENT = "(absent)"
 PROBE = 424242  # a seed that no table has: where it turns up, a field follows the seed
 ROLE_GROUPS = ("networks", "optimizers", "init", "pretrained")  # of a config, by role
 
+OFF = {"losses.mixup": 0.0}  # fields that not every method has, at the value at which they do nothing: as if absent
+
 UPDATES = "updates.ACTING"  # how often a step moves the acting network: `phases` may hide fewer, or more, of them
 
 # The fields that a game between a segmenter and a discriminator has and cross-entropy has not. The supervised losses
@@ -49,8 +51,8 @@ class ComparisonError(Exception):
 def flat(config: Mapping[str, Any], acts: str) -> dict[str, Any]:
     """Return field -> value of a config in JSON form, with the acting role under one name.
 
-    How scenes are drawn is left out where nobody draws any. UPDATES is computed: a game changes the phases, but not how
-    much the network that it is to help is trained.
+    How scenes are drawn is left out where nobody draws any, and so is a field that is OFF. UPDATES is computed: a game
+    changes the phases, but not how much the network that it is to help is trained.
 
     Args:
         config: as `--show_config` prints it.
@@ -68,7 +70,7 @@ def flat(config: Mapping[str, Any], acts: str) -> dict[str, Any]:
     renamed[UPDATES] = moved / steps if steps else 0.0
     if "scenes" not in (config["dataset"], config["source"]["dataset"]):
         del renamed["scenes"]
-    return dict(_leaves(renamed))
+    return {field: value for field, value in _leaves(renamed) if field not in OFF or value != OFF[field]}
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = ""):
