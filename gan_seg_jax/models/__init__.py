@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import InputError, expect, unknown
+from gan_seg_jax.models.backbone_unet import BackboneUNet
 from gan_seg_jax.models.critics import SegANCritic
 from gan_seg_jax.models.deeplab import DeepLabV1, DeepLabV2, DeepLabV3, DeepLabV3Plus
 from gan_seg_jax.models.discriminators import DCGANDiscriminator, DenseDiscriminator, MultiscalePatchGAN, PatchGAN
 from gan_seg_jax.models.fcdensenet import FCDenseNet
 from gan_seg_jax.models.fcn import FCN
+from gan_seg_jax.models.fpn import FPN
 from gan_seg_jax.models.generators import DCGANGenerator, DenseGenerator
 from gan_seg_jax.models.label_discriminators import FCNDiscriminator, LucDiscriminator, S4GANDiscriminator
 from gan_seg_jax.models.network import Network
@@ -21,6 +23,7 @@ from gan_seg_jax.models.segnet import SegNet
 from gan_seg_jax.models.spade import OASISGenerator, SPADEGenerator
 from gan_seg_jax.models.unet import UNet
 from gan_seg_jax.models.unet_discriminator import UNetDiscriminator
+from gan_seg_jax.models.upernet import UPerNet
 
 MODELS: dict[str, type[Network]] = {
     "fcn": FCN,
@@ -32,6 +35,9 @@ MODELS: dict[str, type[Network]] = {
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
     "fcdensenet": FCDenseNet,
+    "backbone_unet": BackboneUNet,
+    "fpn": FPN,
+    "upernet": UPerNet,
     "dcgan_generator": DCGANGenerator,
     "dense_generator": DenseGenerator,
     "spade_generator": SPADEGenerator,

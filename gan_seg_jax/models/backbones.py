@@ -23,6 +23,7 @@ from functools import partial
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError, unknown
+from gan_seg_jax.models.convnext import ConvNeXt
 from gan_seg_jax.models.efficientnet_lite import EfficientNetLite
 from gan_seg_jax.models.mobilenet import MobileNetV2
 from gan_seg_jax.models.resnet import ResNet
@@ -43,6 +44,9 @@ BACKBONES: dict[str, partial] = {
     "efficientnet_lite0": partial(EfficientNetLite, growth=(1.0, 1.0)),
     "efficientnet_lite1": partial(EfficientNetLite, growth=(1.0, 1.1)),
     "efficientnet_lite2": partial(EfficientNetLite, growth=(1.1, 1.2)),
+    "convnext_tiny": partial(ConvNeXt, depths=(3, 3, 9, 3), channels=(96, 192, 384, 768)),
+    "convnext_small": partial(ConvNeXt, depths=(3, 3, 27, 3), channels=(96, 192, 384, 768)),
+    "convnext_base": partial(ConvNeXt, depths=(3, 3, 27, 3), channels=(128, 256, 512, 1024)),
 }
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "DownConv",
     "SeparableConv",
     "UpConv",
+    "enlarge",
     "max_pool",
     "max_pool_with_indices",
     "max_unpool",
@@ -235,6 +236,13 @@ def resize_logits(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Return float [b, *size, c] of x's dtype: a feature map resized as by `resize_logits`."""
     return resize_logits(x, size).astype(x.dtype)
+
+
+def enlarge(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Return float [b, *size, c]: each pixel 2x2 times, less what is too much; resized to sizes that this has not."""
+    if all(-(-length // 2) == old for length, old in zip(size, x.shape[1:3], strict=True)):
+        return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)[:, : size[0], : size[1]]
+    return resize(x, size)
 
 
 def _kernel(module, shape, *, fan_in, train=False):

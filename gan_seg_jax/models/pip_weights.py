@@ -164,10 +164,10 @@ def _read(source, weights):
         path = metadata.distribution(package).locate_file(weights.file)
         content = files.read_bytes(path, limit=_LIMIT)
     except (metadata.PackageNotFoundError, FileNotFoundError) as error:
-        raise InputError(f"{source} needs the package {package}, which is not installed: {weights.install}") from error
+        raise InputError(f"{source} needs the package {package}, which is not installed: {weights.install}.") from error
     if hashlib.sha256(content).hexdigest() != weights.sha256:
         raise InputError(
             f"{path} is not the file of {package} {version} (SHA-256 {weights.sha256[:16]}...), so it is not read: "
-            f"{weights.install}"
+            f"{weights.install}."
         )
     return weights.read(io.BytesIO(content))

@@ -86,29 +86,13 @@ class PSPNet(Network):
             dtype=self.dtype,
         )
         features = backbone(image, train=train)
-        x = self._pyramid(features["c5"], train=train)
+        x = features["c5"]
+        x = pooled_pyramid(self, x, x.shape[-1] // len(self.bins), train=train)
         logits = layers.resize_logits(self._head(x, self.channels, "head", train=train, sow=True), size)
         if not self.auxiliary:
             return logits
         auxiliary = self._head(features["c4"], self.channels // 2, "auxiliary", train=train)
         return logits, {"auxiliary": layers.resize_logits(auxiliary, size)}
-
-    def _pyramid(self, x, *, train):
-        """Return x joined to what its grids of means make of it: float [b, h, w, 2c]."""
-        size, parts = x.shape[1:3], [x]
-        for bins in self.bins:
-            norm = "none" if bins == 1 and self.norm in ("batch", "instance") else self.norm
-            block = ConvBlock(
-                x.shape[-1] // len(self.bins),
-                kernel=1,
-                norm=norm,
-                kernel_init=self.kernel_init,
-                dtype=self.dtype,
-                name=f"bin_{bins}",
-            )
-            grid = block(adaptive_mean(x, bins), train=train)
-            parts.append(layers.resize(grid, size))
-        return jnp.concatenate(parts, axis=-1)
 
     def _head(self, x, channels, name, *, train, sow=False):
         options = {"norm": self.norm, "kernel_init": self.kernel_init, "dtype": self.dtype}
@@ -117,6 +101,27 @@ class PSPNet(Network):
         if sow:
             self.sow("intermediates", "decoder", x)
         return layers.Conv1x1(self.num_classes, kernel_init=CLASSIFIER_INIT, dtype=self.dtype, name=f"{name}_logits")(x)
+
+
+def pooled_pyramid(network: Network, x: jax.Array, channels: int, *, train: bool) -> jax.Array:
+    """Return a map joined to what its grids of means make of it; called where the network makes its layers.
+
+    Args:
+        network: its `bins`, `norm`, `kernel_init` and `dtype` count.
+        x: float [b, h, w, c].
+        channels: of each grid's convolution.
+        train: as in `PSPNet`.
+
+    Returns:
+        float [b, h, w, c + len(bins) * channels].
+    """
+    parts = [x]
+    for bins in network.bins:
+        norm = "none" if bins == 1 and network.norm in ("batch", "instance") else network.norm
+        options = {"kernel": 1, "norm": norm, "kernel_init": network.kernel_init, "dtype": network.dtype}
+        grid = ConvBlock(channels, **options, name=f"bin_{bins}")(adaptive_mean(x, bins), train=train)
+        parts.append(layers.resize(grid, x.shape[1:3]))
+    return jnp.concatenate(parts, axis=-1)
 
 
 def adaptive_mean(x: jax.Array, bins: int) -> jax.Array:

@@ -24,6 +24,9 @@ PARAMETERS = {
     "efficientnet_lite0": 4_652_008 - 1_281_000 - 412_160,  # likewise
     "efficientnet_lite1": 5_416_680 - 1_281_000 - 412_160,
     "efficientnet_lite2": 6_092_072 - 1_281_000 - 453_120,  # from 352 channels
+    "convnext_tiny": 28_589_128 - 769_000 - 1_536,  # without the last norm
+    "convnext_small": 50_223_688 - 769_000 - 1_536,
+    "convnext_base": 88_591_464 - 1_025_000 - 2_048,
     "vgg16": 14_714_688,
     "vgg16_bn": 14_723_136,
 }
@@ -31,10 +34,19 @@ CHANNELS = {
     "resnet18": (64, 64, 128, 256, 512),
     "mobilenetv2": (16, 24, 32, 96, 320),
     "efficientnet_lite0": (16, 24, 40, 112, 320),
+    "convnext_tiny": (None, 96, 192, 384, 768),
     "vgg16": (64, 128, 256, 512, 512),
     "vgg16_bn": (64, 128, 256, 512, 512),
 }
-SMALL = {"resnet18": 0.125, "resnet50": 0.125, "resnet50_deep": 0.125, "mobilenetv2": 0.25, "vgg16_bn": 0.125}
+SMALL = {
+    "convnext_tiny": 0.125,
+    "efficientnet_lite0": 0.25,
+    "resnet18": 0.125,
+    "resnet50": 0.125,
+    "resnet50_deep": 0.125,
+    "mobilenetv2": 0.25,
+    "vgg16_bn": 0.125,
+}
 
 
 def shapes(module, size):
@@ -78,12 +90,22 @@ def test_products_of_an_image_of_224_are_the_published_ones(name, giga):
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("size", [(65, 97), (47, 36)])
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "resnet50_deep", "mobilenetv2", "efficientnet_lite0", "vgg16", "vgg16_bn"]
+    "name",
+    [
+        "resnet18",
+        "resnet50",
+        "resnet50_deep",
+        "mobilenetv2",
+        "efficientnet_lite0",
+        "convnext_tiny",
+        "vgg16",
+        "vgg16_bn",
+    ],
 )
 def test_shapes_at_each_output_stride(name, size, output_stride):
     features, _ = shapes(create_backbone(name, output_stride=output_stride), size)
     channels = CHANNELS.get(name, (64, 256, 512, 1024, 2048))
-    for level in range(1, 6):
+    for level in range(2 if channels[0] is None else 1, 6):
         stride = min(2**level, output_stride)
         floors = name.startswith("vgg") and output_stride == 32
         expected = [length // stride if floors else -(-length // stride) for length in size]
@@ -113,15 +135,19 @@ def initial(name, size, **options):
     return jax.tree.unflatten(tree, leaves), image
 
 
+OFFSETS = {"efficientnet_lite0": 1}  # whether windows of stride 2 are centred on the second of two pixels
+
+
 def check_dilated(name, multi_grid, output_strides):
-    variables, image = initial(name, (65, 70))
+    variables, image = initial(name, (64, 96) if name in OFFSETS else (65, 70))
     strided = apply(name, 32, variables, image, multi_grid=multi_grid)
+    offset = OFFSETS[name] if name in OFFSETS else 0
     for output_stride in output_strides:
         dilated = apply(name, output_stride, variables, image, multi_grid=multi_grid)
-        for level in range(1, 6):
-            step = max(1, 2**level // output_stride)
-            expected = strided[f"c{level}"]
-            actual = dilated[f"c{level}"][:, ::step, ::step]
+        for level, expected in strided.items():
+            step = max(1, 2 ** int(level[1]) // output_stride)
+            start = offset * (step - 1)
+            actual = dilated[level][:, start::step, start::step]
             np.testing.assert_allclose(actual, expected, atol=2e-5 * float(jnp.max(jnp.abs(expected))))
 
 
@@ -131,7 +157,14 @@ def test_dilated_features_hold_the_strided_ones_exactly():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "multi_grid"), [("resnet18", (1, 1, 1)), ("resnet50", (1, 2, 4)), ("mobilenetv2", (1, 1, 1))]
+    ("name", "multi_grid"),
+    [
+        ("resnet18", (1, 1, 1)),
+        ("resnet50", (1, 2, 4)),
+        ("mobilenetv2", (1, 1, 1)),
+        ("convnext_tiny", (1, 1, 1)),
+        ("efficientnet_lite0", (1, 1, 1)),
+    ],
 )
 def test_dilated_features_of_every_kind_hold_the_strided_ones_exactly(name, multi_grid):
     check_dilated(name, multi_grid, (16, 8))
