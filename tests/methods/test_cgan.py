@@ -285,3 +285,16 @@ def test_bad_values_are_named(change, words):
         change(config)
     with pytest.raises(InputError, match=words):
         cgan.build(config)
+
+
+def test_the_generator_over_lite0_starts_from_the_weights_of_a_package():
+    config = cgan_seg.get_config("lite0")
+    assert (config.networks.generator.name, config.networks.generator.backbone) == (
+        "backbone_unet",
+        "efficientnet_lite0",
+    )
+    assert config.pretrained.generator == "pip:efficientnet_lite0"
+    assert cgan_seg.get_config("lite0,smoke").pretrained.generator == ""
+    assert {**cgan_seg.get_config("lite0").losses} == {**cgan_seg.get_config().losses}
+    with pytest.raises(InputError, match="encoder_decoder and lite0"):
+        cgan_seg.get_config("lite0,encoder_decoder")
