@@ -14,8 +14,9 @@ import skimage.data
 from PIL import Image
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import pip_weights, torch_pickle
+from gan_seg_jax.models import pip_weights, stages, torch_pickle
 from gan_seg_jax.models.backbones import create_backbone
+from gan_seg_jax.models.efficientnet_lite import EfficientNetLite
 from gan_seg_jax.models.pretrained import load_backbone
 
 LABELS = {"coffee": {967, 968, 504}, "cat": {281, 282, 285}, "rocket": {657, 744, 812}}  # of ImageNet-1k
@@ -93,21 +94,19 @@ def test_another_file_of_the_package_is_refused(monkeypatch, tmp_path):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def logits(image, mean=None):
-    """Return the class logits of EfficientNet-Lite0 for a photograph, uint8 [h, w, 3], by its own last layers."""
+def logits(images):
+    """Return EfficientNet-Lite0's class logits of photographs, uint8 [b, h, w, 3], by the last layers of its file."""
     backbone = create_backbone("efficientnet_lite0", module_name=None)
-    shapes = jax.eval_shape(lambda x: backbone.init(jax.random.key(0), x, train=False), jnp.zeros((1, 64, 64, 3)))
-    loaded = load_backbone(
-        "pip:efficientnet_lite0",
-        {name: {"backbone": tree} for name, tree in shapes.items()},
-        backbone="efficientnet_lite0",
-    )
+    images = jnp.asarray(images / 127.5 - 1, jnp.float32)
+    shapes = jax.eval_shape(lambda x: backbone.init(jax.random.key(0), x, train=False), images)
+    named = {name: {"backbone": tree} for name, tree in shapes.items()}
+    loaded = load_backbone("pip:efficientnet_lite0", named, backbone="efficientnet_lite0")
     variables = {name: tree["backbone"] for name, tree in loaded.items()}
-    x = backbone.apply(variables, jnp.asarray(image[None] / 127.5 - 1, jnp.float32), train=False)["c5"]
+    x = jax.jit(lambda variables, x: backbone.apply(variables, x, train=False)["c5"])(variables, images)
     weights = safetensors.numpy.load_file(pip_weights.find("pip:efficientnet_lite0"))
     x = np.asarray(x) @ weights["_conv_head.weight"][:, :, 0, 0].T
     x = (x - weights["_bn1.running_mean"]) / np.sqrt(weights["_bn1.running_var"] + 1e-3)
-    x = np.clip(x * weights["_bn1.weight"] + weights["_bn1.bias"], 0, 6).mean((0, 1, 2))
+    x = np.clip(x * weights["_bn1.weight"] + weights["_bn1.bias"], 0, 6).mean((1, 2))
     return x @ weights["_fc.weight"].T + weights["_fc.bias"]
 
 
@@ -127,5 +126,16 @@ def installed():
 
 
 def test_lite0_names_what_photographs_show(installed):
-    for name, right in LABELS.items():
-        assert set(np.argsort(-logits(photograph(name)))[:5]) & right, name
+    found = logits(np.stack([photograph(name) for name in LABELS]))
+    for row, (name, right) in zip(found, LABELS.items(), strict=True):
+        assert set(np.argsort(-row)[:5]) & right, name
+
+
+def test_the_input_scale_of_the_weights_is_applied(installed, monkeypatch):
+    """With ImageNet's mean and deviation, which other backbones have, the network is less sure of what it sees."""
+    images = photograph("coffee")[None]
+    right = logits(images)
+    monkeypatch.setattr(EfficientNetLite, "MEAN", stages.IMAGENET_MEAN)
+    monkeypatch.setattr(EfficientNetLite, "STD", stages.IMAGENET_STD)
+    probability = lambda values: np.exp(values[0, 967]) / np.exp(values[0]).sum()  # espresso
+    assert probability(logits(images)) < 0.9 * probability(right)
