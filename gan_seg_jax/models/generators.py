@@ -65,7 +65,7 @@ class DCGANGenerator(Network):
         Raises:
             InputError: the size is no multiple of 2^len(channels), or an attribute is not one of its choices.
         """
-        _check_heads("DCGANGenerator", self.heads, self.num_classes)
+        check_heads("DCGANGenerator", self.heads, self.num_classes)
         if self.upsample not in UPSAMPLINGS:
             raise unknown("upsample", self.upsample, UPSAMPLINGS)
         factor, (height, width) = 2 ** len(self.channels), self.size
@@ -142,7 +142,7 @@ class DenseGenerator(Network):
         Raises:
             InputError: an attribute is not one of its choices.
         """
-        _check_heads("DenseGenerator", self.heads, self.num_classes)
+        check_heads("DenseGenerator", self.heads, self.num_classes)
         if self.norm not in ("batch", "group", "none"):
             raise unknown("norm of DenseGenerator", self.norm, ("batch", "group", "none"))
         options = {"kernel_init": self.kernel_init, "dtype": self.dtype}
@@ -160,7 +160,7 @@ class DenseGenerator(Network):
         return image if self.heads == "image" else (image, head(self.num_classes, "mask"))
 
 
-def _check_heads(network, heads, num_classes):
+def check_heads(network, heads, num_classes):
     if heads not in HEADS:
         raise unknown(f"heads of {network}", heads, HEADS)
     if heads == "joint" and num_classes < 1:
