@@ -3,12 +3,15 @@
 Choose it where images are wanted without giving anything, or with `joint` more pairs than there are.
     L_G = L_GAN, D telling images (joint: and masks) from generated ones
 Papers: Radford et al., Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks,
-ICLR 2016, arXiv:1511.06434; wgan: Gulrajani et al., Improved Training of Wasserstein GANs, NIPS 2017, arXiv:1704.00028.
+ICLR 2016, arXiv:1511.06434; wgan: Gulrajani et al., Improved Training of Wasserstein GANs, NIPS 2017, arXiv:1704.00028;
+stylegan2: Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, arXiv:1912.04958, and with
+joint Li et al., Semantic Segmentation with Generative Models, CVPR 2021, arXiv:2104.05833.
 Command: python -m gan_seg_jax.main --config=configs/dcgan.py
-Words behind the colon: joint (image and mask of one noise vector); dense (no convolutions, the first GANs' form); wgan
-(Wasserstein loss with gradient penalty); paper (DCGAN's widths, noise, batch and statistics, for an accelerator and
-data of the user's: python -m gan_seg_jax.main --config=configs/dcgan.py:paper --config.dataset=folder
---config.data_dir=FOLDER); the controls below; smoke. They combine, but for paper with dense or wgan.
+Words behind the colon: joint (image and mask of one noise vector); stylegan2 (StyleGAN2's generator in small, against
+the DCGAN's discriminator); dense (no convolutions, the first GANs' form); wgan (Wasserstein loss with gradient
+penalty); paper (DCGAN's widths, noise, batch and statistics, for an accelerator and data of the user's:
+python -m gan_seg_jax.main --config=configs/dcgan.py:paper --config.dataset=folder --config.data_dir=FOLDER); the
+controls below; smoke. They combine, but for paper with dense or wgan, and for stylegan2 with any of these three.
 Larger images: --config.crop_size="(128, 128)" --config.canvas_size="(144, 192)" and one more number in
 --config.networks.generator.channels for each doubling, so that the first map stays 4x4.
 Images are compared in the features of a small segmenter, which is trained first (or of
@@ -34,9 +37,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or words that exclude each other.
     """
-    chosen = common.words(arg, ("joint", "dense", "wgan", "paper", *common.CONTROLS, "smoke"))
+    chosen = common.words(arg, ("joint", "stylegan2", "dense", "wgan", "paper", *common.CONTROLS, "smoke"))
     if "paper" in chosen and chosen & {"dense", "wgan"}:
         raise InputError("The config's words 'dense' and 'wgan' change what 'paper' fixes; leave one of them out.")
+    if "stylegan2" in chosen and (others := chosen & {"dense", "wgan", "paper"}):
+        raise InputError(
+            f"The config's words 'stylegan2' and {sorted(others)[0]!r} name two networks or recipes; leave one of them "
+            "out."
+        )
     config = common.get_config()
     config.method = "unconditional"
     config.phases = ((1, (("discriminator",), ("generator",))),)
@@ -59,8 +67,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.losses.mse_weight = 0.0  # of the mean squared difference of G(z) and the batch's images; see the method
     config.optimizers.generator = common.adam()
     config.optimizers.discriminator = common.adam()
-    if "joint" in chosen:
+    if chosen & {"joint", "stylegan2"}:
         _calm(config)
+    if "stylegan2" in chosen:
+        _stylegan2(config)
     if "wgan" in chosen:
         _wgan(config)
     if "paper" in chosen:
@@ -117,6 +127,23 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
             "ema": False,
         }
     )
+
+
+def _stylegan2(config: ConfigDict) -> None:
+    """Set StyleGAN2's generator, its loss and regularisation being those of `_calm`, and its momentum."""
+    config.networks.generator = ConfigDict(
+        {
+            "name": "stylegan2_generator",
+            "channels": (128, 64, 32, 16, 8),  # of each size, the smallest first; each is twice the one before it
+            "mapping_layers": 4,  # between noise and style
+            "style_size": 128,
+            "heads": config.networks.generator.heads,
+            "ema": True,
+        }
+    )
+    # Its weights are of variance 1, those of the discriminator are not: both rates are about as large a share of them.
+    config.optimizers.generator = common.adam(learning_rate=2e-3, beta1=0.0, beta2=0.99)
+    config.optimizers.discriminator = common.adam(beta1=0.0, beta2=0.99)
 
 
 def _calm(config: ConfigDict) -> None:

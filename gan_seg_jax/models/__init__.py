@@ -21,6 +21,7 @@ from gan_seg_jax.models.network import Network
 from gan_seg_jax.models.pspnet import PSPNet
 from gan_seg_jax.models.segnet import SegNet
 from gan_seg_jax.models.spade import OASISGenerator, SPADEGenerator
+from gan_seg_jax.models.style_generator import StyleGAN2Generator
 from gan_seg_jax.models.unet import UNet
 from gan_seg_jax.models.unet_discriminator import UNetDiscriminator
 from gan_seg_jax.models.upernet import UPerNet
@@ -40,6 +41,7 @@ MODELS: dict[str, type[Network]] = {
     "upernet": UPerNet,
     "dcgan_generator": DCGANGenerator,
     "dense_generator": DenseGenerator,
+    "stylegan2_generator": StyleGAN2Generator,
     "spade_generator": SPADEGenerator,
     "oasis_generator": OASISGenerator,
     "patchgan": PatchGAN,

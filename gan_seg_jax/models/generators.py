@@ -160,7 +160,8 @@ class DenseGenerator(Network):
         return image if self.heads == "image" else (image, head(self.num_classes, "mask"))
 
 
-def check_heads(network, heads, num_classes):
+def check_heads(network: str, heads: str, num_classes: int) -> None:
+    """Raise InputError if a network has no such heads, or if its mask would have no class."""
     if heads not in HEADS:
         raise unknown(f"heads of {network}", heads, HEADS)
     if heads == "joint" and num_classes < 1:

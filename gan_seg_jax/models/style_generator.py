@@ -1,4 +1,4 @@
-"""A generator that makes images of noise by styles (StyleGAN2), with the masks of its images if wanted (SemanticGAN)."""
+"""A generator that makes images of noise by styles (StyleGAN2), with their masks where wanted (SemanticGAN)."""
 
 import math
 
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.models import layers
+from gan_seg_jax.models import convolution, layers
 from gan_seg_jax.models.generators import check_heads
 from gan_seg_jax.models.network import UNCONDITIONAL, Network
 
@@ -27,10 +27,9 @@ class StyleGAN2Generator(Network):
 
     (i, j: channels of input and output, k: taps). Noise of one number a pixel with a learned strength, a bias and
     LeakyReLU 0.2 follow. At every size a 1x1 convolution, modulated but not demodulated, makes an image, and the image
-    is the sum of them all, each doubled to the size of the next. In the joint form it also makes class logits, which are
-    summed alike: the label branch of SemanticGAN (Li et al. 2021, https://arxiv.org/abs/2104.05833). Parameters start
-    from N(0, 1) and are scaled where they are used (an equalised learning rate); those of the mapping learn 100 times
-    slower.
+    is the sum of them all, each doubled to the size of the next. In the joint form it makes class logits, too, summed
+    alike: the label branch of SemanticGAN (Li et al. 2021, https://arxiv.org/abs/2104.05833). Kernels start from N(0, 1)
+    and are scaled where they are used (an equalised learning rate); those of the mapping learn 100 times slower.
 
     Differences from the paper: doubling is bilinear (its filter [1, 3, 3, 1], but that pixels at the border are
     repeated) and comes before the convolution (theirs after it; but for the border these are one); the noise of the
@@ -93,7 +92,8 @@ class StyleGAN2Generator(Network):
         total, made = 0.0, 3 + (self.num_classes if self.heads == "joint" else 0)
         for level, features in enumerate(self.channels):
             if level:
-                x, total = double(x), double(total)
+                size = (2 * x.shape[1], 2 * x.shape[2])
+                x, total = layers.resize(x, size), layers.resize(total, size)
                 x = _StyledConv(features, 2 * level, self.dtype, name=f"up_{level}")(x, style, keys)
             x = _StyledConv(features, 2 * level + 1, self.dtype, name=f"conv_{level}")(x, style, keys)
             y = ModulatedConv(made, 1, demodulate=False, dtype=self.dtype, name=f"out_{level}")(x, style)
@@ -129,16 +129,9 @@ class ModulatedConv(nn.Module):
             style: float32 [b, size], of which a matrix makes the scale of each input channel.
         """
         scale = 1.0 + _Dense(x.shape[-1], name="style")(style)
-        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        w = _equalised(self, "kernel", shape)
-        pad = self.kernel // 2
-        y = jax.lax.conv_general_dilated(
-            x * scale[:, None, None].astype(self.dtype),
-            w.astype(self.dtype),
-            (1, 1),
-            ((pad, pad), (pad, pad)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        w = _equalised(self, "kernel", (self.kernel, self.kernel, x.shape[-1], self.features))
+        x = x * scale[:, None, None].astype(self.dtype)
+        y = convolution.pointwise(x, w.astype(self.dtype)) if self.kernel == 1 else _convolve(x, w.astype(self.dtype))
         if not self.demodulate:
             return y
         power = jnp.square(scale) @ jnp.sum(jnp.square(w), axis=(0, 1))
@@ -172,21 +165,6 @@ class _Dense(nn.Module):
         return x @ w + self.rate * self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
 
 
-def double(x: jax.Array) -> jax.Array:
-    """Return float [b, 2h, 2w, c]: x float [b, h, w, c] by bilinear interpolation, half-pixel centres.
-
-    Each pixel is 3/4 of the nearest one and 1/4 of the next one, along both axes: the filter [1, 3, 3, 1] / 4 of x with
-    zeros between its pixels, but that pixels at the border are repeated outside.
-    """
-    for axis in (1, 2):
-        length = x.shape[axis]
-        padded = jnp.pad(x, [(1, 1) if each == axis else (0, 0) for each in range(4)], mode="edge")
-        before, after = (jax.lax.slice_in_dim(padded, at, at + length, axis=axis) for at in (0, 2))
-        both = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
-        x = both.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
-    return x
-
-
 def _keys(noise):
     """Return a key an example, of the signs of its noise: rounding, by whatever platform drew it, changes none."""
     places = jnp.arange(noise.shape[-1], dtype=jnp.uint32) % 32
@@ -202,6 +180,10 @@ def _equalised(module, name, shape, rate=1.0):
     """Return a kernel of variance 1 / fan-in whose parameters have 1 / rate^2: Adam moves all kernels equally fast."""
     draw = lambda key, shape, dtype: jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape) / rate
     return module.param(name, draw, shape, jnp.float32) * (rate / math.sqrt(math.prod(shape[:-1])))
+
+
+def _convolve(x, w):
+    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=convolution.NHWC)
 
 
 def _bias(module, name, x):
