@@ -6,9 +6,9 @@ Papers: Bowles et al., GAN Augmentation: Augmenting Training Data using Generati
 arXiv:1810.10863 (pairs of noise); the generators' papers are in configs/synthesis.py and configs/dcgan.py.
 Command: python -m gan_seg_jax.main --config=configs/augment_seg.py:spade
 Words behind the colon: which generator is trained first, on the same labelled images: pix2pix, spade (the default) or
-oasis (new images of the training masks), or joint (image and mask of noise); or a control instead of it: repeat (the
-real data alone, as many steps and images) or geometric (no GAN, but zooms by 0.5 to 2); one network (unet is the
-default; names in configs/networks.py); smoke.
+oasis (new images of the training masks), or joint or stylegan2 (image and mask of noise, by a DCGAN or by StyleGAN2's
+generator); or a control instead of it: repeat (the real data alone, as many steps and images) or geometric (no GAN, but
+zooms by 0.5 to 2); one network (unet is the default; names in configs/networks.py); smoke.
 A finished run's generator: --config.init.generator=WORKDIR (one of pairs of noise needs that run's crop_size). Where
 little is labelled, where it may help: --config.labelled.fraction=0.05. The share of generated pairs in a batch:
 --config.synthetic.share=0.5.
@@ -24,7 +24,8 @@ from ml_collections import ConfigDict
 from configs import common, dcgan, networks, synthesis
 from gan_seg_jax.errors import InputError
 
-GENERATORS = (*synthesis.FORMS, "joint")
+OF_NOISE = {"joint": "joint", "stylegan2": "stylegan2,joint"}  # the words of configs/dcgan.py
+GENERATORS = (*synthesis.FORMS, *OF_NOISE)
 ARMS = (*GENERATORS, "repeat", "geometric")
 
 
@@ -53,12 +54,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def _generator(config: ConfigDict, name: str, *, smoke: bool) -> None:
     """Add the generator and the run that trains it."""
-    module = dcgan if name == "joint" else synthesis
-    prior = module.get_config(f"{name},smoke" if smoke else name)
+    module, words = (dcgan, OF_NOISE[name]) if name in OF_NOISE else (synthesis, name)
+    prior = module.get_config(f"{words},smoke" if smoke else words)
     config.synthetic.share = 0.5
     config.prior_runs.generator = prior
     # The same objects, so that what is set for one is set for the other.
     config.networks.generator, config.noise = prior.networks.generator, prior.noise
     # Whether the generator is used in training mode: dropout, each image's own statistics.
-    config.sample_as_trained = False if name == "joint" else prior.get_ref("sample_as_trained")
+    config.sample_as_trained = False if name in OF_NOISE else prior.get_ref("sample_as_trained")
     config.init.generator = ""

@@ -22,7 +22,7 @@ from gan_seg_jax.training import checks
 
 FORMS = {  # of the configs that have several: the words behind the colon
     "cgan_seg": ("", "colors"),
-    "dcgan": ("", "joint", "dense,joint", "wgan"),
+    "dcgan": ("", "joint", "dense,joint", "stylegan2,joint", "wgan"),
     "semi_seg": ("advsemiseg", "s4gan", "mean_teacher", "fixmatch", "unimatch", "cps"),
     "refine_seg": ("unet", "joint"),
     "synthesis": ("pix2pix", "spade", "oasis"),

@@ -29,7 +29,7 @@ class StyleGAN2Generator(Network):
     LeakyReLU 0.2 follow. At every size a 1x1 convolution, modulated but not demodulated, makes an image, and the image
     is the sum of them all, each doubled to the size of the next. In the joint form it makes class logits, too, summed
     alike: the label branch of SemanticGAN (Li et al. 2021, https://arxiv.org/abs/2104.05833). Kernels start from
-    N(0, 1) and are scaled where they are used (an equalised learning rate); those of the mapping learn 100 times slower.
+    N(0, 1) and are scaled where they are used (an equalised learning rate); the mapping learns 100 times slower.
 
     Differences from the paper: doubling is bilinear (its filter [1, 3, 3, 1], but that pixels at the border are
     repeated) and comes before the convolution (theirs after it; but for the border these are one); the noise of the

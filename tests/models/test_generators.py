@@ -10,6 +10,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import MODELS, build_network, spade
 from gan_seg_jax.models.generators import DCGANGenerator, DenseGenerator
 from gan_seg_jax.models.spade import OASISGenerator, SPADEGenerator
+from gan_seg_jax.models.style_generator import StyleGAN2Generator
 from tests.models import gan_checks
 
 DCGAN = {"size": (8, 12), "channels": (6, 4)}
@@ -21,12 +22,13 @@ SMALL = {
         [(3, 5)],
     ),
     "dense_joint": (DenseGenerator((5, 7), hidden=(6, 8), heads="joint", num_classes=4), [(3, 5)]),
+    "stylegan2_joint": (StyleGAN2Generator((4, 6), (4, 3), 1, 5, "joint", num_classes=4), [(3, 5)]),
     "spade": (SPADEGenerator(**SPADE), [(2, 9, 13, 4)]),
     "spade_noise_instance": (SPADEGenerator(**SPADE, norm="instance", spectral=False), [(2, 9, 13, 4), (2, 5)]),
     "oasis": (OASISGenerator(**SPADE), [(2, 9, 13, 4), (2, 9, 13, 3)]),
 }
 # In an instance norm, too, a constant that is added before has no effect.
-WITHOUT_IDLE_BIASES = ["dcgan", "dcgan_joint_resize", "dense_joint", "oasis"]
+WITHOUT_IDLE_BIASES = ["dcgan", "dcgan_joint_resize", "dense_joint", "stylegan2_joint", "oasis"]
 
 
 @pytest.mark.parametrize(
@@ -129,8 +131,9 @@ def test_noise_of_one_place_changes_the_image_there_only():
     assert change[:8].max() > 1e-3 and change[48:].max() == 0
 
 
-def test_an_image_depends_on_its_own_noise_only():
-    network, sizes = SMALL["dcgan"]
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2_joint"])
+def test_an_image_depends_on_its_own_noise_only(name):
+    network, sizes = SMALL[name]
     (noise,) = gan_checks.draw(*sizes)
     variables = gan_checks.initialize(network, noise)
     image = gan_checks.infer(network, variables, noise)
@@ -157,14 +160,16 @@ def test_gradient_reaches_every_parameter(name):
     gan_checks.assert_gradient_reaches_every_parameter(network, *gan_checks.draw(*sizes))
 
 
-@pytest.mark.parametrize("name", ["dcgan", "dense_joint", "spade"])
+@pytest.mark.parametrize("name", ["dcgan", "dense_joint", "stylegan2_joint", "spade"])
 def test_modes(name):
     network, sizes = SMALL[name]
     gan_checks.assert_modes(network, *gan_checks.draw(*sizes))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dcgan_joint_resize", "dense_joint", "spade_noise_instance", "oasis"])
+@pytest.mark.parametrize(
+    "name", ["dcgan_joint_resize", "dense_joint", "stylegan2_joint", "spade_noise_instance", "oasis"]
+)
 def test_bfloat16(name):
     network, sizes = SMALL[name]
     gan_checks.assert_bfloat16_is_close(network, *gan_checks.draw(*sizes))
@@ -178,6 +183,8 @@ def test_bfloat16(name):
         (DCGANGenerator(heads="joint"), [(2, 5)], "num_classes=0"),
         (DCGANGenerator(upsample="bilinear"), [(2, 5)], "'bilinear'"),
         (DenseGenerator(heads="joint"), [(2, 5)], "num_classes=0"),
+        (StyleGAN2Generator((60, 64)), [(2, 5)], "multiples of 16, found 60x64"),
+        (StyleGAN2Generator(heads="joint"), [(2, 5)], "num_classes=0"),
         (DenseGenerator(norm="instance"), [(2, 5)], "'instance'"),
         (SPADEGenerator(), [(2, 31, 64, 4)], "at least 32x32 pixels, found 31x64"),
         (SPADEGenerator(norm="group"), [(2, 32, 32, 4)], "'group'"),

@@ -76,7 +76,7 @@ def test_every_field_has_a_kind_that_is_checked(name):
 def test_each_says_what_it_makes():
     assert all(model.MAKES for model in MODELS.values())
     assert generators.LABEL_TO_IMAGE == ("unet", "spade_generator", "oasis_generator")
-    assert generators.UNCONDITIONAL == ("dcgan_generator", "dense_generator")
+    assert generators.UNCONDITIONAL == ("dcgan_generator", "dense_generator", "stylegan2_generator")
     assert set(that_make(network.SEGMENTATION)) == {networks.NETWORKS[name]().name for name in networks.NETWORKS}
     assert all(issubclass(MODELS[name], network.Discriminator) for name in that_make(network.SCORES))
 

@@ -67,6 +67,7 @@ WITHOUT_PAPER = ("unet_lite0", "deeplabv3plus_lite0", "fpn_lite0", "upernet_conv
 OTHERS = {
     "dcgan_generator",
     "dense_generator",
+    "stylegan2_generator",
     "spade_generator",
     "oasis_generator",
     "patchgan",

@@ -43,6 +43,7 @@ ARGUMENTS = {  # of every network that has norms: its attributes, and the shapes
     "segan_critic": ({"channels": 4}, (3,)),
 }
 WITHOUT_NORMS = {  # but spectral normalisation, which is of the kernels
+    "stylegan2_generator",
     "dense_discriminator",
     "fcn_discriminator",
     "s4gan_discriminator",
