@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import augment_seg
+from configs import augment_seg, dcgan
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
@@ -166,7 +166,7 @@ def test_a_share_needs_something_that_makes_pairs():
         augmentation.build(config)
 
 
-@pytest.mark.parametrize("arg", ["pix2pix,joint", "geometric,oasis", "unet,segnet", "dcgan"])
+@pytest.mark.parametrize("arg", ["pix2pix,joint", "joint,stylegan2", "geometric,oasis", "unet,segnet", "dcgan"])
 def test_words_that_do_not_go_together(arg):
     with pytest.raises(InputError):
         augment_seg.get_config(arg)
@@ -187,6 +187,7 @@ def test_the_generator_that_is_trained_first_is_the_one_that_makes_pairs():
     config.networks.generator.channels, config.noise.size = (64, 32), 7
     prior = config.prior_runs.generator
     assert prior.networks.generator.channels == (64, 32) and prior.noise.size == 7
+    assert augment_seg.get_config("stylegan2").prior_runs.generator == dcgan.get_config("stylegan2,joint")
     config = augment_seg.get_config("pix2pix").lock()
     config.sample_as_trained = False
     assert not config.prior_runs.generator.sample_as_trained

@@ -34,7 +34,8 @@ def make_config(words="smoke", **losses):
     if "dense" in words:
         config.networks.generator.hidden, config.networks.discriminator.hidden = (8, 8), (8,)
     else:
-        config.networks.generator.update(channels=(8, 4), kernel_init="0.3")
+        small = {"kernel_init": "0.3"} if "stylegan2" not in words else {"mapping_layers": 1, "style_size": 6}
+        config.networks.generator.update(channels=(8, 4), **small)
         config.networks.discriminator.update(channels=4, layers=2, kernel_init="0.3")
     config.losses.update(losses)
     for role in (G, D):
@@ -183,6 +184,23 @@ def test_only_what_is_named_moves(moving):
     assert not any(jax.tree.leaves((same.params, same.collections)))
 
 
+def test_styles_are_trained_and_averaged():
+    """A step of both players, on pairs."""
+    config = make_config("stylegan2,joint,smoke").unlock()
+    config.ema_decay = 0.9
+    config.optimizers.generator.update(name="adam", learning_rate=0.002)
+    modules = unconditional.build(config.lock())
+    variables = init_variables(unconditional, modules, example_batch(("labelled",), config), config, 0)
+    state = create_state(variables, modules, create_optimizers(config), seed=7, ema_roles=frozenset({G}))
+    step = functools.partial(train_step, method=unconditional, config=config, updates=((D,), (G,)))
+    after, metrics = FAST(step)(state, host_batch())
+    assert metrics["skipped"] == 0
+    old, new = (each.networks[G].params for each in (state, after))
+    assert all(np.any(a != b) for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True))
+    expected = jax.tree.map(lambda a, b: (2 * a + 9 * b) / 11, old, new)  # of the first step
+    chex.assert_trees_all_close(after.networks[G].ema_params, expected, atol=1e-6)
+
+
 # What the players see.
 
 
@@ -310,6 +328,9 @@ def test_bad_values_are_named(change, message):
 def test_words_that_exclude_each_other():
     with pytest.raises(InputError, match="paper"):
         dcgan.get_config("paper,wgan")
+    for other in ("dense", "wgan", "paper"):
+        with pytest.raises(InputError, match=f"'stylegan2' and '{other}'"):
+            dcgan.get_config(f"stylegan2,{other}")
     assert dcgan.get_config("paper,joint").networks.generator.heads == "joint"
 
 

@@ -131,9 +131,8 @@ def test_noise_of_one_place_changes_the_image_there_only():
     assert change[:8].max() > 1e-3 and change[48:].max() == 0
 
 
-@pytest.mark.parametrize("name", ["dcgan", "stylegan2_joint"])
-def test_an_image_depends_on_its_own_noise_only(name):
-    network, sizes = SMALL[name]
+def test_an_image_depends_on_its_own_noise_only():
+    network, sizes = SMALL["dcgan"]
     (noise,) = gan_checks.draw(*sizes)
     variables = gan_checks.initialize(network, noise)
     image = gan_checks.infer(network, variables, noise)
@@ -160,7 +159,7 @@ def test_gradient_reaches_every_parameter(name):
     gan_checks.assert_gradient_reaches_every_parameter(network, *gan_checks.draw(*sizes))
 
 
-@pytest.mark.parametrize("name", ["dcgan", "dense_joint", "stylegan2_joint", "spade"])
+@pytest.mark.parametrize("name", ["dcgan", "dense_joint", "spade"])
 def test_modes(name):
     network, sizes = SMALL[name]
     gan_checks.assert_modes(network, *gan_checks.draw(*sizes))
