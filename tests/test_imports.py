@@ -50,6 +50,7 @@ SHARED = {
         "convolution",
         "layers",
         "efficientnet_lite",
+        "generators",
         "mobilenet",
         "network",
         "norms",
