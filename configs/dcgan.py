@@ -82,6 +82,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     feature_network.baselines = ()
     if "smoke" in chosen:
         common.shrink(config)
+        if "stylegan2" in chosen:  # fewer sizes, for they take the compiler long
+            config.networks.generator.update(channels=(16, 8, 8), mapping_layers=2, style_size=32)
     else:
         feature_network.steps = 500
     config.prior_runs.feature_network = feature_network
@@ -130,7 +132,11 @@ def _networks(config: ConfigDict, chosen: set[str]) -> None:
 
 
 def _stylegan2(config: ConfigDict) -> None:
-    """Set StyleGAN2's generator, its loss and regularisation being those of `_calm`, and its momentum."""
+    """Set StyleGAN2's generator and momentum; loss and R1 are its own, too, by `_calm`.
+
+    Its discriminator is residual and sees the deviation over a few examples, by which R1 would depend on others;
+    SemanticGAN has a second one for images alone. Here one plain DCGAN's discriminator judges all that there is.
+    """
     config.networks.generator = ConfigDict(
         {
             "name": "stylegan2_generator",
@@ -141,7 +147,7 @@ def _stylegan2(config: ConfigDict) -> None:
             "ema": True,
         }
     )
-    # Its weights are of variance 1, those of the discriminator are not: both rates are about as large a share of them.
+    # Weights of variance 1 against smaller ones of the discriminator: a step is about the same share of both.
     config.optimizers.generator = common.adam(learning_rate=2e-3, beta1=0.0, beta2=0.99)
     config.optimizers.discriminator = common.adam(beta1=0.0, beta2=0.99)
 
