@@ -105,6 +105,24 @@ FIELDS: dict[str, dict[str, Any]] = {
         "auxiliary": True,  # another head, on c4, whose loss counts config.losses.auxiliary_weight
         "kernel_init": "he",
     },
+    "segformer": {
+        **_BACKBONE,
+        "backbone": "mit_b0",
+        "drop_path": 0.0,
+        "channels": 256,  # of each map and of what is classified
+        "dropout": 0.1,
+        "kernel_init": "he",
+    },
+    "linear_head": {**_BACKBONE, "backbone": "dinov2_small", "drop_path": 0.0, "dropout": 0.0},
+    "dpt": {
+        **_BACKBONE,
+        "backbone": "dinov2_base",
+        "drop_path": 0.0,
+        "channels": (96, 192, 384, 768),  # of the maps of 4, 2, 1 and 1/2 times the size of the tokens'
+        "features": 256,  # of the pyramid that is made of them
+        "dropout": 0.1,
+        "kernel_init": "he",
+    },
 }
 
 
@@ -167,6 +185,9 @@ NETWORKS: dict[str, Callable[[], ConfigDict]] = {
     ),
     "fpn_lite0": _network("fpn", backbone="efficientnet_lite0", pyramid_channels=96, channels=64),
     "upernet_convnext_tiny": _network("upernet", backbone="convnext_tiny", bins=(1, 2, 3), channels=96),
+    "segformer_b0": _network("segformer", channels=128),
+    "dinov2_small": _network("linear_head"),
+    "dpt_dinov2_small": _network("dpt", backbone="dinov2_small", channels=(48, 96, 192, 384), features=64),
 }
 
 

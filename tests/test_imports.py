@@ -45,12 +45,14 @@ FREE = {"data", "losses", "postprocess", "baselines", "runs", "inference", "task
 SHARED = {
     "models": {
         "aspp",
+        "attention",
         "backbones",
         "convnext",
         "convolution",
         "layers",
         "efficientnet_lite",
         "generators",
+        "mix_transformer",
         "mobilenet",
         "network",
         "norms",
@@ -63,6 +65,7 @@ SHARED = {
         "stages",
         "torch_pickle",
         "vgg",
+        "vision_transformer",
     },
     "methods": {"consistency", "game", "generators", "segmenter", "self_training", "two_domains"},
     "augment": {"mixing", "photometric", "resample", "warp", "window"},

@@ -12,13 +12,16 @@ from gan_seg_jax.models.backbone_unet import BackboneUNet
 from gan_seg_jax.models.critics import SegANCritic
 from gan_seg_jax.models.deeplab import DeepLabV1, DeepLabV2, DeepLabV3, DeepLabV3Plus
 from gan_seg_jax.models.discriminators import DCGANDiscriminator, DenseDiscriminator, MultiscalePatchGAN, PatchGAN
+from gan_seg_jax.models.dpt import DPT
 from gan_seg_jax.models.fcdensenet import FCDenseNet
 from gan_seg_jax.models.fcn import FCN
 from gan_seg_jax.models.fpn import FPN
 from gan_seg_jax.models.generators import DCGANGenerator, DenseGenerator
 from gan_seg_jax.models.label_discriminators import FCNDiscriminator, LucDiscriminator, S4GANDiscriminator
+from gan_seg_jax.models.linear_head import LinearHead
 from gan_seg_jax.models.network import Network
 from gan_seg_jax.models.pspnet import PSPNet
+from gan_seg_jax.models.segformer import SegFormer
 from gan_seg_jax.models.segnet import SegNet
 from gan_seg_jax.models.spade import OASISGenerator, SPADEGenerator
 from gan_seg_jax.models.style_generator import StyleGAN2Generator
@@ -39,6 +42,9 @@ MODELS: dict[str, type[Network]] = {
     "backbone_unet": BackboneUNet,
     "fpn": FPN,
     "upernet": UPerNet,
+    "segformer": SegFormer,
+    "linear_head": LinearHead,
+    "dpt": DPT,
     "dcgan_generator": DCGANGenerator,
     "dense_generator": DenseGenerator,
     "stylegan2_generator": StyleGAN2Generator,

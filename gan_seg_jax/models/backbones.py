@@ -5,15 +5,17 @@ with strides 2, 4, 8, 16 and 32; strides beyond `output_stride` are turned into 
 that cut the image into patches of 4x4 pixels have no "c1"; a plain vision transformer has "c2" to "c5" at the stride of
 its patches. It normalises the image for itself.
 
-Parameters have the names of published PyTorch weights (torchvision, and timm for the deep stem), by one rule:
+Parameters have the names of published PyTorch weights (torchvision's, timm's where that has none, the authors' of
+transformers), by one rule:
 1. the first number of a key joins the word before it, and the two name the block: "layer1.0." is `layer1_0`,
    "features.1." is `features_1`, "conv1.0." (deep stem) is `conv1_0`;
 2. what is between the block and the last word is joined by "_" and names the layer in it: "layer1.0.downsample.0." is
    `layer1_0/downsample_0`, "features.1.conv.0.0." is `features_1/conv_0_0`, "features.0.0." of MobileNetV2 is
    `features_0/0`;
 3. the last word: of a convolution "weight" is `kernel` ([o, i, h, w] becomes [h, w, i, o]; that of a depthwise
-   one is [h, w, 1, c]) and "bias" is `bias`; of a norm "weight" and "bias" are `batch/scale` and `batch/bias`,
-   "running_mean" and "running_var" are `batch/mean` and `batch/var` of the collection `batch_stats`.
+   one is [h, w, 1, c]; [o, i] of a matrix becomes [i, o]) and "bias" is `bias`; of a norm "weight" and "bias" are
+   `batch/scale` and `batch/bias`, "running_mean" and "running_var" are `batch/mean` and `batch/var` of the collection
+   `batch_stats`.
 Keys of other layouts are translated by the backbone (`own_key`). The rest of the published weights has no counterpart:
 the classifiers ("fc.", "classifier.") and what a backbone calls `unused`.
 """
@@ -25,10 +27,12 @@ import jax.numpy as jnp
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.models.convnext import ConvNeXt
 from gan_seg_jax.models.efficientnet_lite import EfficientNetLite
+from gan_seg_jax.models.mix_transformer import MixTransformer
 from gan_seg_jax.models.mobilenet import MobileNetV2
 from gan_seg_jax.models.resnet import ResNet
 from gan_seg_jax.models.stages import Backbone, atrous_stages
 from gan_seg_jax.models.vgg import VGG16
+from gan_seg_jax.models.vision_transformer import VisionTransformer
 
 # name -> its class, with the attributes that the name fixes.
 BACKBONES: dict[str, partial] = {
@@ -47,6 +51,16 @@ BACKBONES: dict[str, partial] = {
     "convnext_tiny": partial(ConvNeXt, depths=(3, 3, 9, 3), channels=(96, 192, 384, 768)),
     "convnext_small": partial(ConvNeXt, depths=(3, 3, 27, 3), channels=(96, 192, 384, 768)),
     "convnext_base": partial(ConvNeXt, depths=(3, 3, 27, 3), channels=(128, 256, 512, 1024)),
+    "mit_b0": partial(MixTransformer),
+    "mit_b1": partial(MixTransformer, head_channels=64),
+    "mit_b2": partial(MixTransformer, depths=(3, 4, 6, 3), head_channels=64),
+    "mit_b3": partial(MixTransformer, depths=(3, 4, 18, 3), head_channels=64),
+    "mit_b4": partial(MixTransformer, depths=(3, 8, 27, 3), head_channels=64),
+    "mit_b5": partial(MixTransformer, depths=(3, 6, 40, 3), head_channels=64),
+    "dinov2_small": partial(VisionTransformer),
+    "dinov2_base": partial(VisionTransformer, heads=12),
+    "dinov2_small_reg4": partial(VisionTransformer, registers=4),
+    "dinov2_base_reg4": partial(VisionTransformer, heads=12, registers=4),
 }
 
 

@@ -162,5 +162,4 @@ class Block(nn.Module):
         y = nn.gelu(layers.Conv1x1(4 * channels, **options, name="mlp_fc1")(y), approximate=False)
         y = layers.Conv1x1(channels, **options, name="mlp_fc2")(y)
         gamma = self.param("gamma", nn.initializers.constant(LAYER_SCALE), (channels,), jnp.float32)
-        drop = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3), name="drop")
-        return x + drop(gamma.astype(self.dtype) * y, deterministic=not train)
+        return x + stages.DropPath(self.drop_path, name="drop")(gamma.astype(self.dtype) * y, train=train)

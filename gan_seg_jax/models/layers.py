@@ -22,6 +22,7 @@ __all__ = [
     "Conv1x1",
     "DepthwiseConv",
     "DownConv",
+    "PatchConv",
     "SeparableConv",
     "UpConv",
     "enlarge",
@@ -171,6 +172,28 @@ class DepthwiseConv(nn.Module):
         w = _kernel(self, shape, fan_in=self.kernel**2)
         y = convolution.depthwise(x.astype(self.dtype), w, self.stride, self.rate)
         return _add_bias(self, y)
+
+
+class PatchConv(nn.Module):
+    """Convolve windows side by side, of a stride equal to the kernel: one matrix product on every platform.
+
+    Attributes: as `Conv`; rows and columns at the end that do not fill a window are left out.
+    """
+
+    features: int
+    kernel: int
+    bias: bool = True
+    kernel_init: str | float = "he"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return float [b, floor(h / kernel), floor(w / kernel), features] from x float [b, h, w, c]."""
+        k, (b, height, width, channels) = self.kernel, x.shape
+        w = _kernel(self, (k, k, channels, self.features), fan_in=k**2 * channels)
+        rows, columns = height // k, width // k
+        windows = x[:, : rows * k, : columns * k].reshape(b, rows, k, columns, k, channels)
+        return _add_bias(self, jnp.einsum("bhkwlc,klco->bhwo", windows.astype(self.dtype), w))
 
 
 class SeparableConv(nn.Module):

@@ -111,7 +111,7 @@ def torch_key(path: tuple[str, ...]) -> str:
 def _key(path, backbone):
     """Return torchvision's key of a leaf: layer1.0.conv1.weight of (..., "layer1_0", "conv1", "kernel")."""
     *modules, leaf = path[2:]
-    if modules[-1] in ("group", "instance"):
+    if {"group", "instance"} & set(modules):
         raise InputError(
             f"Pretrained weights hold BatchNorm, and the backbone {backbone} has {modules[-1]} norms here; "
             "set norm to batch or frozen_batch."

@@ -1,4 +1,4 @@
-"""What the backbones share: normalised input, names of weights, channel counts by width, stride turned into rates."""
+"""What the backbones share: normalised input, names of weights, dropped residuals, widths, stride turned into rates."""
 
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
@@ -42,6 +42,22 @@ class Backbone(nn.Module):
         """Tell whether the weight of this key, as `own_key` returns it, is of no use to the features."""
         del key
         return False
+
+
+class DropPath(nn.Module):
+    """Drop the residual of some examples in training (stochastic depth; Huang et al. 2016, https://arxiv.org/abs/1603.09382).
+
+    Attributes:
+        rate: share of the examples whose residual is 0; the others are divided by 1 - rate.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, residual: jax.Array, *, train: bool) -> jax.Array:
+        """Return float [b, ...] from residual float [b, ...]; in training the key "dropout" draws."""
+        axes = tuple(range(1, residual.ndim))
+        return nn.Dropout(self.rate, broadcast_dims=axes)(residual, deterministic=not train)
 
 
 class Stage(NamedTuple):

@@ -8,8 +8,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import stages
+from gan_seg_jax.models.attention import attention
 from gan_seg_jax.models.backbones import BACKBONES, create_backbone
+from gan_seg_jax.models.depths import depths
 from gan_seg_jax.models.resnet import ResNet
+from gan_seg_jax.models.vision_transformer import cubic_weights
 
 # torchvision's counts without the classifier (1000 classes: 513,000 or 2,049,000 parameters in a ResNet, 1,281,000 in
 # MobileNetV2). Those of the deep stem: 28,512 + 256 in place of 9,408 + 128.
@@ -27,6 +30,16 @@ PARAMETERS = {
     "convnext_tiny": 28_589_128 - 769_000 - 1_536,  # without the last norm
     "convnext_small": 50_223_688 - 769_000 - 1_536,
     "convnext_base": 88_591_464 - 1_025_000 - 2_048,
+    "mit_b0": 3_319_392,  # in transformers
+    "mit_b1": 13_151_424,
+    "mit_b2": 24_196_288,
+    "mit_b3": 44_072_128,
+    "mit_b4": 60_842_688,
+    "mit_b5": 81_443_008,
+    "dinov2_small": 22_056_576 - 384,  # likewise, without the token of masked patches
+    "dinov2_base": 86_580_480 - 768,
+    "dinov2_small_reg4": 22_058_112 - 384,
+    "dinov2_base_reg4": 86_583_552 - 768,
     "vgg16": 14_714_688,
     "vgg16_bn": 14_723_136,
 }
@@ -110,6 +123,64 @@ def test_shapes_at_each_output_stride(name, size, output_stride):
         floors = name.startswith("vgg") and output_stride == 32
         expected = [length // stride if floors else -(-length // stride) for length in size]
         assert features[f"c{level}"].shape == (2, *expected, channels[level - 1])
+
+
+@pytest.mark.parametrize("size", [(65, 97), (29, 42)])
+def test_shapes_of_transformers(size):
+    maps = {level: x.shape for level, x in shapes(create_backbone("mit_b0"), size)[0].items()}
+    channels = {2: 32, 3: 64, 4: 160, 5: 256}
+    assert maps == {f"c{n}": (2, *(-(-length // 2**n) for length in size), c) for n, c in channels.items()}
+    maps = {level: x.shape for level, x in shapes(create_backbone("dinov2_small"), size)[0].items()}
+    assert maps == {f"c{n}": (2, *(-(-length // 14) for length in size), 384) for n in channels}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "output_stride", "message"),
+    [
+        ("mit_b0", (28, 64), 32, "at least 29x29 pixels, found 28x64"),
+        ("mit_b0", (64, 64), 16, "no atrous form, .* output_stride 16, set it to 32"),
+        ("dinov2_small", (64, 64), 16, "stride of its patches, 14, and no other: found output_stride 16"),
+    ],
+)
+def test_what_transformers_cannot_do_is_named(name, size, output_stride, message):
+    with pytest.raises(InputError, match=message):
+        shapes(create_backbone(name, output_stride=output_stride), size)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_positions_of_a_grid_of_the_same_size_are_the_weights_own(antialias):
+    np.testing.assert_allclose(cubic_weights(37, 37, antialias=antialias), np.eye(37), atol=1e-6)
+    for length in (1, 5, 50):
+        np.testing.assert_allclose(cubic_weights(37, length, antialias=antialias).sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_cubic_weights_between_two_pixels_are_those_of_the_kernel():
+    t = np.abs((7 + 0.5) / 2 - 0.5 - np.arange(8))
+    a, near, far = -0.75, t <= 1, (t > 1) & (t < 2)
+    expected = near * ((a + 2) * t**3 - (a + 3) * t**2 + 1) + far * a * (t**3 - 5 * t**2 + 8 * t - 4)
+    np.testing.assert_allclose(cubic_weights(8, 16, antialias=False)[7], expected, atol=1e-6)
+
+
+def test_attention_is_that_of_the_equation():
+    query, key, value = (np.random.default_rng(n).normal(size=(2, m, 3, 4)) for n, m in enumerate((5, 7, 7)))
+    expected = np.zeros(query.shape)
+    for b in range(2):
+        for head in range(3):
+            weights = np.exp(query[b, :, head] @ key[b, :, head].T / 2)
+            expected[b, :, head] = weights @ value[b, :, head] / weights.sum(axis=1, keepdims=True)
+    found = attention(*(jnp.asarray(x, jnp.float32) for x in (query, key, value)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "last", "layers"),
+    [("mit_b0", "patch_embed1_proj", "block4_1", 8 + 3), ("dinov2_small", "patch_embed_proj", "blocks_11", 12)],
+)
+def test_layers_of_a_transformer_are_counted_from_the_head(name, stem, last, layers):
+    """A stage of MiT begins with an embedding, that of the first is the stem."""
+    found = depths(shapes(create_backbone(name), (32, 32))[1]["params"])
+    assert found[(stem, "kernel")] == max(found.values()) == layers + 1
+    assert {n for path, n in found.items() if path[0] == last} == {1}
 
 
 def test_strides_become_rates():

@@ -62,8 +62,11 @@ NAMES = (
     "deeplabv3plus_lite0",
     "fpn_lite0",
     "upernet_convnext_tiny",
+    "segformer_b0",
+    "dinov2_small",
+    "dpt_dinov2_small",
 )
-WITHOUT_PAPER = ("unet_lite0", "deeplabv3plus_lite0", "fpn_lite0", "upernet_convnext_tiny")
+WITHOUT_PAPER = NAMES[NAMES.index("unet_lite0") :]
 OTHERS = {
     "dcgan_generator",
     "dense_generator",

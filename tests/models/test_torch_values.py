@@ -5,18 +5,24 @@ are `test_torch_parity.py`'s, where PyTorch is installed. To make the numbers an
 `parity`: python -m tests.models.test_torch_values
 """
 
+import importlib
 import types
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax import traverse_util
 
-from gan_seg_jax.models import inception, layers, pretrained
+from gan_seg_jax.models import inception, layers, pretrained, stages
 from gan_seg_jax.models.backbones import create_backbone
+from gan_seg_jax.models.convnext import ConvNeXt
+from gan_seg_jax.models.mix_transformer import MixTransformer
+from gan_seg_jax.models.vision_transformer import VisionTransformer
 
 VALUES = Path(__file__).with_name("torch_values.npz")
 TOLERANCE = 1e-4  # of the largest value
@@ -30,6 +36,64 @@ BACKBONES = {  # a case of `test_torch_parity.CASES` -> backbone and output stri
     "mobilenetv2": ("mobilenetv2", 32),
     "vgg16": ("vgg16", 32),
     "vgg16_bn": ("vgg16_bn", 32),
+}
+
+
+class Small(NamedTuple):
+    """A small form of a backbone: a name of its kind, its module, and PyTorch's as library:kind with its options."""
+
+    backbone: str
+    module: stages.Backbone
+    make: str
+    places: tuple[str, ...]
+    size: tuple[int, int]
+    options: dict
+
+
+LITE0 = create_backbone("efficientnet_lite0", module_name=None)
+FOUR = (0, 1, 2, 3)
+SMALL = {
+    "efficientnet_lite": Small(
+        "efficientnet_lite0",
+        LITE0,
+        "timm:tf_efficientnet_lite0",
+        tuple(f"blocks.{n}" for n in (0, 1, 2, 4, 6)),
+        SIZE,
+        {},
+    ),
+    "convnext": Small(
+        "convnext_tiny",
+        ConvNeXt(depths=(1, 1, 2, 1), channels=(8, 16, 24, 32)),
+        "transformers:ConvNext",
+        tuple(f"convnext.encoder.stages.{n}" for n in FOUR),
+        (64, 96),
+        {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 16, 24, 32]},
+    ),
+    "mit": Small(
+        "mit_b0",
+        MixTransformer(depths=(1, 1, 2, 1), head_channels=8),
+        "transformers:Segformer",
+        tuple(f"segformer.stages.{n}.layer_norm" for n in FOUR),
+        SIZE,
+        {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 16, 40, 64], "num_attention_heads": [1, 2, 5, 8]},
+    ),
+    **{
+        name: Small(
+            "dinov2_small",
+            VisionTransformer(depth=4, heads=2, head_channels=8, registers=registers),
+            f"transformers:{kind}",
+            tuple(f"encoder.layer.{n}" for n in FOUR),
+            (56, 70),
+            {
+                "hidden_size": 16,
+                "num_attention_heads": 2,
+                "num_hidden_layers": 4,
+                "image_size": 518,
+                "patch_size": 14,
+            },
+        )
+        for name, kind, registers in (("dinov2", "Dinov2", 0), ("dinov2_reg4", "Dinov2WithRegisters", 4))
+    },
 }
 SLOW = ("resnet34", "resnet101", "timm-resnet50c")  # deeper ones of the same blocks
 INCEPTION = {"torchvision": (340, 260), "fid": (64, 310)}
@@ -92,6 +156,24 @@ def test_features_of_a_backbone(expected, name):
         assert_near(features[f"c{level}"], expected[f"{name}/c{level}"], f"c{level}")
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_features_of_a_small_backbone_read_from_a_file_with_published_keys(expected, name, tmp_path):
+    small, example = SMALL[name], image(SMALL[name].size)
+    shapes = jax.eval_shape(lambda x: small.module.init(jax.random.key(0), x, train=False), example)
+    weights = {}
+    for line in expected[f"{name}/weights"]:
+        key, *shape = line.split()
+        weights[key] = draw(key, tuple(map(int, shape)))
+    safetensors.numpy.save_file(weights, tmp_path / "weights.safetensors")
+    within = {collection: {"backbone": tree} for collection, tree in shapes.items()}
+    drawn = pretrained.load_backbone(str(tmp_path / "weights.safetensors"), within, backbone=small.backbone)
+    drawn = {collection: tree["backbone"] for collection, tree in drawn.items()}
+    with jax.default_matmul_precision("highest"):
+        features = jax.jit(lambda drawn, x: small.module.apply(drawn, x, train=False))(drawn, example)
+    for level in features:
+        assert_near(features[level], expected[f"{name}/{level}"], level)
+
+
 @pytest.mark.parametrize(
     "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name != "fid")) for name in INCEPTION]
 )
@@ -141,6 +223,24 @@ def make():
         fill(module)
         features = parity.run_torch(module, case, image(SIZE), train=False).features
         found |= {f"{name}/c{level}": some(feature) for level, feature in enumerate(features, start=1)}
+    for name, small in SMALL.items():
+        library, _, kind = small.make.partition(":")
+        if library == "timm":
+            module = importlib.import_module(library).create_model(kind)
+        else:
+            transformers = importlib.import_module(library)
+            config = getattr(transformers, f"{kind}Config")(**small.options)
+            head = "Model" if kind.startswith("Dinov2") else "ForImageClassification"
+            module = getattr(transformers, kind + head)(config)
+        weights = parity.published(module, module.state_dict())  # in the module's own memory
+        for key, value in weights.items():
+            if value.is_floating_point():
+                value.copy_(torch.tensor(draw(key, tuple(value.shape))))
+        case = parity.Case("", small.places, small.backbone, norm="layernorm" if kind.startswith("Dinov2") else "")
+        features = parity.run_torch(module, case, image(small.size), train=False).features
+        found |= {f"{name}/c{level}": some(f) for level, f in enumerate(features, start=6 - len(features))}
+        lines = [" ".join(map(str, (key, *value.shape))) for key, value in weights.items() if value.is_floating_point()]
+        found[f"{name}/weights"] = np.array(lines)
     functional = torch.nn.functional
     channels_first = lambda x: torch.tensor(x.transpose(0, 3, 1, 2))
     for variant, size in INCEPTION.items():
@@ -163,8 +263,8 @@ def make():
     for size in SIZES:
         y = functional.interpolate(channels_first(image((5, 7), batch=2)), size, mode="bilinear", align_corners=False)
         found[f"resize-{size[0]}x{size[1]}"] = some(y.permute(0, 2, 3, 1).numpy())
-    return {name: value.astype(np.float32) for name, value in found.items()}
+    return {name: value if value.dtype.kind == "U" else value.astype(np.float32) for name, value in found.items()}
 
 
 if __name__ == "__main__":
-    np.savez(VALUES, **make())
+    np.savez_compressed(VALUES, **make())
