@@ -1,6 +1,7 @@
 """Four virtual CPU devices for every test, and what grain needs of absl."""
 
 import contextlib
+import gc
 import os
 import re
 from pathlib import Path
@@ -30,6 +31,13 @@ def pytest_collection_modifyitems(config, items):
         parameter = item.name.partition("[")[2].removesuffix("]")
         if item.nodeid in config.args or (parameter and {parameter, parameter.partition(":")[0]} & words):
             item.own_markers = [mark for mark in item.own_markers if mark.name != "slow"]
+
+
+def pytest_collection_finish():
+    """Collect garbage seldom: tracing makes many small objects that live long, and the modules stay."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 @pytest.fixture(scope="session")
