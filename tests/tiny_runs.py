@@ -203,7 +203,7 @@ def run_processes(place, args, count=2, *, limit=400, codes=(0,), code=""):
         "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
         "JAX_NUM_PROCESSES": str(count),
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={4 // count}",
     }
     processes = [
         start("main", *args, cache=place.cache, code=code, JAX_PROCESS_ID=str(number), **env) for number in range(count)
