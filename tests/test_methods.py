@@ -122,7 +122,13 @@ def test_every_method_has_every_name_of_the_protocol(name):
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CONFIGS]
 )
 def test_method_trains(name):
-    config = load(name)
+    """With U-Nets of two levels: their depth is not the method's, and takes three quarters of the time to compile."""
+    config = load(name).unlock()
+    for network in config.networks.values():
+        if network.name == "unet":
+            network.channels, network.encoder_convs = network.channels[:2], network.encoder_convs[:2]
+            network.decoder_convs = network.decoder_convs[:1]
+    config.lock()
     method = get_method(config)
     modules = method.build(config)
     variables = init_variables(method, modules, example_batch(method.STREAMS, config), config, 0)
