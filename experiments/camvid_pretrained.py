@@ -34,22 +34,22 @@ RECIPE = (
 )
 
 
-def _steps(steps: int, validations: int = 4) -> tuple[str, ...]:
-    every = -(-steps // validations)
-    return (
-        f"--config.steps={steps}",
-        *(f"--config.{field}={every}" for field in ("eval_every", "checkpoint_every", "samples_every")),
-    )
+def steps(number: int, validations: int = 4) -> tuple[str, ...]:
+    """Return the flags of so many steps with evenly spaced validations."""
+    every = -(-number // validations)
+    intervals = ("eval_every", "checkpoint_every", "samples_every")
+    return (f"--config.steps={number}", *(f"--config.{field}={every}" for field in intervals))
 
 
-def _optimizer(role: str, name: str = "adamw", rate: float = 1e-3) -> tuple[str, ...]:
+def optimizer(role: str) -> tuple[str, ...]:
+    """Return the flags of AdamW at 1e-3, which falls to 0 by a polynomial."""
     field = f"--config.optimizers.{role}"
-    return (f"{field}.name={name}", f"{field}.learning_rate={rate}", f"{field}.weight_decay=0.01", f"{field}.beta1=0.9")
+    return (f"{field}.name=adamw", f"{field}.learning_rate=0.001", f"{field}.weight_decay=0.01", f"{field}.beta1=0.9")
 
 
-def pair(name: str, network: str, steps: int, weights: str, *overrides: str) -> tuple[Arm, Arm]:
+def pair(name: str, network: str, number: int, weights: str, *overrides: str) -> tuple[Arm, Arm]:
     """Return the arms of a network from scratch, and from weights."""
-    flags = (*RECIPE, *_steps(steps), *_optimizer("segmenter"), *overrides)
+    flags = (*RECIPE, *steps(number), *optimizer("segmenter"), *overrides)
     config = f"configs/supervised_seg.py:{network}"
     scratch = Arm(f"{name}-scratch", config, (*flags, "--config.pretrained.segmenter="), SEEDS, reference="")
     trained = (*flags, f"--config.pretrained.segmenter={weights}")
@@ -58,13 +58,13 @@ def pair(name: str, network: str, steps: int, weights: str, *overrides: str) -> 
 
 def cgan(name: str, words: str, reference: str) -> Arm:
     """Return the arm of the conditional GAN over Lite0 with its weights, L_GAN + L1 + cross-entropy."""
-    flags = (*RECIPE, *_steps(1000), *_optimizer("generator"))
+    flags = (*RECIPE, *steps(1000), *optimizer("generator"))
     return Arm(name, f"configs/cgan_seg.py:{words}", flags, SEEDS, reference=reference, acts="generator")
 
 
 def plain(name: str, *overrides: str, reference: str = "") -> Arm:
     """Return the arm of U-Net over Lite0 by the plain recipe."""
-    flags = (*DATA, *_steps(300, 3), *_optimizer("segmenter"), *overrides)
+    flags = (*DATA, *steps(300, 3), *optimizer("segmenter"), *overrides)
     return Arm(name, "configs/supervised_seg.py:unet_lite0", flags, SEEDS, reference=reference)
 
 
