@@ -288,7 +288,10 @@ def place(tmp_path_factory) -> Place:
     if "place" not in _places:
         root = tmp_path_factory.mktemp("tiny")
         data = write_set(root / "data")
-        made = Place(data, root / "compiled", root / "cgan", cgan_args(data))
+        session = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            session = session.parent  # of all workers
+        made = Place(data, session / "compiled", root / "cgan", cgan_args(data))
         with compile_cache(made.cache), contextlib.chdir(ROOT):
             outcome = command("main", *made.args, f"--workdir={made.cgan}")
         assert outcome.code == 0, outcome.err
