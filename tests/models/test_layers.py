@@ -47,7 +47,7 @@ SHAPES = [(2, 3, 4, 3, 5), (3, 1, 2, 8, 6)]  # b, h, w of the small map, i, o
 
 
 def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def arguments(name, shape):
@@ -84,9 +84,14 @@ def quickly(function):
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
+def first(module, x, seed=0, **options):
+    """Return the first variables of a module, drawn by one program."""
+    return quickly(lambda x: module.init(jax.random.key(seed), x, **options))(x)
+
+
 def assert_close(actual, expected, tolerance=2e-5):
     def check(a, e):
-        np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * max(1.0, float(jnp.max(jnp.abs(e)))))
+        np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * max(1.0, np.max(np.abs(e))))
 
     jax.tree.map(check, actual, expected)
 
@@ -116,28 +121,26 @@ def test_up_has_the_known_answer():
 def test_vmap_over_either_argument_and_both(name):
     ours, textbook = OPERATIONS[name]
     a, b = arguments(name, SHAPES[0])
-    many_a, many_b = jnp.stack([a, 2 * a, -a]), jnp.stack([b, 3 * b, b - 1])
+    many_a, many_b = np.stack([a, 2 * a, -a]), np.stack([b, 3 * b, b - 1])
     for axes, args in [((0, None), (many_a, b)), ((None, 0), (a, many_b)), ((0, 0), (many_a, many_b))]:
         assert_close(*(jax.jit(jax.vmap(gradients(f), axes))(*args) for f in (ours, textbook)))
 
 
 @pytest.mark.parametrize("name", ["down", "up", "pointwise"])
 def test_forms_for_other_platforms_agree(name):
-    a, b = arguments(name, SHAPES[1])
     native, cpu = (getattr(convolution, f"_{name}_{form}") for form in ("native", "cpu"))
-    assert_close(cpu(a, b), native(a, b))
-    few = arguments(name, SHAPES[0])
-    assert_close(cpu(*few), native(*few))
+    for shape in SHAPES:
+        assert_close(*quickly(lambda a, b: (cpu(a, b), native(a, b)))(*arguments(name, shape)))
 
 
 @pytest.mark.parametrize("name", ["down", "up", "pointwise"])
 def test_bfloat16(name):
     ours, textbook = OPERATIONS[name]
     a, b = (x.astype(jnp.bfloat16) for x in arguments(name, SHAPES[0]))
-    out = jax.jit(ours)(a, b)
-    grads = jax.jit(gradients(ours))(a, b)
+    out, grads = quickly(lambda a, b: (ours(a, b), gradients(ours)(a, b)))(a, b)
     assert out.dtype == grads[0].dtype == grads[1].dtype == jnp.bfloat16
-    assert_close(out.astype(jnp.float32), textbook(a.astype(jnp.float32), b.astype(jnp.float32)), tolerance=2e-2)
+    expected = quickly(textbook)(a.astype(np.float32), b.astype(np.float32))
+    assert_close(np.asarray(out, np.float32), expected, tolerance=2e-2)
 
 
 @pytest.mark.parametrize("name", ["down", "up", "pointwise"])
@@ -172,8 +175,7 @@ def test_lowering_ahead_of_time_chooses_the_form_of_the_platform(platform):
 def test_down_conv_of_any_size_equals_the_textbook(size):
     x = normal(0, 2, *size, 3)
     module = layers.DownConv(5)
-    variables = module.init(jax.random.key(1), x)
-    kernel = variables["params"]["kernel"]
+    kernel = first(module, x)["params"]["kernel"]
 
     def ours(x, kernel):
         return module.apply({"params": {"kernel": kernel, "bias": jnp.zeros(5)}}, x)
@@ -184,10 +186,15 @@ def test_down_conv_of_any_size_equals_the_textbook(size):
 def test_up_conv_equals_conv_transpose():
     x = normal(0, 2, 3, 5, 4)
     module = layers.UpConv(6)
-    variables = module.init(jax.random.key(1), x)
-    kernel = variables["params"]["kernel"]  # [4, 4, features, c]
-    expected = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=NHWC, transpose_kernel=True)
-    assert_close(module.apply(variables, x), expected)
+
+    @quickly
+    def both(x):
+        y, variables = module.init_with_output(jax.random.key(1), x)
+        kernel = variables["params"]["kernel"]  # [4, 4, features, c]
+        textbook = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=NHWC, transpose_kernel=True)
+        return y, textbook
+
+    assert_close(*both(x))
 
 
 @pytest.mark.parametrize(
@@ -196,70 +203,79 @@ def test_up_conv_equals_conv_transpose():
 )
 def test_conv_sizes(options, size):
     x = normal(0, 2, 7, 6, 3)
-    assert layers.Conv(5, **options).init_with_output(jax.random.key(0), x)[0].shape == (2, *size, 5)
+    made = jax.eval_shape(lambda x: layers.Conv(5, **options).init_with_output(jax.random.key(0), x)[0], x)
+    assert made.shape == (2, *size, 5)
 
 
 @pytest.mark.parametrize("module", [layers.Conv(64), layers.Conv1x1(64), layers.DownConv(64), layers.UpConv(64)])
 @pytest.mark.parametrize(("kernel_init", "gain"), [("he", 2.0), ("lecun", 1.0)])
 def test_initialisation_scales_the_variance(module, kernel_init, gain):
     x = normal(0, 2, 16, 16, 32)
-    out, _ = module.clone(kernel_init=kernel_init).init_with_output(jax.random.key(1), x)
-    inner = out[:, 1:-1, 1:-1]  # away from the zeros of the border
-    assert float(jnp.var(inner)) == pytest.approx(gain, rel=0.15)
+    module = module.clone(kernel_init=kernel_init)
+    out = quickly(lambda x: module.init_with_output(jax.random.key(1), x)[0])(x)
+    inner = np.asarray(out)[:, 1:-1, 1:-1]  # away from the zeros of the border
+    assert np.var(inner) == pytest.approx(gain, rel=0.15)
 
 
 def test_initialisation_by_standard_deviation_and_by_unknown_name():
     x = normal(0, 1, 8, 8, 64)
     for deviation in (0.02, "0.02"):
-        kernel = layers.Conv(64, kernel_init=deviation).init(jax.random.key(0), x)["params"]["kernel"]
-        assert float(jnp.std(kernel)) == pytest.approx(0.02, rel=0.02)
+        kernel = first(layers.Conv(64, kernel_init=deviation), x)["params"]["kernel"]
+        assert np.std(kernel) == pytest.approx(0.02, rel=0.02)
     with pytest.raises(InputError, match="glorot"):
         layers.Conv(64, kernel_init="glorot").init(jax.random.key(0), x)
 
 
 def test_layer_norm_equals_its_definition_far_from_zero_too():
-    x = 1000 + jax.random.normal(jax.random.key(0), (2, 3, 4, 8))
-    scale, bias = jnp.arange(8.0), jnp.arange(8.0) - 3
+    x = 1000 + normal(0, 2, 3, 4, 8)
+    scale, bias = np.arange(8, dtype=np.float32), np.arange(8, dtype=np.float32) - 3
     exact = np.asarray(x, np.float64)
     centred = exact - exact.mean(-1, keepdims=True)
     expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + bias
     variables = {"params": {"scale": scale, "bias": bias}}
-    np.testing.assert_allclose(norms.LayerNorm(1e-3).apply(variables, x), expected, atol=2e-3)
-    half = norms.LayerNorm(1e-3, jnp.bfloat16).apply(variables, x)
+    full, half = (quickly(norms.LayerNorm(1e-3, dtype).apply)(variables, x) for dtype in (jnp.float32, jnp.bfloat16))
+    np.testing.assert_allclose(full, expected, atol=2e-3)
     assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(half.astype(jnp.float32), expected, atol=0.1)
+    np.testing.assert_allclose(np.asarray(half, np.float32), expected, atol=0.1)
 
 
 @pytest.mark.parametrize("kind", norms.NORMS)
 def test_norm_has_its_statistics(kind):
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
-    y, variables = norms.Norm(kind).init_with_output(jax.random.key(0), x, train=True)
+    y, variables = quickly(lambda x: norms.Norm(kind).init_with_output(jax.random.key(0), x, train=True))(x)
+    y = np.asarray(y)
     axes = {"batch": (0, 1, 2), "instance": (1, 2), "layer": (1, 2, 3), "group": (1, 2, 3)}.get(kind, ())
     if kind == "group":
         y = y.reshape(4, 8, 8, 2, 3).swapaxes(3, 4).reshape(4, 8, 8, 3, 2)[..., 0]  # gcd(32, 6) = 2 groups
     if kind in ("none", "frozen_batch"):  # the running averages begin at 0 and 1
         np.testing.assert_allclose(y, x, rtol=1e-5)
     else:
-        np.testing.assert_allclose(jnp.mean(y, axes), 0.0, atol=1e-4)
-        np.testing.assert_allclose(jnp.var(y, axes), 1.0, atol=1e-3)
+        np.testing.assert_allclose(np.mean(y, axes), 0.0, atol=1e-4)
+        np.testing.assert_allclose(np.var(y, axes), 1.0, atol=1e-3)
     assert ("batch_stats" in variables) == (kind in ("batch", "frozen_batch"))
+
+
+def seen(module, variables, x, train=True):
+    """Return the output of a module and its moved statistics."""
+    return quickly(lambda v, x: module.apply(v, x, train=train, mutable=["batch_stats"]))(variables, x)
 
 
 def test_batch_norm_keeps_running_averages_and_uses_them_in_inference():
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
     norm = norms.Norm("batch")
-    variables = norm.init(jax.random.key(0), x, train=False)
-    _, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
-    stats = updates["batch_stats"]["batch"]
-    np.testing.assert_allclose(stats["mean"], 0.1 * jnp.mean(x, (0, 1, 2)), rtol=1e-4)
-    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * jnp.var(x, (0, 1, 2)), rtol=1e-4)
-    y = norm.apply(variables | updates, x, train=False)
-    np.testing.assert_allclose(y, (x - stats["mean"]) / jnp.sqrt(stats["var"] + 1e-5), atol=1e-4)
+    variables = first(norm, x, train=False)
+    _, updates = seen(norm, variables, x)
+    stats = jax.device_get(updates["batch_stats"]["batch"])
+    np.testing.assert_allclose(stats["mean"], 0.1 * np.mean(x, (0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * np.var(x, (0, 1, 2)), rtol=1e-4)
+    y = quickly(functools.partial(norm.apply, train=False))(variables | updates, x)
+    np.testing.assert_allclose(y, (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5), atol=1e-4)
 
 
 def test_batch_norm_of_bfloat16_has_float32_statistics():
     x = normal(0, 4, 8, 8, 6).astype(jnp.bfloat16)
-    y, variables = norms.Norm("batch", jnp.bfloat16).init_with_output(jax.random.key(0), x, train=True)
+    norm = norms.Norm("batch", jnp.bfloat16)
+    y, variables = jax.eval_shape(lambda x: norm.init_with_output(jax.random.key(0), x, train=True), x)
     assert y.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
 
@@ -267,8 +283,7 @@ def test_batch_norm_of_bfloat16_has_float32_statistics():
 def trained_norm(x):
     """Return the variables of a batch norm that has seen x, with a scale and a bias of its own."""
     norm = norms.Norm("batch")
-    variables = norm.init(jax.random.key(0), x, train=False)
-    _, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    _, updates = seen(norm, first(norm, x, train=False), x)
     params = {"batch": {"scale": normal(1, x.shape[-1]), "bias": normal(2, x.shape[-1])}}
     return {"params": params, "batch_stats": updates["batch_stats"]}
 
@@ -277,11 +292,12 @@ def test_frozen_batch_norm_takes_the_variables_of_a_batch_norm_and_equals_its_in
     x = 3.0 + 2.0 * normal(0, 4, 8, 8, 6)
     variables = trained_norm(x)
     frozen = norms.Norm("frozen_batch")
-    shapes = [jax.tree.map(jnp.shape, tree) for tree in (variables, frozen.init(jax.random.key(0), x, train=True))]
+    begun = jax.eval_shape(lambda x: frozen.init(jax.random.key(0), x, train=True), x)
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (variables, begun)]
     assert shapes[0] == shapes[1]
-    expected = norms.Norm("batch").apply(variables, x, train=False)
+    expected = quickly(functools.partial(norms.Norm("batch").apply, train=False))(variables, x)
     for train in (True, False):
-        y, after = frozen.apply(variables, x, train=train, mutable=["batch_stats"])
+        y, after = seen(frozen, variables, x, train=train)
         assert_close(y, expected)
         jax.tree.map(np.testing.assert_array_equal, after["batch_stats"], variables["batch_stats"])
 
@@ -296,18 +312,17 @@ def test_frozen_batch_norm_gives_no_gradient_to_its_parameters_and_that_of_a_pro
     def expected(x):
         return jnp.sum(jnp.sin(norms.Norm("batch").apply(variables, x, train=False)))
 
-    params, dx = jax.grad(loss, argnums=(0, 1))(variables["params"], x)
+    params, dx = quickly(jax.grad(loss, argnums=(0, 1)))(variables["params"], x)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(params))
-    assert_close(dx, jax.grad(expected)(x))
+    assert_close(dx, quickly(jax.grad(expected))(x))
 
 
 def test_batch_norm_has_pytorchs_constants():
     x = 1e-3 + 2e-3 * normal(0, 4, 8, 8, 6)  # the epsilon shows
     norm = norms.Norm("batch")
-    variables = norm.init(jax.random.key(0), x, train=False)
-    y, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
-    mean, var = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
-    assert_close(y, (x - mean) / jnp.sqrt(var + 1e-5))
+    y, updates = seen(norm, first(norm, x, train=False), x)
+    mean, var = np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2))
+    assert_close(y, (x - mean) / np.sqrt(var + 1e-5))
     assert_close(updates["batch_stats"]["batch"]["mean"], 0.1 * mean)
 
 
@@ -319,62 +334,64 @@ def test_unknown_norm_is_named():
 def test_spectral_normalisation_divides_by_the_largest_singular_value():
     x = normal(0, 2, 6, 6, 4)
     module = layers.Conv(8, spectral=True, bias=False)
-    variables = module.init(jax.random.key(0), x)
+    variables = first(module, x)
     train = jax.jit(lambda variables: module.apply(variables, x, train=True, mutable=["batch_stats"]))
     for _ in range(30):
         variables = variables | train(variables)[1]
-    kernel = variables["params"]["kernel"]
+    infer = quickly(functools.partial(module.apply, train=False))
+    kernel = np.asarray(variables["params"]["kernel"])
     sigma = np.linalg.svd(kernel.reshape(-1, 8), compute_uv=False)[0]
-    expected = layers.Conv(8, bias=False).apply({"params": {"kernel": kernel / sigma}}, x)
-    assert_close(module.apply(variables, x, train=False), expected, tolerance=1e-3)
+    expected = quickly(layers.Conv(8, bias=False).apply)({"params": {"kernel": kernel / sigma}}, x)
+    assert_close(infer(variables, x), expected, tolerance=1e-3)
     assert_close(train(variables)[0], expected, tolerance=1e-3)
-    shorter = {"u": 0.9 * variables["batch_stats"]["u"]}  # as running averages of unit vectors are
-    assert_close(module.apply({**variables, "batch_stats": shorter}, x, train=False), expected, tolerance=1e-3)
+    shorter = {"u": 0.9 * np.asarray(variables["batch_stats"]["u"])}  # as running averages of unit vectors are
+    assert_close(infer({**variables, "batch_stats": shorter}, x), expected, tolerance=1e-3)
 
 
 def test_spectral_vectors_move_only_when_training():
     x = normal(0, 2, 6, 6, 4)
     module = layers.DownConv(8, spectral=True)
-    variables = module.init(jax.random.key(0), x)
-    _, same = module.apply(variables, x, train=False, mutable=["batch_stats"])
-    _, moved = module.apply(variables, x, train=True, mutable=["batch_stats"])
-    np.testing.assert_array_equal(same["batch_stats"]["u"], variables["batch_stats"]["u"])
-    assert np.any(moved["batch_stats"]["u"] != variables["batch_stats"]["u"])
+    variables = first(module, x)
+    same, moved = (np.asarray(seen(module, variables, x, train)[1]["batch_stats"]["u"]) for train in (False, True))
+    before = np.asarray(variables["batch_stats"]["u"])
+    np.testing.assert_array_equal(same, before)
+    assert np.any(moved != before)
 
 
 def test_spectral_gradient_passes_through_the_singular_value():
     x = normal(0, 2, 6, 6, 4)
     module = layers.Conv(8, spectral=True, bias=False)
-    variables = module.init(jax.random.key(0), x)
+    variables = first(module, x)
 
     def loss(kernel):
         return jnp.sum(jnp.sin(module.apply(variables | {"params": {"kernel": kernel}}, x)))
 
-    kernel = variables["params"]["kernel"]
+    kernel = np.asarray(variables["params"]["kernel"])
     # The normalised kernel does not change with the scale of the kernel: no gradient along it.
-    gradient = jax.grad(loss)(kernel)
-    assert abs(float(jnp.vdot(gradient, kernel))) < 1e-3 * float(jnp.linalg.norm(gradient) * jnp.linalg.norm(kernel))
+    gradient = np.asarray(quickly(jax.grad(loss))(kernel))
+    assert abs(np.vdot(gradient, kernel)) < 1e-3 * np.linalg.norm(gradient) * np.linalg.norm(kernel)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 6, 2), (1, 1, 1, 1)])
 def test_upsample_equals_resize(shape):
     x = normal(0, *shape)
     size = (2 * shape[1], 2 * shape[2])
-    expected = jax.image.resize(x, (shape[0], *size, shape[3]), "bilinear")
-    assert_close(layers.resize_logits(x, size), expected)
+    resized = (shape[0], *size, shape[3])
+    assert_close(*quickly(lambda x: (layers.resize_logits(x, size), jax.image.resize(x, resized, "bilinear")))(x))
 
 
 @pytest.mark.parametrize("size", [(7, 5), (13, 16), (3, 20), (6, 8), (1, 1)])
 def test_resize_logits_equals_image_resize(size):
     x = normal(0, 2, 6, 8, 3)
-    expected = jax.image.resize(x, (2, *size, 3), "bilinear", antialias=True)
-    assert_close(jax.jit(layers.resize_logits, static_argnums=1)(x, size), expected)
+    expected = lambda x: jax.image.resize(x, (2, *size, 3), "bilinear", antialias=True)
+    assert_close(*quickly(lambda x: (layers.resize_logits(x, size), expected(x)))(x))
 
 
 def test_resize_of_a_feature_map_keeps_its_dtype():
     x = normal(0, 2, 6, 8, 3)
-    assert_close(layers.resize(x, (9, 5)), layers.resize_logits(x, (9, 5)))
-    assert layers.resize(x.astype(jnp.bfloat16), (9, 5)).dtype == jnp.bfloat16
+    assert_close(*quickly(lambda x: (layers.resize(x, (9, 5)), layers.resize_logits(x, (9, 5))))(x))
+    half = jax.eval_shape(lambda x: layers.resize(x, (9, 5)), x.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
 
 
 # Atrous convolution: exact, on small integers, against the sum that defines it.
@@ -456,9 +473,10 @@ def check_atrous(rate, shape, kind, *, side=3):
 
 
 def test_atrous_convolution_has_the_known_answer():
-    x = jnp.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).reshape(1, 6, 1, 1)
-    kernel = jnp.zeros((3, 3, 1, 1)).at[:, 1, 0, 0].set(jnp.array([100.0, 10.0, 1.0]))
-    y = layers.Conv(1, rate=2, bias=False).apply({"params": {"kernel": kernel}}, x)
+    x = np.arange(1, 7, dtype=np.float32).reshape(1, 6, 1, 1)
+    kernel = np.zeros((3, 3, 1, 1), np.float32)
+    kernel[:, 1, 0, 0] = [100, 10, 1]
+    y = np.asarray(quickly(layers.Conv(1, rate=2, bias=False).apply)({"params": {"kernel": kernel}}, x))
     np.testing.assert_array_equal(y[0, :, 0, 0], [13, 24, 135, 246, 350, 460])
 
 
@@ -503,22 +521,28 @@ def test_depthwise_operations_equal_the_textbook_with_first_and_second_derivativ
 def test_depthwise_forms_for_other_platforms_agree(case):
     side, stride, rate, height, width = case
     static = {"stride": stride, "rate": rate}
-    operations = depthwise_pairs(*case)
-    for name, prefix, more in [
-        ("depthwise", "_depthwise", {}),
-        ("transpose", "_depthwise_transpose", {"size": (height, width)}),
-        ("weight_gradient", "_depthwise_weight_gradient", {"side": side}),
-    ]:
-        forms = [getattr(convolution, f"{prefix}_{form}") for form in ("cpu", "native")]
-        assert_close(*(form(*operations[name][2], **static, **more) for form in forms))
+    options = {
+        "depthwise": {},
+        "depthwise_transpose": {"size": (height, width)},
+        "depthwise_weight_gradient": {"side": side},
+    }
+    pairs = depthwise_pairs(*case)
+    arguments = {name: pairs[name.removeprefix("depthwise_")][2] for name in options}
+
+    def outputs(form, arguments):
+        of = lambda name: getattr(convolution, f"_{name}_{form}")(*arguments[name], **static, **options[name])
+        return {name: of(name) for name in options}
+
+    assert_close(*(quickly(functools.partial(outputs, form))(arguments) for form in ("cpu", "native")))
 
 
 def test_depthwise_has_the_known_answer():
-    x = jnp.arange(1.0, 8.0).reshape(1, 1, 7, 1)
-    w = jnp.zeros((3, 3, 1, 1)).at[1, :, 0, 0].set(jnp.array([100.0, 10.0, 1.0]))
-    np.testing.assert_array_equal(convolution.depthwise(x, w, 1, 2)[0, 0, :, 0], [13, 24, 135, 246, 357, 460, 570])
-    np.testing.assert_array_equal(convolution.depthwise(x, w, 2, 1)[0, 0, :, 0], [12, 234, 456, 670])
-    np.testing.assert_array_equal(convolution.depthwise(x, w, 1, 7)[0, 0, :, 0], 10 * x[0, 0, :, 0])
+    x, w = np.arange(1, 8, dtype=np.float32).reshape(1, 1, 7, 1), np.zeros((3, 3, 1, 1), np.float32)
+    w[1, :, 0, 0] = [100, 10, 1]
+    made = quickly(lambda x: [convolution.depthwise(x, w, *of)[0, 0, :, 0] for of in ((1, 2), (2, 1), (1, 7))])(x)
+    np.testing.assert_array_equal(made[0], [13, 24, 135, 246, 357, 460, 570])
+    np.testing.assert_array_equal(made[1], [12, 234, 456, 670])
+    np.testing.assert_array_equal(made[2], 10 * x[0, 0, :, 0])
 
 
 def test_depthwise_under_vmap_and_in_bfloat16():
@@ -527,9 +551,10 @@ def test_depthwise_under_vmap_and_in_bfloat16():
     x, w = normal(0, 3, 2, 6, 5, 4), normal(1, 3, 3, 1, 4)
     assert_close(*(quickly(jax.vmap(gradients(f), (0, None)))(x, w) for f in (operation, textbook)))
     x, w = x[0].astype(jnp.bfloat16), w.astype(jnp.bfloat16)
-    out, grads = operation(x, w), gradients(operation)(x, w)
+    out, grads = quickly(lambda x, w: (operation(x, w), gradients(operation)(x, w)))(x, w)
     assert out.dtype == grads[0].dtype == grads[1].dtype == jnp.bfloat16
-    assert_close(out.astype(jnp.float32), textbook(x.astype(jnp.float32), w.astype(jnp.float32)), tolerance=1e-2)
+    expected = quickly(textbook)(x.astype(np.float32), w.astype(np.float32))
+    assert_close(np.asarray(out, np.float32), expected, tolerance=1e-2)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
@@ -541,8 +566,8 @@ def test_lowering_depthwise_ahead_of_time_chooses_the_form_of_the_platform(platf
 
 
 def test_depthwise_conv_starts_with_the_variance_of_its_taps():
-    kernel = layers.DepthwiseConv(9).init(jax.random.key(0), normal(0, 1, 5, 5, 32))["params"]["kernel"]
-    assert float(jnp.std(kernel)) == pytest.approx((2 / 81) ** 0.5, rel=0.05)
+    kernel = first(layers.DepthwiseConv(9), normal(0, 1, 5, 5, 32))["params"]["kernel"]
+    assert np.std(kernel) == pytest.approx((2 / 81) ** 0.5, rel=0.05)
 
 
 def test_depthwise_conv_refuses_an_even_kernel():
@@ -553,9 +578,14 @@ def test_depthwise_conv_refuses_an_even_kernel():
 def test_separable_conv_is_its_parts():
     x = normal(0, 2, 9, 7, 4)
     module = layers.SeparableConv(6, stride=2, rate=2)
-    variables = module.init(jax.random.key(1), x, train=False)
-    kernels = {name: variables["params"][name]["kernel"] for name in ("depthwise", "pointwise")}
-    y = jax.nn.relu(textbook_depthwise(x, kernels["depthwise"], 2, 2) / jnp.sqrt(1 + 1e-5))
-    y = jax.nn.relu(textbook_pointwise(y, kernels["pointwise"]) / jnp.sqrt(1 + 1e-5))
+
+    @quickly
+    def both(x):
+        made, variables = module.init_with_output(jax.random.key(1), x, train=False)
+        kernels = {name: variables["params"][name]["kernel"] for name in ("depthwise", "pointwise")}
+        y = jax.nn.relu(textbook_depthwise(x, kernels["depthwise"], 2, 2) / jnp.sqrt(1 + 1e-5))
+        return made, jax.nn.relu(textbook_pointwise(y, kernels["pointwise"]) / jnp.sqrt(1 + 1e-5))
+
+    made, y = both(x)
     assert y.shape == (2, 5, 4, 6)
-    assert_close(module.apply(variables, x, train=False), y)
+    assert_close(made, y)
