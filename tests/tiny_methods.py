@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 
 from configs import common
 from gan_seg_jax.models import layers
-from gan_seg_jax.state import AdversarialState, LossOutput, create_state, init_variables
+from gan_seg_jax.state import AdversarialState, LossOutput, create_state
+from tests import by_hand
 
 SIZE = 8
 CLASSES = 3
@@ -103,7 +104,7 @@ class Case:
     def state(self, seed: int = 0) -> AdversarialState:
         modules = self.method.build(self.config)
         piece = self.batch() if self.config.rounds == 1 else jax.tree.map(lambda x: x[0], self.batch())
-        variables = init_variables(self.method, modules, prepared(piece), self.config, seed)
+        variables = by_hand.draw_variables(self.method, modules, prepared(piece), self.config, seed)
         moving = {role for updates in self.updates for group in updates for role in group}
         return create_state(variables, modules, dict.fromkeys(moving, SGD), seed=seed, ema_roles=self.ema)
 
