@@ -20,8 +20,8 @@ from tests.textbook import as_textbook, textbook_step
 from tests.tiny_methods import CASES, POISONS, SGD, Case, prepared, tiny_config
 
 D, G = "discriminator", "generator"
-RUNS = [(name, phase) for name, case in CASES.items() for phase in range(len(case.updates))]
-IDS = [f"{name}, phase {phase}" for name, phase in RUNS]
+COMPILED = ("alternating", "critic rounds", "penalty due")
+EAGER = [(name, phase) for name in CASES if name not in COMPILED for phase in range(len(CASES[name].updates))]
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
 
@@ -51,33 +51,31 @@ def bits(tree):
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
-def assert_follows_the_textbook(step, case: Case, state, options, *, steps: int):
-    """Check every step; return the states before and after the last."""
-    for number in range(steps):
+def assert_follows_the_textbook(step, case: Case, state, options):
+    """Check two steps; in the second all of the named roles move, and no other."""
+    for number in range(2):
         before, batch = state, case.batch(seed=number)
         expected = textbook_step(before, batch, **options)
         state, metrics = step(before, batch)
         assert metrics["skipped"] == 0
         chex.assert_trees_all_close(as_textbook(state), expected, rtol=1e-5, atol=1e-5)
         chex.assert_trees_all_equal_dtypes(as_textbook(state), expected)
-    return before, state
+    assert_moved(before, state, {role for group in options["updates"] for role in group})
 
 
-@pytest.mark.parametrize(("name", "phase"), RUNS, ids=IDS)
+@pytest.mark.parametrize(("name", "phase"), EAGER, ids=[f"{name}, phase {phase}" for name, phase in EAGER])
 def test_equals_the_textbook_and_only_the_named_roles_move(name, phase):
     # Not compiled, which takes a tenth of the time. The second step begins with momentum, averages and statistics; and
     # `accept` holds in it, so that all of the named roles move.
     options = options_of(name, phase)
-    step = functools.partial(train_step, **options)
-    before, after = assert_follows_the_textbook(step, CASES[name], begin(name), options, steps=2)
-    assert_moved(before, after, {role for group in options["updates"] for role in group})
+    assert_follows_the_textbook(functools.partial(train_step, **options), CASES[name], begin(name), options)
 
 
-@pytest.mark.parametrize("name", ["alternating", "critic rounds", "penalty due"])
+@pytest.mark.parametrize("name", COMPILED)
 def test_equals_the_textbook_when_compiled(name):
     options = options_of(name)
     step = jax.jit(functools.partial(train_step, **options))
-    assert_follows_the_textbook(step, CASES[name], begin(name), options, steps=1)
+    assert_follows_the_textbook(step, CASES[name], begin(name), options)
 
 
 def test_phases_follow_each_other():
@@ -481,10 +479,11 @@ def flops(function, *arguments):
     ids=["alternating", "simultaneous"],
 )
 def test_flops_of_a_step(updates, passes):
-    """A step costs at most 1.03 x (3 G + 8 D), simultaneous 3 G + 7 D; G and D: training forwards, compiled alike."""
+    """A step costs at most 3 G + 8 D, simultaneous 3 G + 7 D; G and D: training forwards, compiled alike."""
     config = cgan_seg.get_config()
     config.num_classes, config.batch_size = 8, 4
     config.canvas_size = config.crop_size = (64, 64)
+    config.networks.generator = common.unet(channels=(24, 48, 96), encoder_convs=(0, 1, 1), decoder_convs=(1, 1))
     modules = cgan.build(config)
     image, mask = jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.float32), jax.ShapeDtypeStruct((4, 64, 64, 8), jnp.float32)
     inputs = {G: (image,), D: (image, mask)}
@@ -514,8 +513,8 @@ def test_flops_of_a_step(updates, passes):
         "valid": jax.ShapeDtypeStruct((4,), bool),
         "id": jax.ShapeDtypeStruct((4,), jnp.int32),
     }
-    # jax 0.10.2 on CPU: G 0.586 and D 0.347 GFLOP; steps of 4.583, 1.012 x (3 G + 8 D), and 4.241, 1.014 x (3 G + 7 D).
+    # jax 0.10.2 on CPU: G 0.338 and D 0.099 GFLOP; steps of 1.775, 0.982 x (3 G + 8 D), and 1.677, 0.982 x (3 G + 7 D).
     step = functools.partial(train_step, method=cgan, config=config, updates=updates)
     total, ideal = flops(step, state, {"labelled": host}), 3 * generator + passes * discriminator
     print(f"G {generator / 1e9:.4f}, D {discriminator / 1e9:.4f}, step {total / 1e9:.4f} GFLOP: {total / ideal:.4f}")
-    assert total <= 1.03 * ideal
+    assert total <= ideal  # one more forward of the discriminator would be 5.6% more
