@@ -16,12 +16,16 @@ import threading
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from gan_seg_jax import config as config_lib
 from gan_seg_jax import parallel, train
+from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline
+from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs import checkpoint
 from gan_seg_jax.tasks import TASKS
 from gan_seg_jax.training import report
@@ -29,12 +33,55 @@ from gan_seg_jax.training.run import TrainingRun
 from tests import tiny_runs
 
 SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class"}
+# What people look at; only the shared run has it, and runs whose test is about it.
+PLAIN = ("--config.tensorboard=False", "--config.samples_every=0")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_endings(tiny):
+    """Fit k-means to the tiny set once and draw no curves; the shared run, made before, has done both itself."""
+    kmeans, models = BASELINES["kmeans"], []
+    fit = kmeans.fit
+
+    def fit_once(*args, **options):
+        models.extend([] if models else [fit(*args, **options)])
+        return models[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kmeans, "fit", fit_once)
+        patch.setattr(panels, "plot_curves", lambda metrics, picture: None)
+        yield
+
+
+_compiled = {}
+
+
+@pytest.fixture
+def compile_once(monkeypatch):
+    """Trace and lower equal steps once, for tests that start a run many times; the others compile at every start."""
+    compile_step = parallel.compile_step
+
+    def compiled_step(step, state, batch, mesh, *, rounds=1):
+        options = dict(step.keywords)
+        key = (config_lib.digest(options.pop("config")), repr(options), rounds)
+        if key not in _compiled:
+            _compiled[key] = compile_step(step, state, batch, mesh, rounds=rounds), jax.tree.structure(state)
+        compiled, tree = _compiled[key]
+
+        def run(state, batch):  # whose optimizers are other objects than those of the first
+            leaves, own = jax.tree.flatten(state)
+            after, metrics = compiled(tree.unflatten(leaves), batch)
+            return own.unflatten(jax.tree.leaves(after)), metrics
+
+        return run
+
+    monkeypatch.setattr(parallel, "compile_step", compiled_step)
 
 
 @pytest.fixture(scope="module")
 def supervised(tiny, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("supervised") / "run"
-    outcome = tiny_runs.command("main", *tiny_runs.supervised_args(tiny.data), f"--workdir={workdir}")
+    outcome = tiny_runs.command("main", *tiny_runs.supervised_args(tiny.data), *PLAIN, f"--workdir={workdir}")
     assert outcome.code == 0, outcome.err
     return workdir
 
@@ -193,8 +240,8 @@ def kill(tiny, args, workdir, where):
     "where", [WHILE, *(pytest.param(name, marks=pytest.mark.slow) for name in KILLS if name != WHILE)]
 )
 def test_a_killed_run_ends_in_the_same_bits(tiny, tmp_path, where):
-    kill(tiny, tiny.args, tmp_path / "run", where)
-    outcome = tiny_runs.command("main", *tiny.args, f"--workdir={tmp_path / 'run'}")
+    kill(tiny, (*tiny.args, *PLAIN), tmp_path / "run", where)
+    outcome = tiny_runs.command("main", *tiny.args, *PLAIN, f"--workdir={tmp_path / 'run'}")
     assert outcome.code == 0 and "Continuing from step" in outcome.out, outcome.err
     assert_same_end(tmp_path / "run", tiny.cgan)
 
@@ -250,7 +297,7 @@ def test_resuming_never_removes_the_checkpoint_it_came_from(tiny, tmp_path, monk
     (workdir / "summary.json").unlink()
     removed = []
     monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda self, step, *_: removed.append(step))
-    assert tiny_runs.command("main", *tiny.args, f"--workdir={workdir}").code == 0
+    assert tiny_runs.command("main", *tiny.args, *PLAIN, f"--workdir={workdir}").code == 0
     assert removed == []
     assert_same_end(workdir, tiny.cgan)
 
@@ -264,7 +311,7 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(tiny, tmp_path, com
     shutil.copytree(newest, aside)
     if not committed:
         shutil.rmtree(newest)
-    assert tiny_runs.command("main", *tiny.args, f"--workdir={workdir}").code == 0
+    assert tiny_runs.command("main", *tiny.args, *PLAIN, f"--workdir={workdir}").code == 0
     assert not aside.exists()
     assert_same_end(workdir, tiny.cgan)
 
@@ -329,17 +376,17 @@ QUICK = (
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     ],
 )
-def test_signals_save_and_exit_75(tiny, tmp_path, where, number):
+def test_signals_save_and_exit_75(tiny, tmp_path, compile_once, where, number):
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         interrupt(patch, where, number)
-        outcome = tiny_runs.command("main", *tiny.args, f"--workdir={workdir}")
+        outcome = tiny_runs.command("main", *tiny.args, PLAIN[0], f"--workdir={workdir}")
     assert outcome.code == 75, outcome
     assert "Interrupted" in outcome.err and "same command" in outcome.err
     steps = [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
     expected = {"compiling": 1, "training": 5, "validation": 3}
     assert max(steps) == expected.get(where, 6)
-    outcome = tiny_runs.command("main", *tiny.args, f"--workdir={workdir}")
+    outcome = tiny_runs.command("main", *tiny.args, *PLAIN, f"--workdir={workdir}")
     assert outcome.code == 0, outcome.err
     assert_same_end(workdir, tiny.cgan)
 
@@ -404,11 +451,11 @@ TrainingRun.poll = send
 # Resuming with other fields
 
 
-def test_a_finished_run_is_extended_at_its_last_rates(tiny, tmp_path):
+def test_a_finished_run_is_extended_at_its_last_rates(tiny, tmp_path, compile_once):
     """It ends in the bits of a run that was planned so, also when it is killed and resumed on the way."""
     workdir, whole = tmp_path / "run", tmp_path / "whole"
     shutil.copytree(tiny.cgan, workdir)
-    changed = ("--config.steps=8", "--config.eval_every=4", "--config.log_every=1", "--config.samples_every=0")
+    changed = ("--config.steps=8", "--config.eval_every=4", "--config.log_every=1", *PLAIN)
     before = contents(workdir)
     outcome = tiny_runs.command("main", *tiny.args, *changed, f"--workdir={workdir}")
     assert outcome.code == 2 and "config.steps is 8 and was 6" in outcome.err, outcome
@@ -429,7 +476,7 @@ def test_a_finished_run_is_extended_at_its_last_rates(tiny, tmp_path):
     assert tiny_runs.digests(workdir) == tiny_runs.digests(whole)
 
 
-def test_the_log_of_a_killed_run_is_that_of_an_undisturbed_one(tiny, supervised, tmp_path):
+def test_the_log_of_a_killed_run_is_that_of_an_undisturbed_one(tiny, supervised, tmp_path, compile_once):
     """Killed before the first checkpoint, between a line and its checkpoint, and interrupted between two lines."""
 
     class Killed(BaseException):
@@ -438,7 +485,7 @@ def test_the_log_of_a_killed_run_is_that_of_an_undisturbed_one(tiny, supervised,
     def die():
         raise Killed
 
-    args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={tmp_path / 'run'}")
+    args = (*tiny_runs.supervised_args(tiny.data), *PLAIN, f"--workdir={tmp_path / 'run'}")
     for owner, name, calls in ((TrainingRun, "poll", 2), (train, "_log", 2), (TrainingRun, "save", 2)):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
             patch.setattr(owner, name, before_call(getattr(owner, name), die, calls=calls))
@@ -489,7 +536,8 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tiny, tmp_path):
     """Wherever they lie now and whenever they were written; evaluation says that it is of others."""
     workdir, data = shutil.copytree(tiny.cgan, tmp_path / "run"), tmp_path / "data"
     (workdir / "summary.json").unlink()
-    args = [arg for arg in tiny.args if "data_dir" not in arg] + [f"--config.data_dir={data}", f"--workdir={workdir}"]
+    args = [arg for arg in (*tiny.args, *PLAIN) if "data_dir" not in arg]
+    args += [f"--config.data_dir={data}", f"--workdir={workdir}"]
     before = contents(workdir / "checkpoints")
     for split in ("train", "test"):
         shutil.copytree(tiny.data, data, copy_function=shutil.copy)
@@ -512,10 +560,11 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tiny, tmp_path):
 # Data and numbers that go wrong in mid-run
 
 
-def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, monkeypatch):
+def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, compile_once):
     data, workdir = tmp_path / "data", tmp_path / "run"
     shutil.copytree(tiny.data, data)
-    args = (*tiny_runs.supervised_args(data), "--config.steps=30", "--config.eval_every=30", f"--workdir={workdir}")
+    long = ("--config.steps=30", "--config.eval_every=30")
+    args = (*tiny_runs.supervised_args(data), *long, *PLAIN, f"--workdir={workdir}")
     files, away = data / "train" / "images", data / "away"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, lambda: files.rename(away), calls=4))
@@ -529,13 +578,13 @@ def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, monke
 
 
 @pytest.mark.parametrize(("gone", "calls"), [(".", 2), ("checkpoints", 5)])
-def test_a_folder_that_is_removed_under_a_run_is_said(tiny, tmp_path, gone, calls):
+def test_a_folder_that_is_removed_under_a_run_is_said(tiny, tmp_path, compile_once, gone, calls):
     """Nobody takes a run for done whose config or weights are nowhere: before the first checkpoint, and behind one."""
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         remove = lambda: shutil.rmtree(workdir / gone)
         patch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, remove, calls=calls))
-        args = (*tiny_runs.supervised_args(tiny.data), "--config.tensorboard=False", "--config.log_every=6")
+        args = (*tiny_runs.supervised_args(tiny.data), *PLAIN, "--config.log_every=6")
         outcome = tiny_runs.command("main", *args, f"--workdir={workdir}")
     assert outcome.code == 2 and "Traceback" not in outcome.err, outcome
     assert str(workdir / "checkpoints") in outcome.err and "is gone" in outcome.err
@@ -554,7 +603,7 @@ def test_a_file_that_vanishes_is_named_by_worker_processes(tiny, tmp_path):
     assert outcome.code == 2 and "train/images/" in outcome.err and "Traceback" not in outcome.err, outcome.err
 
 
-def test_divergence_ends_with_code_3_and_the_last_good_weights(tiny, tmp_path):
+def test_divergence_ends_with_code_3_and_the_last_good_weights(tiny, tmp_path, compile_once):
     workdir = tmp_path / "run"
     args = (
         *tiny_runs.supervised_args(tiny.data),
@@ -563,6 +612,7 @@ def test_divergence_ends_with_code_3_and_the_last_good_weights(tiny, tmp_path):
         "--config.log_every=1",
         "--config.optimizers.segmenter.learning_rate=1e30",
         "--config.eval_every=20",
+        *PLAIN,
         f"--workdir={workdir}",
     )
     outcome = tiny_runs.command("main", *args)
@@ -599,7 +649,7 @@ def test_the_next_batches_of_a_checkpoint_are_those_of_an_uninterrupted_run(tiny
 
 
 def test_training_starts_from_another_run(tiny, supervised, tmp_path):
-    args = (*tiny_runs.supervised_args(tiny.data), f"--config.init.segmenter={supervised}", "--config.steps=1")
+    args = (*tiny_runs.supervised_args(tiny.data), f"--config.init.segmenter={supervised}", "--config.steps=1", *PLAIN)
     outcome = tiny_runs.command(
         "main", *args, "--config.optimizers.segmenter.learning_rate=1e-30", f"--workdir={tmp_path / 'run'}"
     )
@@ -619,6 +669,7 @@ def test_a_frozen_role_takes_its_architecture_and_weights_from_another_run(tiny,
         f"--config.init.generator={tiny.cgan}",
         "--config.phases=((1, (('discriminator',),)),)",
         "--config.steps=2",
+        *PLAIN,
         f"--workdir={tmp_path / 'run'}",
     )
     outcome = tiny_runs.command("main", *args)
@@ -661,7 +712,7 @@ def test_nothing_is_left_behind_in_the_process(tiny, tmp_path):
 
 def test_two_processes_train_as_one(tiny, supervised, tmp_path):
     workdir = tmp_path / "run"
-    args = (*tiny_runs.supervised_args(tiny.data), f"--workdir={workdir}")
+    args = (*tiny_runs.supervised_args(tiny.data), *PLAIN, f"--workdir={workdir}")
     ends = tiny_runs.run_processes(tiny, args)
     assert "mIoU" in ends[0][0] and "mIoU" not in ends[1][0], "the first process alone prints"
     one, two = ({(line["step"], line["split"]): line for line in lines(folder)} for folder in (supervised, workdir))
@@ -731,7 +782,7 @@ TrainingRun.poll = die
 
 
 def test_without_a_workdir_the_run_is_named_after_its_config(tiny, tmp_path):
-    args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=1")
+    args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=1", *PLAIN)
     with contextlib.chdir(tmp_path):
         for _ in range(2):
             assert tiny_runs.command("main", *args).code == 0
@@ -753,7 +804,7 @@ def test_the_last_step_is_scored_beside_the_best(tiny, tmp_path, monkeypatch):
     task = TASKS["segmentation"]
     first = lambda scores, best: best is None
     monkeypatch.setattr(type(task), "is_better", lambda self, scores, best: first(scores, best))
-    outcome = tiny_runs.command("main", *tiny.args, "--config.baselines=()", f"--workdir={tmp_path / 'run'}")
+    outcome = tiny_runs.command("main", *tiny.args, *PLAIN, "--config.baselines=()", f"--workdir={tmp_path / 'run'}")
     assert outcome.code == 0, outcome.err
     summary, whole = (json.loads((run / "summary.json").read_text()) for run in (tmp_path / "run", tiny.cgan))
     assert summary["best_step"] == 3 and summary["last"]["step"] == 6
