@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from gan_seg_jax.errors import InputError, unknown
@@ -123,22 +122,28 @@ def describe(source: str) -> str:
 def find(source: str) -> Path:
     """Return the path of a safetensors file with the weights of "pip:NAME"; once made, it needs no package any more.
 
+    Its name ends in the SHA-256 of its own bytes, of which safetensors writes the same for the same weights, so that a
+    file that was damaged after it was made is seen, and made anew.
+
     Raises:
         InputError: no such name; the package is not installed, or its file is another than the one known here.
     """
     weights = _weights(source)
-    name = f"{source.removeprefix(PREFIX)}-{weights.sha256[:16]}.safetensors"
-    path = files.cache_folder() / "weights" / name
-    if _is_of(path, weights.sha256):
-        return path
-    content = safetensors.numpy.save(_read(source, weights), metadata={"sha256": weights.sha256})
+    stem = f"{source.removeprefix(PREFIX)}-{weights.sha256[:16]}"
+    folder = files.cache_folder() / "weights"
+    for path in sorted(folder.glob(f"{stem}-*.safetensors")):
+        if _is_whole(path):
+            return path
+    content = safetensors.numpy.save(_read(source, weights))
+    name = f"{stem}-{_digest(content)}.safetensors"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(path, content)
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(folder / name, content)
+        return folder / name
     except OSError:  # a home that cannot be written
         path = Path(process.own_folder()) / name
         files.write_bytes(path, content)
-    return path
+        return path
 
 
 def _weights(source):
@@ -148,13 +153,16 @@ def _weights(source):
     return WEIGHTS[name]
 
 
-def _is_of(path, sha256):
-    """Tell whether a file of the cache is whole, and made of the package's file with this digest."""
+def _is_whole(path):
+    """Tell whether a file of the cache holds what its name says."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}) == {"sha256": sha256}
-    except (safetensors.SafetensorError, OSError):
+        return path.stem.endswith(f"-{_digest(files.read_bytes(path, limit=_LIMIT))}")
+    except (InputError, OSError):  # a pipe or a folder in its place, or what cannot be read
         return False
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _read(source, weights):

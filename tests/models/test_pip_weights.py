@@ -1,9 +1,13 @@
 """Weights of packages: read without running them, refused where they are others, and of use on photographs."""
 
 import collections
+import hashlib
 import io
+import os
+import pathlib
 import pickle
 import struct
+import types
 
 import jax
 import jax.numpy as jnp
@@ -20,16 +24,6 @@ from gan_seg_jax.models.efficientnet_lite import EfficientNetLite
 from gan_seg_jax.models.pretrained import load_backbone
 
 LABELS = {"coffee": {967, 968, 504}, "cat": {281, 282, 285}, "rocket": {657, 744, 812}}  # of ImageNet-1k
-
-
-class _Global:
-    """Pickles as a name, whatever it stands for."""
-
-    def __init__(self, module, name):
-        self.module, self.name = module, name
-
-    def opcode(self):
-        return f"c{self.module}\n{self.name}\n".encode()
 
 
 def state_dict(globals_=("collections\nOrderedDict",), tensor_name="torch._utils\n_rebuild_tensor_v2", length=6):
@@ -92,6 +86,72 @@ def test_another_file_of_the_package_is_refused(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="is not the file of numpy 1"):
         pip_weights.find("pip:vgg16")
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """Have pip:vgg16 be a file of this test's, "package", that `_read_torch` reads; the cache is "cache"."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, content = tmp_path / "package", state_dict()
+    path.write_bytes(content)
+    found = types.SimpleNamespace(locate_file=lambda name: path)
+    monkeypatch.setattr(pip_weights.metadata, "distribution", lambda name: found)
+    sha256 = hashlib.sha256(content).hexdigest()
+    weights = pip_weights.WEIGHTS["vgg16"]._replace(sha256=sha256, read=pip_weights._read_torch)
+    monkeypatch.setitem(pip_weights.WEIGHTS, "vgg16", weights)
+    return path
+
+
+def assert_holds_the_weights(path):
+    np.testing.assert_array_equal(safetensors.numpy.load_file(path)["w"], [[0, 1, 2], [3, 4, 5]])
+
+
+def test_a_cached_file_is_named_by_its_bytes_and_needs_no_package(package, tmp_path):
+    path = pip_weights.find("pip:vgg16")
+    pinned, own = (hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in (package, path))
+    assert path == tmp_path / f"cache/gan_seg_jax/weights/vgg16-{pinned}-{own}.safetensors"
+    package.unlink()
+    assert pip_weights.find("pip:vgg16") == path
+    assert_holds_the_weights(path)
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def _zero(path):
+    path.write_bytes(safetensors.numpy.save({"w": np.zeros((2, 3), np.float32)}))
+
+
+def _pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("damage", [_flip, _zero, _pipe, lambda path: path.write_bytes(b""), pathlib.Path.unlink])
+def test_a_cached_file_of_other_contents_is_made_anew(package, damage):
+    path = pip_weights.find("pip:vgg16")
+    damage(path)
+    assert pip_weights.find("pip:vgg16") == path
+    assert_holds_the_weights(path)
+
+
+def test_a_whole_file_beside_a_damaged_one_is_taken(package):
+    path = pip_weights.find("pip:vgg16")
+    path.with_name(f"{path.stem[:-16]}{'0' * 16}.safetensors").write_bytes(path.read_bytes())
+    package.unlink()
+    assert pip_weights.find("pip:vgg16") == path
+
+
+def test_a_cache_that_cannot_be_written_gives_way_to_the_own_folder(package, monkeypatch, tmp_path):
+    (tmp_path / "cache").write_bytes(b"")  # no folder
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr(pip_weights.process, "own_folder", lambda: str(tmp_path / "own"))
+    path = pip_weights.find("pip:vgg16")
+    assert path.parent == tmp_path / "own"
+    assert_holds_the_weights(path)
 
 
 def logits(images):
