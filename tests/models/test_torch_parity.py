@@ -6,6 +6,7 @@ Weights go the way of a user: written to a safetensors file by PyTorch and read 
 """
 
 import types
+from importlib import metadata
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,10 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from gan_seg_jax.models import inception, layers
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.models import inception, layers, pip_weights
 from gan_seg_jax.models.backbones import create_backbone
 from gan_seg_jax.models.pretrained import load_backbone
+from tests.models.test_pip_weights import photograph
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch, which the package itself does not")
 pytest.importorskip("torchvision", reason="parity needs torchvision", exc_type=ImportError)
@@ -386,6 +390,65 @@ def test_a_backbone_equals_the_published_module(tmp_path, name, size, train):
         size = tuple(-(-length // cell) * cell for length in size)
     for what, (value, place) in compare(CASES[name], size, tmp_path, train=train).items():
         assert value < TOLERANCE, f"{what}: {value:.1e} at {place}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm-efficientnet_lite0", "vgg16"])
+def test_the_weights_of_packages_on_photographs(name):
+    """PyTorch's modules, given the weights in the packages' files, see in photographs what the backbones see.
+
+    VGG-16 sees them in PyTorch as its weights were made for, in the order b, g, r and less the mean in 0..255, with the
+    kernels as they are in the file. Zeros around such an image are another grey, so what they reach is left out.
+    """
+    case = CASES[name]
+    try:
+        path = pip_weights.find(f"pip:{case.backbone}")
+    except InputError as error:
+        pytest.skip(str(error))
+    names = ("coffee", "cat", "rocket")
+    images = np.stack([photograph(name) for name in names]).astype(np.float32) / 127.5 - 1
+    net = create_backbone(case.backbone)
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), images)
+    loaded = load_backbone(
+        f"pip:{case.backbone}", {kind: {"backbone": tree} for kind, tree in shapes.items()}, backbone=case.backbone
+    )
+    variables = {kind: tree["backbone"] for kind, tree in loaded.items()}
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(lambda x: net.apply(variables, x, train=False))(images)
+    module = make_module(case)
+    letters = lambda key: net.own_key(key).replace("_", ".")
+    weights = {letters(key): value for key, value in safetensors.numpy.load_file(path).items()}
+    own = {key: torch.tensor(weights[letters(key)]) for key in module.state_dict() if letters(key) in weights}
+    reached = (0, 0, 0, 0, 0)
+    if case.backbone == "vgg16":
+        kernel, bias = keras_first_layer()
+        own |= {"features.0.weight": torch.tensor(kernel), "features.0.bias": torch.tensor(bias)}
+        mean = np.array((104.00699, 116.66877, 122.67892), np.float32)
+        x, reached = (images[..., ::-1] + 1) * 127.5 - mean, (1, 2, 3, 3, 3)
+    else:
+        x = ((images + 1) / 2 - net.MEAN) / net.STD
+    assert set(module.load_state_dict(own, strict=False).missing_keys) <= {"classifier.weight", "classifier.bias"}
+    caught = {}
+    for place in case.places:
+        module.get_submodule(place).register_forward_hook(
+            lambda _, inputs, output, at=place: caught.update({at: output})
+        )
+    with torch.no_grad():
+        module.eval()(torch.tensor(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32)))
+    for level, (place, edge) in enumerate(zip(case.places, reached, strict=True), start=1):
+        inner = np.s_[:, edge : -edge or None, edge : -edge or None]
+        expected = caught[place].permute(0, 2, 3, 1).numpy()[inner]
+        value = difference(np.asarray(found[f"c{level}"])[inner], expected)
+        assert value < TOLERANCE, f"c{level}: {value:.1e}"
+
+
+def keras_first_layer():
+    """Return the first kernel [o, i, h, w], for b, g and r, and its bias as they are in the package of VGG-16."""
+    h5py = pytest.importorskip("h5py")
+    weights = pip_weights.WEIGHTS["vgg16"]
+    with h5py.File(metadata.distribution(weights.package[0]).locate_file(weights.file)) as file:
+        kernel, bias = (np.asarray(file[f"block1/layers/conv2d/vars/{n}"]) for n in (0, 1))
+    return np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)), bias
 
 
 def pool_of_fid(x, **options):
