@@ -6,7 +6,8 @@ from `config.losses.mixing`:
     classmix    half of the classes that are predicted in u (Olsson et al. 2021, ClassMix, arXiv:2007.07936)
     none        1: u stays
 Of FixMatch, UniMatch and CPS, `mixing_probability` is the share of the images that are mixed, and `cutmix_range` the
-bounds of the rectangle's area, drawn uniformly, as a share of the image's.
+bounds of the area, drawn uniformly, as a share of the image's, of the rectangle that comes from u'; of the mean teacher
+the rectangle is what stays.
 
 Pseudo-labels. With p = softmax(T(u)) of the network that teaches and q = argmax p,
     H(S, p) = sum over i with max p_i >= threshold of -log softmax(S)_i[q_i]  /  number of pixels that show an image
@@ -112,6 +113,8 @@ def draw_mask(key: chex.PRNGKey, label: jax.Array, config: ConfigDict) -> jax.Ar
     draws = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(jax.random.split(jax.random.fold_in(key, 1), len(label)))
     share = low + (high - low) * draws[:, 0]
     mask = create_mask(key, label, options.mixing, share=share, num_classes=config.num_classes)
+    if options.mixing == "cutmix":
+        mask = ~mask  # the rectangle, of 0.02 to 0.4 of the image, is what comes from the next
     return mask | (draws[:, 1] >= options.mixing_probability)[:, None, None]
 
 

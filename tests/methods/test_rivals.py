@@ -82,7 +82,7 @@ def mask_by_hand(key, seen, options):
     share, chance = jnp.array(draws).T
     low, high = options.cutmix_range
     if options.mixing == "cutmix":
-        mask = mixing.cutmix_mask(key, 2, SIZE, share=low + (high - low) * share)
+        mask = ~mixing.cutmix_mask(key, 2, SIZE, share=low + (high - low) * share)
     else:
         mask = mixing.classmix_mask(key, jnp.where(INSIDE, seen, 255), num_classes=CLASSES)
     return mask | (chance >= options.mixing_probability)[:, None, None]
@@ -266,9 +266,9 @@ def test_masks():
         consistency.draw_mask(jax.random.key(0), label, make_config("fixmatch", **options)) for options in wanted
     ]
     masks, whole, never, chosen = (np.asarray(x) for x in jax.jit(draw, compiler_options=FAST)(label))
-    areas = masks.mean((1, 2))
-    np.testing.assert_allclose((areas < 1).mean(), 0.25, atol=0.08)
-    mixed = areas[areas < 1]
+    pasted = 1 - masks.mean((1, 2))
+    np.testing.assert_allclose((pasted > 0).mean(), 0.25, atol=0.08)
+    mixed = pasted[pasted > 0]
     assert 0.17 < mixed.min() < 0.25 and 0.35 < mixed.max() < 0.43  # to whole pixels
     assert np.all(whole) and np.all(never)
     for mask, classes in zip(chosen, np.asarray(label), strict=True):  # one class of three
