@@ -27,6 +27,8 @@ pytest.importorskip("torchvision", reason="parity needs torchvision", exc_type=I
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
 TOLERANCE = 1e-4
+# Gradients that vanish, such as of a bias that the next norm takes away, are 1e-7 by rounding; all others reach this.
+ROUNDING = 5e-3
 RESNET = ("relu", "layer1", "layer2", "layer3", "layer4")
 SIZES = {"even": (64, 64), "odd": (51, 75)}
 DINOV2 = tuple(f"encoder.layer.{index}" for index in (2, 5, 8, 11))
@@ -292,16 +294,16 @@ def flax_runner(net, *, train):
     return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})  # compiles in a fraction of the time
 
 
-def difference(actual, expected):
-    """Return the largest difference over the largest value expected, or over 1 where all expected values are 0."""
+def difference(actual, expected, least=0.0):
+    """Return the largest difference over the largest value expected, over `least` or 1 where that is smaller or 0."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape
-    return float(np.max(np.abs(actual - expected)) / (np.max(np.abs(expected)) or 1.0))
+    return float(np.max(np.abs(actual - expected)) / (max(np.max(np.abs(expected)), least) or 1.0))
 
 
-def largest_difference(actual, expected):
+def largest_difference(actual, expected, least=0.0):
     """Return the largest `difference` of two trees, and where it is."""
-    differences = jax.tree.leaves_with_path(jax.tree.map(difference, actual, expected))
+    differences = jax.tree.leaves_with_path(jax.tree.map(lambda a, b: difference(a, b, least), actual, expected))
     path, value = max(differences, key=lambda item: item[1])
     return value, jax.tree_util.keystr(path)
 
@@ -325,7 +327,8 @@ def steady_image(module, case, size, *, train):
         if not has_jumps(module):
             return image
         runs = [run_torch(module, case, x, train=train) for x in (image, image + noise)]
-        if largest_difference(*((run.image_gradient, run.gradients) for run in runs))[0] < 5 * TOLERANCE:
+        moved = largest_difference(*(run.gradients for run in runs), least=ROUNDING)[0]
+        if max(moved, difference(*(run.image_gradient for run in runs))) < 5 * TOLERANCE:
             return image
     raise AssertionError("no image without values at the jumps of the gradient")
 
@@ -364,7 +367,7 @@ def compare(case, size, tmp_path, *, train):
     randomise(module, size, decided=True)
     actual, expected = both(steady_image(module, case, size, train=train))
     found["image gradient"] = largest_difference(actual.image_gradient, expected.image_gradient)
-    found["gradients"] = largest_difference(actual.gradients, expected.gradients)
+    found["gradients"] = largest_difference(actual.gradients, expected.gradients, least=ROUNDING)
     return found
 
 
