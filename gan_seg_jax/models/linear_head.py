@@ -17,7 +17,7 @@ class LinearHead(Network):
 
     scores = W norm(c5) + b, resized to the image, as DINOv2 is judged (Oquab et al. 2023,
     https://arxiv.org/abs/2304.07193, section 7.4), there over a frozen backbone
-    (`config.optimizers.ROLE.backbone_factor` 0).
+    (`config.optimizers.ROLE.backbone_frozen_steps`, as many as `config.steps`).
 
     Attributes:
         num_classes: number of output channels.

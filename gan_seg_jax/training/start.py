@@ -136,7 +136,10 @@ def _pretrained(variables: dict[str, Any], config: ConfigDict, workdir: Path) ->
         if not source or workdirs.source(config, workdir, role) == str(workdirs.prior(workdir, role)):
             continue  # none, or those that the prior run began with
         if config.init[role] not in ("", "random"):
-            raise InputError(f"config.init.{role} and config.pretrained.{role} are both set; choose one of them.")
+            raise InputError(
+                f"config.init.{role} and config.pretrained.{role} are both set; choose one of them "
+                f"(--config.pretrained.{role}= leaves the second out)."
+            )
         network = config.networks[role]
         if "backbone" not in network:
             raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
