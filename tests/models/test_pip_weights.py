@@ -7,6 +7,7 @@ import os
 import pathlib
 import pickle
 import struct
+import tracemalloc
 import types
 
 import jax
@@ -26,25 +27,36 @@ from gan_seg_jax.models.pretrained import load_backbone
 LABELS = {"coffee": {967, 968, 504}, "cat": {281, 282, 285}, "rocket": {657, 744, 812}}  # of ImageNet-1k
 
 
-def state_dict(globals_=("collections\nOrderedDict",), tensor_name="torch._utils\n_rebuild_tensor_v2", length=6):
-    """Return the bytes of {"w": [[0, 1, 2], [3, 4, 5]]}, stored column by column, as PyTorch before 1.6 writes it."""
+FLOATS, REBUILD = b"ctorch\nFloatStorage\n", b"ctorch._utils\n_rebuild_tensor_v2\n"
+ORDERED = b"ccollections\nOrderedDict\n"
+
+
+def number(value):
+    """Return the step of a pickle that makes a number."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def state_dict(*, first=b"", rebuild=REBUILD, last=b"", length=6, size=(2, 3), stride=(1, 2), stored=6):
+    """Return the bytes of {"w": [[0, 1, 2], [3, 4, 5]]}, stored column by column, as PyTorch before 1.6 writes it.
+
+    Args:
+        first: steps of its pickle before the dict is made.
+        rebuild: what names the function that makes the tensor.
+        last: steps after all others.
+        length: of the storage, as the tensor says.
+        size: of the tensor.
+        stride: of the tensor.
+        stored: length of the storage, as it says itself.
+    """
     header = b"".join(
         pickle.dumps(value, 2) for value in (torch_pickle.MAGIC, torch_pickle.VERSION, {"little_endian": True})
     )
-    reference = (
-        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x00aX\x03\x00\x00\x00cpuK"
-        + bytes([length])
-        + b"NtQ"
-    )
-    tensor = (
-        f"c{tensor_name}\n".encode()
-        + b"("
-        + reference
-        + b"K\x00K\x02K\x03\x86K\x01K\x02\x86\x89ccollections\nOrderedDict\n)RtR"
-    )
-    content = b"\x80\x02" + f"c{globals_[0]}\n".encode() + b")R(X\x01\x00\x00\x00w" + tensor + b"u."
+    reference = b"(X\7\0\0\0storage" + FLOATS + b"X\1\0\0\0aX\3\0\0\0cpu" + number(length) + b"NtQ"
+    view = b"K\0" + b"".join(b"(" + b"".join(map(number, axes)) + b"t" for axes in (size, stride))
+    tensor = rebuild + b"(" + reference + view + b"\x89" + ORDERED + b")RtR"
+    content = b"\x80\2" + first + ORDERED + b")R(X\1\0\0\0w" + tensor + b"u" + last + b"."
     values = np.array([[0, 1, 2], [3, 4, 5]], np.float32).T.tobytes()
-    return header + content + pickle.dumps(["a"], 2) + struct.pack("<q", 6) + values
+    return header + content + pickle.dumps(["a"], 2) + struct.pack("<Q", stored) + values
 
 
 def test_a_state_dict_is_read_by_its_strides():
@@ -53,20 +65,57 @@ def test_a_state_dict_is_read_by_its_strides():
     np.testing.assert_array_equal(read["w"], [[0, 1, 2], [3, 4, 5]])
 
 
-@pytest.mark.parametrize(
-    "content, sentence",
-    [
-        (state_dict(("os\nsystem",)), "names os.system"),
-        (state_dict(tensor_name="builtins\neval"), "names builtins.eval"),
-        (state_dict(length=7), "ends too early"),
-        (state_dict()[:-1], "ends too early"),
-        (pickle.dumps(collections.OrderedDict()), "no state dict|does not begin"),
-        (b"", "no state dict"),
-    ],
-)
-def test_anything_else_is_refused(content, sentence):
+BUILD = b"}X\5\0\0\0dtypeK\1sb"  # object.__dict__["dtype"] = 1
+NESTED = b"N" + b"\x85" * 300_000  # a tuple in a tuple in a tuple ...
+HOSTILE = {
+    "another function": (state_dict(first=b"cos\nsystem\n"), "names os.system"),
+    "another tensor": (state_dict(rebuild=b"cbuiltins\neval\n"), "names builtins.eval"),
+    "another object": (pickle.dumps(collections.OrderedDict()), "has a step"),
+    "nothing": (b"", "STOP"),
+    "longer storage": (state_dict(length=7), "ends too early"),
+    "values cut off": (state_dict()[:-1], "ends too early"),
+    "huge storage": (state_dict(length=2**64 - 1, stored=2**64 - 1), "ends too early"),
+    "huge tensor": (state_dict(size=(2**40,), stride=(0,)), "larger than itself"),
+    "huge empty tensor": (state_dict(size=(0, 2**70)), "OverflowError"),
+    "huge stride": (state_dict(size=(1, 1), stride=(2**70, 2**70)), "OverflowError"),
+    "stride beyond": (state_dict(stride=(2**70, 1)), "beyond its storage"),
+    "negative stride": (state_dict(stride=(-1, 1)), "negative"),
+    "many axes": (state_dict(size=(1,) * 33, stride=(1,) * 33), "another form"),
+    "sizes of text": (state_dict(size=("2", 3)), "than numbers"),
+    "bytes of 2^40": (state_dict(first=b"\x8e" + struct.pack("<Q", 2**40)), "bytes8"),
+    "bytearray of 2^40": (state_dict(first=b"\x96" + struct.pack("<Q", 2**40)), "bytearray8"),
+    "text of 2^32": (state_dict(first=b"X\xff\xff\xff\xff"), "unicodestring4"),
+    "key of many digits": (state_dict(first=b"}" + number(2**2000) + b"Ns"), "other keys than strings"),
+    "key of many tuples": (state_dict(first=b"}" + NESTED + b"Ns"), "other keys than strings"),
+    "empty stack": (b"\x80\x02R.", "too few values"),
+    "no mark": (b"\x80\x02t.", "IndexError"),
+    "nothing remembered": (b"\x80\x02h\x07.", "KeyError"),
+    "a dict in itself": (state_dict(last=b"q\0X\1\0\0\0vh\0s"), "AttributeError"),
+    "a type called": (state_dict(first=FLOATS + b")R"), "TypeError"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_anything_else_is_refused(name):
+    content, sentence = HOSTILE[name]
     with pytest.raises(ValueError, match=sentence):
         torch_pickle.read_state_dict(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("changed", [FLOATS, REBUILD, ORDERED, ORDERED + b")R"])
+def test_a_pickle_changes_nothing_of_what_it_names(changed):
+    found = torch_pickle.read_state_dict(io.BytesIO(state_dict(first=changed + BUILD + b"N\x86" + BUILD)))
+    np.testing.assert_array_equal(found["w"], [[0, 1, 2], [3, 4, 5]])
+    assert not vars(torch_pickle._tensor) and torch_pickle._tensor.__defaults__ is None
+    test_a_state_dict_is_read_by_its_strides()
+
+
+def test_a_far_place_in_the_memory_of_a_pickle_costs_nothing():
+    content = state_dict(first=b"Nr\xff\xff\xff\x7f")
+    tracemalloc.start()
+    torch_pickle.read_state_dict(io.BytesIO(content))
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch, tmp_path):
