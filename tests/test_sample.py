@@ -17,7 +17,7 @@ SMALL = (
     "--config.steps=2",
     "--config.eval_every=2",
     "--config.checkpoint_every=2",
-    "--config.samples_every=2",
+    "--config.samples_every=0",
     "--config.log_every=1",
     "--config.tensorboard=False",
 )
@@ -42,6 +42,7 @@ def arguments(tiny, workdir):
         "--config.dataset=folder",
         f"--config.data_dir={tiny.data}",
         "--config.networks.generator.hidden=(8,8)",
+        "--config.networks.discriminator.hidden=(8,)",
     )
 
 
