@@ -21,16 +21,15 @@ def shapes(network, b=2, h=97, w=131):
 
 def initialize(network, x, *, moved=0.0):
     """Return the first variables; with `moved`, parameters are that much of a normal number away from them."""
+    variables = fast_compile(lambda x: network.init(jax.random.key(0), x, train=False))(x)
+    return away(variables, moved) if moved else variables
 
-    @fast_compile
-    def first(x):
-        variables = network.init(jax.random.key(0), x, train=False)
-        leaves, tree = jax.tree.flatten(variables["params"])
-        keys = jax.random.split(jax.random.key(2), len(leaves))
-        leaves = [p + moved * jax.random.normal(key, p.shape) for p, key in zip(leaves, keys, strict=True)]
-        return {**variables, "params": jax.tree.unflatten(tree, leaves)}
 
-    return first(x)
+def away(variables, by):
+    """Return variables whose parameters are moved; in NumPy, for to compile so many draws takes longest of all."""
+    rng = np.random.default_rng(2)
+    move = lambda p: jnp.asarray(np.asarray(p) + by * rng.normal(size=p.shape).astype(np.float32))
+    return {**variables, "params": jax.tree.map(move, variables["params"])}
 
 
 def fast_compile(function):
