@@ -57,7 +57,7 @@ def assert_gradient_reaches_every_parameter(network, x):
 
         return jax.grad(loss)(params)
 
-    for path, leaf in jax.tree.leaves_with_path(gradient(variables["params"])):
+    for path, leaf in jax.tree.leaves_with_path(jax.device_get(gradient(variables["params"]))):
         assert np.all(np.isfinite(leaf)) and np.any(np.abs(leaf) > 1e-7), jax.tree_util.keystr(path)
 
 
@@ -70,11 +70,12 @@ def assert_modes(network, x):
         rngs = {"dropout": jax.random.key(seed)}
         return network.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats"])
 
-    first, again, other = train(0), train(0), train(1)
+    first, again, other = jax.device_get((train(0), train(0), train(1)))
     for a, b, c in zip(*(jax.tree.leaves(made[0]) for made in (first, again, other)), strict=True):
         np.testing.assert_array_equal(a, b)
         assert bool(np.any(a != c)) == (getattr(network, "dropout", 0.0) > 0)
-    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), first[1]["batch_stats"], variables["batch_stats"])
+    stats = jax.device_get(variables["batch_stats"])
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), first[1]["batch_stats"], stats)
     assert all(jax.tree.leaves(moved))
     jax.eval_shape(lambda: network.apply(variables, x, train=False))  # inference needs no key
 
@@ -86,8 +87,9 @@ def assert_bfloat16_is_close(make, x):
     same = jax.eval_shape(lambda: half.init(jax.random.key(0), x, train=False))
     assert jax.tree.structure(same) == jax.tree.structure(variables)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(same))
-    expected, actual = (fast_compile(lambda v, n=n: n.apply(v, x, train=False))(variables) for n in (full, half))
+    infer = lambda n: jax.device_get(fast_compile(lambda v: n.apply(v, x, train=False))(variables))
+    expected, actual = infer(full), infer(half)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == jnp.float32
         assert not np.array_equal(a, b)
-        assert jnp.linalg.norm(a - b) < 0.2 * jnp.linalg.norm(b)  # a few maxima of poolings change places
+        assert np.linalg.norm(a - b) < 0.2 * np.linalg.norm(b)  # a few maxima of poolings change places
