@@ -43,7 +43,7 @@ _LAYERS = {
     "mlp.dwconv.dwconv": "mlp.dwconv.dwconv",
     "mlp.dense2": "mlp.fc2",
 }
-_PIECES = {"attention.self.key": "[0]", "attention.self.value": "[1]"}
+_PIECES = {"attention.self.key": "[0/2]", "attention.self.value": "[1/2]"}
 
 
 class MixTransformer(stages.Backbone):

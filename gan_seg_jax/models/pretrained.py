@@ -29,7 +29,7 @@ from gan_seg_jax.models.stages import Backbone
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _CLASSIFIERS = ("fc", "classifier", "aux_classifier", "AuxLogits", "head", "pre_logits", "conv_head")
 _TORCH_AXES = {0: (), 1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}  # by the number of axes of a leaf
-_PIECE = re.compile(r"(.*)\[(\d)\]")
+_PIECE = re.compile(r"(.*)\[(\d)/([1-9])\]")  # see `stages.Backbone.own_key`
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _AS_IT_IS = Backbone()  # knows no other layout
@@ -176,28 +176,30 @@ def _match(shapes, wanted, layout, *, complaint, hint):
     by_letters = {_letters(name): name for name in wanted}
 
     def named(key):
-        """Return the wanted key, or the one found, of a key in the file, and the number of its piece."""
+        """Return the wanted key, or the one found, of a key in the file, the number of its piece and that of all."""
         name = layout.own_key(key)
         piece = _PIECE.fullmatch(name)
-        name, number = (piece[1], int(piece[2])) if piece else (name, 0)
+        name, number, count = (piece[1], int(piece[2]), int(piece[3])) if piece else (name, 0, 1)
         letters = _letters(name)
-        return by_letters[letters] if letters in by_letters else name, number
+        return by_letters[letters] if letters in by_letters else name, number, count
 
     prefix = _prefix(shapes, lambda key: named(key)[0] in wanted)
-    pieces, unknown = {}, []
+    matched, unknown = {name: [] for name in wanted}, []
     for key in shapes:
-        name, number = named(key.removeprefix(prefix))
-        if name in wanted and number not in pieces.setdefault(name, {}) and key.startswith(prefix):
-            pieces[name][number] = key
+        name, number, count = named(key.removeprefix(prefix))
+        pieces = matched[name] if name in wanted and key.startswith(prefix) else None
+        if pieces == []:
+            pieces += [None] * count
+        if pieces and number < count == len(pieces) and pieces[number] is None:
+            pieces[number] = key
         elif not (_left_out(name) or layout.unused(name)):
             unknown.append(key)
-    matched = {name: [found[number] for number in sorted(found)] for name, found in pieces.items() if found}
+    missing = [lacked for name, keys in matched.items() for lacked in _lacked(name, keys)]
     wrong = [
-        f"{', '.join(keys)} {list(_joined(shapes, keys))} instead of {list(wanted[name])}"
+        f"{', '.join(f'{key} {list(shapes[key])}' for key in keys)} instead of {list(wanted[name])}"
         for name, keys in matched.items()
-        if _without_ones(_joined(shapes, keys)) != _without_ones(wanted[name])
+        if keys and None not in keys and not _fit([shapes[key] for key in keys], wanted[name])
     ]
-    missing = [name for name in wanted if name not in matched]
     problems = {"missing": missing, "unknown": unknown, "of another shape": wrong}
     if any(problems.values()):
         listed = "; ".join(f"{len(keys)} {what} ({_first(keys)})" for what, keys in problems.items() if keys)
@@ -205,17 +207,23 @@ def _match(shapes, wanted, layout, *, complaint, hint):
     return matched
 
 
+def _lacked(name, keys):
+    """Return what a weight lacks: itself, or those of its pieces that have no key in the file."""
+    if not any(keys):
+        return [name]
+    return [f"{name}[{number}/{len(keys)}]" for number, key in enumerate(keys) if key is None]
+
+
 def _letters(key):
     """Return what makes two keys the same, where Flax's names have "_" for "."."""
     return key.replace("_", ".")
 
 
-def _joined(shapes, keys):
-    """Return the shape of pieces joined along their first axis."""
-    first, *rest = (shapes[key] for key in keys)
-    if not rest or not all(len(shape) == len(first) > 0 and shape[1:] == first[1:] for shape in rest):
-        return first
-    return (sum(shapes[key][0] for key in keys), *first[1:])
+def _fit(shapes, wanted):
+    """Tell whether pieces of these shapes, joined along their first axis, make a weight of the wanted shape."""
+    first, *rest = shapes
+    joined = (len(shapes) * first[0], *first[1:]) if rest and first else first
+    return all(shape == first for shape in rest) and _without_ones(joined) == _without_ones(wanted)
 
 
 def _without_ones(shape):

@@ -34,7 +34,7 @@ class Backbone(nn.Module):
         """Return the key of a weight in the layout whose names our parameters have, from that of any known layout.
 
         Our own names have "_" for some ".", so keys that differ in nothing else count as equal. A weight that is
-        stored in pieces, to be joined along its first axis, has the keys "KEY[0]", "KEY[1]" and so on.
+        stored in pieces of one shape, to be joined along its first axis, has the keys "KEY[0/2]" and "KEY[1/2]".
         """
         return key
 

@@ -47,7 +47,11 @@ _LAYERS = {
     "mlp.fc2": "mlp.fc2",
     "layer_scale2": "ls2",
 }
-_PIECES = {"attention.attention.query": "[0]", "attention.attention.key": "[1]", "attention.attention.value": "[2]"}
+_PIECES = {
+    "attention.attention.query": "[0/3]",
+    "attention.attention.key": "[1/3]",
+    "attention.attention.value": "[2/3]",
+}
 
 
 class VisionTransformer(stages.Backbone):

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers
 from gan_seg_jax.models.backbones import create_backbone
-from gan_seg_jax.models.pretrained import load_backbone
+from gan_seg_jax.models.pretrained import load_backbone, read_weights
 
 INVERTED_DEPTHS = (1, 2, 3, 4, 3, 3, 1)
 
@@ -268,6 +268,46 @@ def test_a_key_beside_the_prefix_is_unknown(tmp_path):
 def test_wrong_shapes_are_named_with_both_shapes(tmp_path):
     message = refusal(tmp_path, resnet18_tensors() | {"conv1.weight": np.ones((8, 3, 3, 3), np.float32)})
     assert "1 of another shape (conv1.weight [8, 3, 3, 3] instead of [8, 3, 7, 7])" in message
+
+
+PIECES = [f"encoder.layer.0.attention.attention.{name}.bias" for name in ("query", "key", "value")]  # of DINOv2's
+
+
+def read_pieces(folder, content):
+    """Return the query, key and value, 4 numbers each, that ViT's one layer of all three is read from."""
+    wanted = {"blocks.0.attn.qkv.bias": np.zeros(12, np.float32), "norm.bias": np.zeros(4, np.float32)}
+    source = write(folder, {"layernorm.bias": np.ones(4, np.float32)} | content)
+    layout = create_backbone("dinov2_small", module_name=None)
+    return read_weights(source, wanted, network="a ViT", hint="", layout=layout)["blocks.0.attn.qkv.bias"]
+
+
+def test_pieces_are_joined_in_their_order_whatever_that_of_the_file(tmp_path):
+    content = {PIECES[number]: np.full(4, number, np.float32) for number in (2, 0, 1)}
+    np.testing.assert_array_equal(read_pieces(tmp_path, content), np.repeat([0, 1, 2], 4))
+    whole = {"blocks.0.attn.qkv.bias": np.arange(12, dtype=np.float32)}
+    np.testing.assert_array_equal(read_pieces(tmp_path, whole), np.arange(12))
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ({0: 4, 2: 8}, r"keys 1 missing \(blocks.0.attn.qkv.bias\[1/3\]\)\. "),
+        ({0: 6, 1: 6}, r"keys 1 missing \(blocks.0.attn.qkv.bias\[2/3\]\)\. "),
+        ({1: 4, 2: 4}, r"keys 1 missing \(blocks.0.attn.qkv.bias\[0/3\]\)\. "),
+        ({}, r"keys 1 missing \(blocks.0.attn.qkv.bias\)\. "),
+        ({0: 4, 1: 2, 2: 6}, r"keys 1 of another shape \(.*query.bias \[4\], .*value.bias \[6\] instead of \[12\]\)"),
+        ({0: 3, 1: 3, 2: 3}, r"keys 1 of another shape \(.*query.bias \[3\], .*value.bias \[3\] instead of \[12\]\)"),
+    ],
+)
+def test_pieces_that_do_not_make_the_weight_are_refused(tmp_path, sizes, message):
+    content = {PIECES[number]: np.zeros(size, np.float32) for number, size in sizes.items()}
+    with pytest.raises(InputError, match=message):
+        read_pieces(tmp_path, content)
+
+
+def test_a_weight_that_is_there_whole_takes_no_pieces(tmp_path):
+    with pytest.raises(InputError, match=r"1 unknown \(.*key.bias\)"):
+        read_pieces(tmp_path, {"blocks.0.attn.qkv.bias": np.zeros(12, np.float32), PIECES[1]: np.zeros(4, np.float32)})
 
 
 @pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "resnet50_deep", "mobilenetv2", "vgg16", "vgg16_bn"])
