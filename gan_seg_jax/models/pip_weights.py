@@ -119,6 +119,26 @@ def describe(source: str) -> str:
     return f"{source}: weights of {package} {version}, trained on {weights.trained}; licence {weights.licence}."
 
 
+def expect_backbone(source: str, backbone: str, *, field: str) -> None:
+    """Raise unless "pip:NAME" holds the weights of a backbone.
+
+    Args:
+        source: "pip:NAME".
+        backbone: its name.
+        field: of the config, that of the source; for the message.
+
+    Raises:
+        InputError: the weights are of another backbone; or no such name.
+    """
+    _weights(source)
+    if (name := source.removeprefix(PREFIX)) != backbone:
+        other = f"{PREFIX}{backbone}" if backbone in WEIGHTS else f"a file with the weights of {backbone}"
+        raise InputError(
+            f"{source} holds the weights of {name}, and the backbone is {backbone}; "
+            f"set {field} to {other}, or to nothing."
+        )
+
+
 def find(source: str) -> Path:
     """Return the path of a safetensors file with the weights of "pip:NAME"; once made, it needs no package any more.
 

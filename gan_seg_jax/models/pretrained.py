@@ -41,8 +41,8 @@ def load_backbone(source: str, variables: dict, *, backbone: str) -> dict:
     Kernels are transposed from [out, in, h, w] to [h, w, in, out] (depthwise ones have in = 1), float16, bfloat16 and
     float64 become float32. Left out knowingly: the classifier (`fc`, `classifier`, `head` ...), the last convolution of
     MobileNetV2 where the backbone has none, and `num_batches_tracked`. A prefix that all keys share ("backbone.",
-    "resnet.") is found and removed. Weights must have been trained on images normalised by ImageNet's mean and standard
-    deviation, which no file says.
+    "resnet.") is found and removed. Weights must have been trained on images normalised by the backbone's own mean and
+    standard deviation (`stages.Backbone.MEAN`, ImageNet's for most), which no file says.
 
     Args:
         source: a .safetensors file, or "hf:OWNER/NAME[@REVISION]" for the `model.safetensors` of that Hugging Face

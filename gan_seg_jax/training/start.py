@@ -143,7 +143,9 @@ def _pretrained(variables: dict[str, Any], config: ConfigDict, workdir: Path) ->
         network = config.networks[role]
         if "backbone" not in network:
             raise InputError(f"config.pretrained.{role} is set, but {network.name} has no backbone; leave it empty.")
-        if source.startswith(pip_weights.PREFIX) and parallel.is_first_process():
-            print(f"{role} starts from {pip_weights.describe(source)}", flush=True)
+        if source.startswith(pip_weights.PREFIX):
+            pip_weights.expect_backbone(source, network.backbone, field=f"config.pretrained.{role}")
+            if parallel.is_first_process():
+                print(f"{role} starts from {pip_weights.describe(source)}", flush=True)
         loaded[role] = pretrained.load_backbone(source, variables[role], backbone=network.backbone)
     return loaded

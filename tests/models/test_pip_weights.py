@@ -203,6 +203,19 @@ def test_a_cache_that_cannot_be_written_gives_way_to_the_own_folder(package, mon
     assert_holds_the_weights(path)
 
 
+@pytest.mark.parametrize(
+    "backbone, end",
+    [("efficientnet_lite1", "to pip:efficientnet_lite1"), ("resnet50", "to a file with the weights of resnet50")],
+)
+def test_the_weights_of_another_backbone_are_named(backbone, end):
+    source, field = "pip:efficientnet_lite0", "config.pretrained.segmenter"
+    pip_weights.expect_backbone(source, "efficientnet_lite0", field=field)
+    with pytest.raises(InputError) as caught:
+        pip_weights.expect_backbone(source, backbone, field=field)
+    first = f"{source} holds the weights of efficientnet_lite0, and the backbone is {backbone}; set {field} "
+    assert str(caught.value) == f"{first}{end}, or to nothing."
+
+
 def logits(images):
     """Return EfficientNet-Lite0's class logits of photographs, uint8 [b, h, w, 3], by the last layers of its file."""
     backbone = create_backbone("efficientnet_lite0", module_name=None)
