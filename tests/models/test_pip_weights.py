@@ -216,6 +216,44 @@ def test_the_weights_of_another_backbone_are_named(backbone, end):
     assert str(caught.value) == f"{first}{end}, or to nothing."
 
 
+VGG16 = [(1, (0, 2)), (2, (5, 7)), (3, (10, 12, 14)), (4, (17, 19, 21)), (5, (24, 26, 28))]  # torchvision's numbers
+
+
+@pytest.fixture(scope="module")
+def vgg16():
+    """Return the layers (kernel, bias) of a narrow VGG-16 by torchvision's numbers, and what is read of their file."""
+    h5py = pytest.importorskip("h5py", reason="needs h5py, which reads files of Keras")
+    rng, layers, content = np.random.default_rng(0), {}, io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for block, numbers in VGG16:
+            for name, number in zip(("conv2d", "conv2d_1", "conv2d_2"), numbers, strict=False):
+                kernel = rng.normal(scale=0.01, size=(3, 3, 2 if number else 3, 4)).astype(np.float32)
+                layers[number] = kernel, rng.normal(size=4).astype(np.float32)
+                for index, value in enumerate(layers[number]):
+                    file[f"block{block}/layers/{name}/vars/{index}"] = value
+    return layers, pip_weights._read_vgg16(io.BytesIO(content.getvalue()))
+
+
+def test_the_layers_of_vgg16_have_the_keys_of_torchvision(vgg16):
+    layers, read = vgg16
+    assert read.keys() == {f"features.{number}.{leaf}" for number in layers for leaf in ("weight", "bias")}
+    assert all(value.dtype == np.float32 and value.flags.c_contiguous for value in read.values())
+    for number in layers.keys() - {0}:  # [h, w, in, out] of Keras is [out, in, h, w]
+        kernel, bias = layers[number]
+        np.testing.assert_array_equal(read[f"features.{number}.weight"], np.moveaxis(kernel, (3, 2), (0, 1)))
+        np.testing.assert_array_equal(read[f"features.{number}.bias"], bias)
+
+
+def test_the_first_layer_of_vgg16_sees_the_image_that_it_was_trained_on(vgg16):
+    (kernel, bias), read = vgg16[0][0], vgg16[1]
+    image = np.random.default_rng(1).uniform(-1, 1, (1, 3, 3, 3)).astype(np.float32)
+    trained_on = (image[0, ..., ::-1] + 1) * 127.5 - np.array([104.00699, 116.66877, 122.67892])  # b g r
+    expected = np.einsum("hwi,hwio->o", trained_on, kernel) + bias
+    ours = np.asarray(create_backbone("vgg16", module_name=None).normalize(jnp.asarray(image)))[0]
+    found = np.einsum("hwi,oihw->o", ours, read["features.0.weight"]) + read["features.0.bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def logits(images):
     """Return EfficientNet-Lite0's class logits of photographs, uint8 [b, h, w, 3], by the last layers of its file."""
     backbone = create_backbone("efficientnet_lite0", module_name=None)
