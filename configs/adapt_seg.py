@@ -10,8 +10,8 @@ target, and classes of the source are pasted into it; no GAN.
 Command: python -m gan_seg_jax.main --config=configs/adapt_seg.py:advent,night
 Words behind the colon: one form of adaptsegnet (the default), advent, minent, self_training; multi (a second level, on
 an auxiliary head; not of self_training); the target's domain, night (the default), rain or camera, from labelled scenes
-by day; one network (unet is the default; multi needs unet, deeplabv2, which is that of the GANs' papers, pspnet or one
-of upernet);
+by day; one network (unet is the default; multi needs unet, deeplabv2, which is that of the GANs' papers, pspnet or
+upernet_convnext_tiny);
 smoke; and the controls lambda0 (the same path and the target's statistics, but nothing else of the target counts) and
 random_discriminator (it stays as it was drawn; of the GANs alone).
 self_training draws images by their rare classes and is scored by its average; for the same of the other forms, whose
@@ -38,7 +38,7 @@ from gan_seg_jax.errors import InputError
 FORMS = {"adaptsegnet": "adaptation", "advent": "advent", "minent": "advent", "self_training": "mixed_domains"}
 GAMES = ("adaptsegnet", "advent")
 DOMAINS = tuple(name for name in fields.DOMAINS if name != "day")  # the source is by day
-MULTI = ("unet", "deeplabv2", "pspnet", "upernet")  # networks with an auxiliary head
+MULTI = ("unet", "deeplabv2", "pspnet", "upernet_convnext_tiny")  # words of networks with an auxiliary head
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -105,7 +105,7 @@ def _two_levels(config: ConfigDict) -> None:
         InputError: the network has none.
     """
     name = config.networks.segmenter.name
-    if name not in MULTI:
+    if name not in {networks.NETWORKS[word]().name for word in MULTI}:
         raise InputError(f"{name} has no auxiliary head for a second level; choose one of {', '.join(MULTI)}.")
     config.networks.segmenter.auxiliary = True
     config.losses.auxiliary_weight = 0.1
