@@ -1,7 +1,15 @@
 """Attention by scaled products (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762)."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+LINEAR_INIT = 0.02  # standard deviation of a transformer's matrices at the start
+
+
+def linear(features: int, *, dtype: jnp.dtype, name: str) -> nn.Dense:
+    """Return a matrix and a bias on the last axis, as transformers have them."""
+    return nn.Dense(features, kernel_init=nn.initializers.normal(LINEAR_INIT), dtype=dtype, name=name)
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:

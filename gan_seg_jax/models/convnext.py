@@ -5,7 +5,6 @@ import re
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gan_seg_jax.models import layers, norms, stages
 
@@ -71,7 +70,7 @@ class ConvNeXt(stages.Backbone):
         """
         _, *plan = stages.atrous_stages((4, 1, 2, 2, 2), self.output_stride, network="ConvNeXt")
         channels = [stages.scaled(count, self.width) for count in self.channels]
-        rates = iter(np.linspace(0, self.drop_path, sum(self.depths)).tolist())
+        rates = iter(stages.drop_paths(self.drop_path, sum(self.depths)))
         options = {"padding": 0, "kernel_init": INIT, "dtype": self.dtype}
         x = layers.pad_to_multiple(self.normalize(image), 4)
         x = layers.Conv(channels[0], kernel=4, stride=4, **options, name="stem_0")(x)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers, stages
-from gan_seg_jax.models.attention import attention
+from gan_seg_jax.models.attention import attention, linear
 from gan_seg_jax.models.norms import LayerNorm
 
 HEADS = (1, 2, 5, 8)
@@ -23,7 +23,6 @@ REDUCTIONS = (8, 4, 2, 1)  # of the keys' grid, to each side
 PATCHES = ((7, 4), (3, 2), (3, 2), (3, 2))  # window and stride
 EXPANSION = 4  # of the feed-forward layers
 EMBEDDING_EPSILON = 1e-5  # of the norms behind convolutions of patches; the others have 1e-6
-LINEAR_INIT = 0.02  # standard deviation of the authors' matrices
 SMALLEST = 29  # pixels a side that leave one key in the first stage
 
 # Names in transformers -> the authors'.
@@ -90,7 +89,8 @@ class MixTransformer(stages.Backbone):
                 f"A Mix Transformer needs images of at least {SMALLEST}x{SMALLEST} pixels, found {height}x{width}; "
                 "choose a larger crop_size and canvas_size."
             )
-        x, features, number = self.normalize(image), {}, 0
+        x, features = self.normalize(image), {}
+        rates = iter(stages.drop_paths(self.drop_path, sum(self.depths)))
         head_channels = stages.scaled(self.head_channels, self.width)
         for index, depth in enumerate(self.depths):
             stage, (window, stride) = index + 1, PATCHES[index]
@@ -102,11 +102,10 @@ class MixTransformer(stages.Backbone):
                 x = Block(
                     heads=HEADS[index],
                     reduction=REDUCTIONS[index],
-                    drop_path=self.drop_path * number / max(1, sum(self.depths) - 1),
+                    drop_path=next(rates),
                     dtype=self.dtype,
                     name=f"block{stage}_{block}",
                 )(x, train=train)
-                number += 1
             x = LayerNorm(dtype=self.dtype, name=f"norm{stage}")(x)
             features[f"c{stage + 1}"] = x
         self.sow("intermediates", "encoder", x)
@@ -152,10 +151,6 @@ class Block(nn.Module):
             x = x + stages.DropPath(self.drop_path)(y, train=train)
         return x
 
-    def _dense(self, features, name):
-        init = nn.initializers.normal(LINEAR_INIT)
-        return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
-
     def _attention(self, x):
         """Attend from each position to the reduced grid; rows and columns that do not fill a window have no key."""
         b, h, w, c = x.shape
@@ -163,12 +158,12 @@ class Block(nn.Module):
         if self.reduction > 1:
             context = layers.PatchConv(c, self.reduction, dtype=self.dtype, name="attn_sr")(x)
             context = LayerNorm(EMBEDDING_EPSILON, self.dtype, name="attn_norm")(context)
-        query = self._dense(c, "attn_q")(x).reshape(b, h * w, self.heads, -1)
-        both = self._dense(2 * c, "attn_kv")(context).reshape(b, -1, 2, self.heads, c // self.heads)
+        query = linear(c, dtype=self.dtype, name="attn_q")(x).reshape(b, h * w, self.heads, -1)
+        both = linear(2 * c, dtype=self.dtype, name="attn_kv")(context).reshape(b, -1, 2, self.heads, c // self.heads)
         y = attention(query, both[:, :, 0], both[:, :, 1]).reshape(b, h, w, c)
-        return self._dense(c, "attn_proj")(y)
+        return linear(c, dtype=self.dtype, name="attn_proj")(y)
 
     def _feed_forward(self, x):
-        y = self._dense(EXPANSION * x.shape[-1], "mlp_fc1")(x)
+        y = linear(EXPANSION * x.shape[-1], dtype=self.dtype, name="mlp_fc1")(x)
         y = layers.DepthwiseConv(dtype=self.dtype, name="mlp_dwconv_dwconv")(y)
-        return self._dense(x.shape[-1], "mlp_fc2")(nn.gelu(y, approximate=False))
+        return linear(x.shape[-1], dtype=self.dtype, name="mlp_fc2")(nn.gelu(y, approximate=False))

@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gan_seg_jax.errors import InputError
 
@@ -42,6 +43,11 @@ class Backbone(nn.Module):
         """Tell whether the weight of this key, as `own_key` returns it, is of no use to the features."""
         del key
         return False
+
+
+def drop_paths(rate: float, blocks: int) -> list[float]:
+    """Return the rate of `DropPath` of each block, which rises linearly from 0 at the first to `rate` at the last."""
+    return np.linspace(0, rate, blocks).tolist()
 
 
 class DropPath(nn.Module):

@@ -16,14 +16,13 @@ import numpy as np
 from gan_seg_jax.augment import resample
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import layers, stages
-from gan_seg_jax.models.attention import attention
+from gan_seg_jax.models.attention import LINEAR_INIT, attention, linear
 from gan_seg_jax.models.norms import LayerNorm
 
 PATCH = 14  # pixels a side
 GRID = 37  # positions a side, of the images of 518 pixels on which the weights were trained last
 EXPANSION = 4  # of the feed-forward layers
 LAYER_SCALE = 1e-5  # of a residual at the start
-LINEAR_INIT = 0.02  # standard deviation of matrices and positions
 
 # Names in transformers and timm -> the authors'.
 _WHOLE = {
@@ -105,8 +104,7 @@ class VisionTransformer(stages.Backbone):
             )
         x, (rows, columns) = self._tokens(image)
         norm, features = LayerNorm(dtype=self.dtype, name="norm"), {}
-        for index in range(self.depth):
-            rate = self.drop_path * index / max(1, self.depth - 1)
+        for index, rate in enumerate(stages.drop_paths(self.drop_path, self.depth)):
             x = Block(self.heads, rate, self.dtype, name=f"blocks_{index}")(x, train=train)
             quarters, rest = divmod(4 * (index + 1), self.depth)
             if rest == 0:
@@ -172,18 +170,15 @@ class Block(nn.Module):
             x = x + stages.DropPath(self.drop_path)(y * scale.astype(self.dtype), train=train)
         return x
 
-    def _dense(self, features, name):
-        init = nn.initializers.normal(LINEAR_INIT)
-        return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
-
     def _attention(self, x):
         b, n, c = x.shape
-        qkv = self._dense(3 * c, "attn_qkv")(x).reshape(b, n, 3, self.heads, c // self.heads)
-        return self._dense(c, "attn_proj")(attention(*(qkv[:, :, index] for index in range(3))).reshape(x.shape))
+        qkv = linear(3 * c, dtype=self.dtype, name="attn_qkv")(x).reshape(b, n, 3, self.heads, c // self.heads)
+        y = attention(*(qkv[:, :, index] for index in range(3))).reshape(x.shape)
+        return linear(c, dtype=self.dtype, name="attn_proj")(y)
 
     def _feed_forward(self, x):
-        y = nn.gelu(self._dense(EXPANSION * x.shape[-1], "mlp_fc1")(x), approximate=False)
-        return self._dense(x.shape[-1], "mlp_fc2")(y)
+        y = nn.gelu(linear(EXPANSION * x.shape[-1], dtype=self.dtype, name="mlp_fc1")(x), approximate=False)
+        return linear(x.shape[-1], dtype=self.dtype, name="mlp_fc2")(y)
 
 
 def cubic_weights(in_size: int, out_size: int, *, antialias: bool) -> np.ndarray:
