@@ -577,12 +577,12 @@ def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, compi
     assert outcome.code == 0 and "Continuing from step" in outcome.out, outcome.err
 
 
-@pytest.mark.parametrize(("gone", "calls"), [(".", 2), ("checkpoints", 5)])
+@pytest.mark.parametrize(("gone", "calls"), [(".", 2), ("checkpoints", 5), ("checkpoints", 3)])
 def test_a_folder_that_is_removed_under_a_run_is_said(tiny, tmp_path, compile_once, gone, calls):
     """Nobody takes a run for done whose config or weights are nowhere: before the first checkpoint, and behind one."""
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        remove = lambda: shutil.rmtree(workdir / gone)
+        remove = lambda: (workdir / gone).resolve().rename(tmp_path / "away")  # at once, even while it is written
         patch.setattr(TrainingRun, "poll", before_call(TrainingRun.poll, remove, calls=calls))
         args = (*tiny_runs.supervised_args(tiny.data), *PLAIN, "--config.log_every=6")
         outcome = tiny_runs.command("main", *args, f"--workdir={workdir}")

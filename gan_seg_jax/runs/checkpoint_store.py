@@ -178,6 +178,7 @@ class Checkpoints:
         except (InputError, MemoryError):
             raise
         except Exception as error:
+            self._check_there(self.directory)
             reason = faults.said_by_disk(error) or _short(error).rstrip(".")
             raise InputError(
                 f"A checkpoint cannot be written to {self.directory}: {reason}. What was saved before stays."
@@ -253,7 +254,10 @@ class Checkpoints:
         """
         with self._saving():
             self._manager.wait_until_finished()
-        newest = self.directory if self._saved is None else self.directory / str(self._saved)
+        self._check_there(self.directory if self._saved is None else self.directory / str(self._saved))
+
+    def _check_there(self, newest: Path) -> None:
+        """Raise InputError if somebody has removed the folder of checkpoints, or the newest one in it."""
         if not newest.is_dir() or _identity(self.directory) != self._identity:
             raise InputError(
                 f"{newest} is gone: it has been removed while the run went on, so what has been trained since cannot "
