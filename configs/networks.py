@@ -338,7 +338,7 @@ def segmenter(config: ConfigDict, chosen: set[str]) -> None:
 
 def weights(network: ConfigDict) -> str:
     """Return what `config.pretrained` says of a network whose backbone is there for its weights; "" of any other."""
-    return _WEIGHTS[network.backbone] if network.backbone in _WEIGHTS else ""
+    return _WEIGHTS.get(network.get("backbone"), "")
 
 
 def shrink(config: ConfigDict, role: str = "segmenter") -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import cgan_seg
+from configs import cgan_seg, networks
 from gan_seg_jax import config as config_lib
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
@@ -18,6 +18,7 @@ from gan_seg_jax.methods import cgan
 from gan_seg_jax.models.discriminators import PatchGAN
 from gan_seg_jax.state import Networks, create_state
 from gan_seg_jax.train_step import train_step
+from gan_seg_jax.training import checks, start
 from tests.by_hand import draw_variables
 
 FAST = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -298,3 +299,18 @@ def test_the_generator_over_lite0_starts_from_the_weights_of_a_package():
     assert {**cgan_seg.get_config("lite0").losses} == {**cgan_seg.get_config().losses}
     with pytest.raises(InputError, match="encoder_decoder and lite0"):
         cgan_seg.get_config("lite0,encoder_decoder")
+
+
+QUICK = ("fcn8s", "pspnet", "fcdensenet56", "fpn_lite0", "segformer_b0")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in sorted(cgan_seg.GENERATORS)]
+)
+def test_every_network_of_supervised_seg_can_be_the_generator(name):
+    config = cgan_seg.get_config(f"{name},smoke")
+    expected = networks.NETWORKS[cgan_seg.GENERATORS[name]]()
+    assert config.networks.generator.name == expected.name
+    config.num_classes = CLASSES
+    config_lib.check(config)
+    checks.check_training(cgan, config, start.state_shapes(cgan, config))
