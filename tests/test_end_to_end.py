@@ -302,7 +302,7 @@ def test_resuming_never_removes_the_checkpoint_it_came_from(tiny, tmp_path, monk
     assert_same_end(workdir, tiny.cgan)
 
 
-@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("committed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(tiny, tmp_path, committed):
     workdir = tmp_path / "run"
     shutil.copytree(tiny.cgan, workdir)
@@ -361,11 +361,7 @@ def interrupt(monkeypatch, where, number):
 
 
 PLACES = ("compiling", "training", "validation", "validation at the end", "final scores", "baselines")
-QUICK = (
-    ("training", signal.SIGTERM),
-    ("validation", signal.SIGHUP),
-    ("final scores", signal.SIGINT),
-)
+QUICK = (("training", signal.SIGTERM), ("validation", signal.SIGHUP))
 
 
 @pytest.mark.parametrize(
@@ -451,6 +447,7 @@ TrainingRun.poll = send
 # Resuming with other fields
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_extended_at_its_last_rates(tiny, tmp_path, compile_once):
     """It ends in the bits of a run that was planned so, also when it is killed and resumed on the way."""
     workdir, whole = tmp_path / "run", tmp_path / "whole"
@@ -476,6 +473,7 @@ def test_a_finished_run_is_extended_at_its_last_rates(tiny, tmp_path, compile_on
     assert tiny_runs.digests(workdir) == tiny_runs.digests(whole)
 
 
+@pytest.mark.slow
 def test_the_log_of_a_killed_run_is_that_of_an_undisturbed_one(tiny, supervised, tmp_path, compile_once):
     """Killed before the first checkpoint, between a line and its checkpoint, and interrupted between two lines."""
 
@@ -781,7 +779,7 @@ TrainingRun.poll = die
     assert checkpoint.load_checkpoint(tmp_path / "run", "latest")[1]["step"] == 2
 
 
-def test_without_a_workdir_the_run_is_named_after_its_config(tiny, tmp_path):
+def test_without_a_workdir_the_run_is_named_after_its_config(tiny, tmp_path, compile_once):
     args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=1", *PLAIN)
     with contextlib.chdir(tmp_path):
         for _ in range(2):
