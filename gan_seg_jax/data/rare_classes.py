@@ -49,8 +49,9 @@ def probabilities(pixels: np.ndarray, temperature: float) -> np.ndarray:
         pixels: How many pixels are of each class, int [k]; one at least is not 0.
         temperature: Above 0.
     """
-    exponents = np.where(pixels > 0, (1.0 - pixels / pixels.sum()) / temperature, -np.inf)
-    weights = np.exp(exponents - exponents.max())
+    rarity = np.where(pixels > 0, 1.0 - pixels / pixels.sum(), -np.inf)
+    with np.errstate(over="ignore"):  # to minus infinity, of which the exponential is 0
+        weights = np.exp((rarity - rarity.max()) / temperature)
     return weights / weights.sum()
 
 

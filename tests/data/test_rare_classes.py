@@ -45,7 +45,8 @@ def test_probabilities_are_those_of_the_equation():
     np.testing.assert_allclose(probabilities(np.array([60, 30, 0, 10]), 0.5)[[0, 1, 3]], weights / weights.sum())
     assert probabilities(np.array([60, 30, 0, 10]), 0.5)[2] == 0
     np.testing.assert_allclose(probabilities(np.array([60, 40]), 1e9), 0.5)
-    np.testing.assert_array_equal(probabilities(np.array([60, 40]), 1e-6), [0, 1])  # without an overflow
+    for temperature in (1e-6, 1e-310):  # without an overflow
+        np.testing.assert_array_equal(probabilities(np.array([60, 40, 0]), temperature), [0, 1, 0])
 
 
 def test_draws_follow_the_probabilities_and_the_area():
