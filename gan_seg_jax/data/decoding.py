@@ -133,6 +133,20 @@ def read(path: str | os.PathLike, *, max_pixels: int) -> Stored:
     return decode(path, content, max_pixels=max_pixels)
 
 
+def opened(name: str, image: Image.Image, *, max_pixels: int) -> Stored:
+    """Return a picture that Pillow has opened, or made; the caller's own is left as it is.
+
+    Raises:
+        ImageError: It is too large.
+        OSError: It is damaged.
+    """
+    if not 0 < image.width * image.height <= max_pixels:
+        raise ImageError(name, _too_large(image.height, image.width, max_pixels))
+    image.load()
+    kind, bits = image.format or "", 16 if image.mode.startswith("I;16") else 8
+    return Stored(image.copy(), kind, bits, _orientation(image), False)
+
+
 def _check_png(name, content: bytes) -> int:
     """Follow the chunks of a PNG to its end, compare their checksums and count its pixels; return bits per sample."""
     file = io.BytesIO(content)

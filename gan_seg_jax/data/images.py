@@ -9,8 +9,9 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
-from gan_seg_jax.data.decoding import ImageError, Stored, decode, read
+from gan_seg_jax.data.decoding import ImageError, Stored, decode, opened, read
 from gan_seg_jax.errors import InputError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
@@ -96,6 +97,20 @@ def decode_image(name: str, content: bytes, *, bits: int = 16, max_pixels: int =
     A rotation in its EXIF data is not applied: TFDS does not either, and masks lie over the stored pixels.
     """
     return _rgb(name, decode(name, content, max_pixels=max_pixels)._replace(orientation=1), bits)
+
+
+def from_pillow(image: Image.Image, *, bits: int = 16, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Return a PIL image as `read_image` returns a file; a rotation in its EXIF data is applied.
+
+    Raises:
+        ImageError: It is damaged, too large, or has more than 16 bits a pixel.
+    """
+    name = getattr(image, "filename", "") or "The image"
+    try:
+        stored = opened(name, image, max_pixels=max_pixels)
+    except OSError as error:
+        raise ImageError(name, f"is damaged or cut short ({error}); replace it.") from error
+    return _rgb(name, stored, bits)
 
 
 def inspect_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Facts:

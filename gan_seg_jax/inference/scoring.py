@@ -94,7 +94,7 @@ def _make_network(method, config, options, state, stream) -> Callable[[jax.Array
     return network if options.window == (0, 0) else by_windows
 
 
-def _own_size(
+def own_size(
     views: Views,
     stream: dict[str, jax.Array],
     config: ConfigDict,
@@ -136,7 +136,7 @@ def make_scorer(method: Any, config: ConfigDict, options: Options = PLAIN, mesh:
     look = make_views(method, config, options)
 
     def score(state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> jax.Array:
-        scores = _own_size(look(state, stream), stream, config, options, out_size)
+        scores = own_size(look(state, stream), stream, config, options, out_size)
         if options.crf is not None:
             scores = apply_crf(scores, stream["original"], stream["size"], options.crf, mesh)
         return scores
@@ -160,14 +160,13 @@ def make_chooser(config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None
     def chooser(views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
         height, width = out_size
         if options.crf is not None:  # whose images are small
-            scores = _own_size(views, stream, config, options, out_size)
+            scores = own_size(views, stream, config, options, out_size)
             return choose(apply_crf(scores, stream["original"], stream["size"], options.crf, mesh))
         images = len(stream["size"])
-        row = width * config.num_classes * -(-images // (1 if mesh is None else mesh.size))
-        rows = min(height, BAND, max(1, SCORES_AT_ONCE // row))
+        rows = band_rows(out_size, config.num_classes, -(-images // (1 if mesh is None else mesh.size)))
 
         def band(found, first):
-            scores = _own_size(views, stream, config, options, (rows, width), first)
+            scores = own_size(views, stream, config, options, (rows, width), first)
             place = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, axis=1)
             return jax.tree.map(place, found, choose(scores)), None
 
@@ -177,6 +176,18 @@ def make_chooser(config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None
         return jax.lax.scan(band, nothing, starts)[0]
 
     return chooser
+
+
+def band_rows(out_size: tuple[int, int], num_classes: int, images: int) -> int:
+    """Return how many rows of so many images have their scores made at once."""
+    height, width = out_size
+    return min(height, BAND, max(1, SCORES_AT_ONCE // (width * num_classes * images)))
+
+
+def needed(options: Options) -> tuple[str, ...]:
+    """Return what of a stream is needed beside what `make_views` returned."""
+    contents = (view_names(scale)[1] for scale in options.scales)
+    return ("size", *contents, *(["original"] if options.crf is not None else []))
 
 
 class Labeller:
@@ -193,8 +204,7 @@ class Labeller:
             in_shardings=(views, sharded),
             out_shardings=sharded,
         )
-        contents = (view_names(scale)[1] for scale in options.scales)
-        self._needed = ("size", *contents, *(["original"] if options.crf is not None else []))
+        self._needed = needed(options)
 
     def __call__(
         self, state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]
@@ -206,7 +216,16 @@ class Labeller:
             stream: a batch as the host delivers it but for its labels, on the mesh.
             out_size: height and width of the results.
         """
-        views = self._look(state, {name: value for name, value in stream.items() if name not in ("size", "original")})
+        return self.choose(self.look(state, stream), stream, out_size)
+
+    def look(self, state: AdversarialState, stream: dict[str, jax.Array]) -> Views:
+        """Return the scores on the canvases, as of `make_views`."""
+        return self._look(state, {name: value for name, value in stream.items() if name not in ("size", "original")})
+
+    def choose(
+        self, views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return labels and their probabilities of what `look` returned of the same stream."""
         return self._choose(views, {name: stream[name] for name in self._needed}, out_size)
 
 

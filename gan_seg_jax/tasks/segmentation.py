@@ -3,7 +3,6 @@
 Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from PIL import Image
 from gan_seg_jax import metrics, parallel
 from gan_seg_jax.data import canvas, pipeline
 from gan_seg_jax.data.catalog import Dataset, Split
-from gan_seg_jax.inference import file_batches, scoring
+from gan_seg_jax.inference import file_batches
+from gan_seg_jax.inference.labelling import ImageLabeller
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.inference.scoring import Labeller, images_at_once, make_chooser, make_views, prepare
@@ -149,61 +149,8 @@ class SampleSheet:
         return np.stack(cells)
 
 
-def predict_images(
-    run: Run, files: list[tuple[Path, Path]], options: Options = PLAIN
-) -> Iterator[tuple[Path, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (output name, image uint8 [h, w, 3], class ids uint8 [h, w], confidence float32 [h, w]) of each image.
-
-    Images of the same bucket of sizes share a batch; a file that cannot be read is reported on stderr and left out.
-    With the CRF, images of more than a million pixels are labelled at about that size, and the labels enlarged.
-    """
-    mesh = parallel.make_mesh()
-    label = Labeller(run.method, run.config, options, mesh)
-    state, sharded = parallel.place(run.state, parallel.replicated(mesh)), parallel.batch_sharding(mesh)
-    batch_size = lambda out_size: images_at_once(run.config, options, out_size, mesh)
-    shown = _shrunk if options.crf is not None else lambda image: image
-
-    def labelled(item):
-        out_size, group = item
-        stream = [_canvas(seen, run.config, out_size, options) for _, _, seen in group]
-        return label(state, parallel.place(file_batches.stack(stream, batch_size(out_size)), sharded), out_size)
-
-    groups = file_batches.groups(files, file_batches.reader(run.config), shown, batch_size)
-    for (_, group), found in parallel.one_behind(labelled, groups):
-        chosen, confidence = jax.device_get(found)
-        for row, (name, image, seen) in enumerate(group):
-            window, size = (row, slice(0, seen.shape[0]), slice(0, seen.shape[1])), image.shape[:2]
-            labels = file_batches.resized(chosen[window], size, Image.Resampling.NEAREST)
-            if options.clean_up:
-                labels = morphology.clean(labels, **options.clean_up, num_classes=run.config.num_classes)
-            yield name, image, labels, file_batches.resized(confidence[window], size, Image.Resampling.BILINEAR)
-
-
-def _shrunk(image: np.ndarray) -> np.ndarray:
-    """Return an image, scaled down if its bucket holds more pixels than the CRF takes."""
-    height, width = image.shape[:2]
-    most = scoring.CRF_PIXELS
-    if math.prod(canvas.bucket(image.shape)) <= most:
-        return image
-    scale = (most / 2 / (height * width)) ** 0.5  # a bucket holds up to 1.6 times the pixels of its image
-    longest = most // canvas.bucket((1, 1))[0]
-    size = tuple(min(max(int(n * scale), 1), longest) for n in (height, width))
-    return file_batches.resized(image, size, Image.Resampling.BILINEAR)
-
-
-def _canvas(image: np.ndarray, config: ConfigDict, out_size: tuple[int, int], options: Options) -> dict[str, Any]:
-    """Return an image as the host delivers it; its label is never looked at."""
-    canvas_size = canvas.canvas_of(image.shape, config.canvas_size, resize=config.resize)
-    empty = np.zeros(image.shape[:2], np.uint8)
-    arrays = canvas.fit_to_canvas(image, empty, canvas_size, resize=config.resize, rng=None)
-    arrays |= canvas.scaled_views(image, canvas_size, options.scales, resize=config.resize)
-    if options.crf is not None:
-        arrays["original"] = canvas.pad(image, out_size)
-    return {**arrays, "size": np.array(image.shape[:2], np.int32), "valid": np.bool_(True), "id": np.int32(0)}
-
-
 def pictures(image: np.ndarray, mask: np.ndarray, confidence: np.ndarray, colors: Sequence) -> dict[str, np.ndarray]:
-    """Return folder -> picture of one image, of what `predict_images` yields and the colours of the classes."""
+    """Return folder -> picture of one image, of what `ImageLabeller` found and the colours of the classes."""
     confidence = np.round(255.0 * confidence).astype(np.uint8)
     found = (mask, panels.colorize(mask, colors), panels.overlay(image, mask, colors), confidence)
     return dict(zip(FOLDERS, found, strict=True))
@@ -213,8 +160,9 @@ def make_pictures(
     run: Run, files: list[tuple[Path, Path]], options: Options
 ) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
     """Yield (output name, folder -> picture) of each image that can be read."""
-    for name, *found in predict_images(run, files, options):
-        yield name, pictures(*found, run.config.class_colors)
+    label = ImageLabeller(run, options, mesh=parallel.make_mesh())
+    for found in label(files, file_batches.reader(run.config)):
+        yield found.name, pictures(found.image, found.labels, found.confidence, run.config.class_colors)
 
 
 def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
