@@ -18,6 +18,7 @@ COMMANDS = {
     "sample": "sample",
     "judge": "judge",
     "memorization": "memorization",
+    "inspect": "inspect",
     "class_weights": "class_weights",
     "crf_search": "crf_search",
 }

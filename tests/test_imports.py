@@ -30,7 +30,7 @@ LEVELS = (
     {"system", "config", "metrics"},
     {"augment", "losses", "pictures", "postprocess"},
     {"models", "data", "baselines"},
-    {"state"},
+    {"state", "inspection"},
     {"methods"},
     {"runs", "train_step"},
     {"inference"},
@@ -41,7 +41,7 @@ LEVELS = (
     {"commands"},
 )
 # Within a folder its __init__ imports all. These are free but for cycles; in the others, all may import what is listed.
-FREE = {"data", "losses", "postprocess", "baselines", "runs", "inference", "tasks", "training", "cli"}
+FREE = {"data", "inspection", "losses", "postprocess", "baselines", "runs", "inference", "tasks", "training", "cli"}
 SHARED = {
     "models": {
         "aspp",

@@ -40,6 +40,8 @@ FLAGS = {  # of the commands
     "count",
     "seed",
     "rule",
+    "dataset",
+    "max_pixels",
     "scales",
     "flip",
     "window",

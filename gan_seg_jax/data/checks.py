@@ -9,8 +9,8 @@ import concurrent.futures
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import tqdm
 
@@ -24,6 +24,7 @@ _NAMED = 5  # files named in a message
 _WORKERS = 8
 _SECONDS_BEFORE_PROGRESS = 3.0
 _COUNTS_FROM_ONE = "Usual cause: ids that count from 1; subtract 1"
+Job, Found = TypeVar("Job"), TypeVar("Found")
 
 
 class File(NamedTuple):
@@ -69,6 +70,17 @@ def inspect(
     if len(entries) != len(known) or any(known.get(path) is not entry for path, entry in entries.items()):
         remembered.save(root, entries)
     return {path: _facts(entry) for path, entry in entries.items()}, problems
+
+
+def remember(root: str, facts: Mapping[File, images.Facts]) -> None:
+    """Remember what was found in sound files by other means than `inspect`, which then need not read them.
+
+    Args:
+        root: Absolute path of the set.
+        facts: All that are known of it.
+    """
+    entries = {file.path: [file.size, file.changed, *dataclasses.astuple(found)] for file, found in facts.items()}
+    remembered.save(root, entries)
 
 
 def compare_sizes(
@@ -228,8 +240,6 @@ def _listed(values: set[int]) -> str:
 
 
 def _run_all(root: str, jobs: list[tuple[File, Callable]], max_pixels: int) -> list[images.Facts | images.ImageError]:
-    """Run the jobs on a few threads (Pillow decodes without the interpreter's lock), with a bar if it takes long."""
-
     def run(job):
         file, inspect_file = job
         try:
@@ -237,6 +247,11 @@ def _run_all(root: str, jobs: list[tuple[File, Callable]], max_pixels: int) -> l
         except images.ImageError as error:
             return error
 
+    return on_threads(run, jobs)
+
+
+def on_threads(run: Callable[[Job], Found], jobs: Sequence[Job]) -> list[Found]:
+    """Run all jobs on a few threads (Pillow decodes without the interpreter's lock), with a bar if it takes long."""
     pool = concurrent.futures.ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1))
     try:
         progress = tqdm.tqdm(

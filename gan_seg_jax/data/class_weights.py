@@ -31,7 +31,11 @@ def count_classes(split: Split) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Pixels of each class, int64 [k]; and the known pixels of the images in which the class occurs, int64 [k].
     """
-    found = split.class_pixels()
+    return totals(split.class_pixels())
+
+
+def totals(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `count_classes` returns for labels with so many pixels of each class, [n, k]."""
     return found.sum(axis=0), np.sum((found > 0) * found.sum(axis=1, keepdims=True), axis=0)
 
 

@@ -31,7 +31,8 @@ from gan_seg_jax.system.files import shown
 FOLDERS = {"train": "train", "val": "val", "test": "test", "unlabelled": "unlabeled"}
 """Split -> its folder."""
 NOT_DATA = {"classes.txt", "provenance.json"}
-_LAYOUT = "expected classes.txt, train/images/ID.png (or .jpg, ...) and train/masks/ID.png (val, test, unlabeled too)"
+LAYOUT = "expected classes.txt, train/images/ID.png (or .jpg, ...) and train/masks/ID.png (val, test, unlabeled too)"
+"""What a folder should hold, in a message."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,8 +129,8 @@ def open_folder(
     if not os.fspath(data_dir):
         raise InputError(f"data_dir is empty; {name} needs the folder of the set: --config.data_dir=FOLDER.")
     root, rules = os.path.abspath(os.path.expanduser(data_dir)), rules or Rules()
-    listing.require_layout(root, _LAYOUT, splits=("train", "unlabeled") if target else ("train",))
-    info, ignore_is_named = _resolve_info(root, info, name)
+    listing.require_layout(root, LAYOUT, splits=("train", "unlabeled") if target else ("train",))
+    info, ignore_is_named = resolve_info(root, info, name)
     found = Listing(root)
     train_has_masks = not target or os.path.lexists(os.path.join(root, "train", "masks"))
     without = {"unlabelled"} if train_has_masks else {"unlabelled", "train"}
@@ -194,8 +195,12 @@ def with_bits(info: DatasetInfo, splits: dict[str, Files], facts: dict[str, imag
     return info if bits == info.image_bits else dataclasses.replace(info, image_bits=bits)
 
 
-def _resolve_info(root: str, info: DatasetInfo | None, name: str) -> tuple[DatasetInfo, bool]:
-    """Return the facts that hold, and whether classes.txt has a line for the ignore label."""
+def resolve_info(root: str, info: DatasetInfo | None, name: str) -> tuple[DatasetInfo, bool]:
+    """Return the facts that hold, and whether classes.txt has a line for the ignore label.
+
+    Raises:
+        InputError: classes.txt is missing where `info` does not stand in for it, cannot be used or names other classes.
+    """
     path = os.path.join(root, "classes.txt")
     if info is not None and not os.path.lexists(path):
         return info, False

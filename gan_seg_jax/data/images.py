@@ -115,9 +115,14 @@ def from_pillow(image: Image.Image, *, bits: int = 16, max_pixels: int = MAX_PIX
 
 def inspect_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Facts:
     """Return the facts of an image; raises as `read_image`."""
-    stored = read(path, max_pixels=max_pixels)
+    return image_facts(path, read(path, max_pixels=max_pixels))[0]
+
+
+def image_facts(path: str | os.PathLike, stored: Stored) -> tuple[Facts, np.ndarray]:
+    """Return the facts of a decoded image and its pixels as of `read_image`; raises as that."""
     pixels = _rgb(path, stored, 16)
-    return Facts(*pixels.shape[:2], stored.orientation, _digest(_deep(stored, pixels)), *_top(stored, pixels))
+    digest = _digest(_deep(stored, pixels))
+    return Facts(*pixels.shape[:2], stored.orientation, digest, *_top(stored, pixels)), pixels
 
 
 def top_value(name: str, content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, bool]:
@@ -203,7 +208,11 @@ def decode_mask(name: str, content: bytes, *, max_pixels: int = MAX_PIXELS) -> n
 
 def inspect_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Facts:
     """Return the facts of a mask; raises as `read_mask`."""
-    stored = read(path, max_pixels=max_pixels)
+    return mask_facts(path, read(path, max_pixels=max_pixels))
+
+
+def mask_facts(path: str | os.PathLike, stored: Stored) -> Facts:
+    """Return the facts of a decoded mask; raises as `read_mask`."""
     label = _label(path, stored)
     values, counts = (tuple(found.tolist()) for found in np.unique(label, return_counts=True))
     palette = stored.image.getpalette("RGB") if stored.image.mode == "P" else None

@@ -56,7 +56,7 @@ class Listing:
     def __init__(self, root: str):
         self.root = root
         self.problems: list[checks.Problem] = []  # images without partners
-        self._left_out: dict[str, list[str]] = collections.defaultdict(list)  # why -> paths
+        self.left_out: dict[str, list[str]] = collections.defaultdict(list)  # why -> paths
 
     def scan(self, folder: str, partner: str | None) -> Files:
         """List the files of a split and note images without partners.
@@ -75,20 +75,20 @@ class Listing:
                 f"{self._instead(f'{folder}/images')}); put images there"
                 + ("." if folder == "train" else f" or remove the folder {folder}.")
             )
-        self._look_beside(folder, {"images", partner})
+        self.look_beside(folder, {"images", partner})
         if partner is None:
             return Files(found, {})
         partners = self._list(f"{folder}/{partner}", images.ENDINGS if partner == "targets" else images.MASK_ENDINGS)
         self._note_missing(found, partners, partner.removesuffix("s"))
-        self._left_out[f"{partner} without an image"] += [
+        self.left_out[f"{partner} without an image"] += [
             file.path for image_id, file in partners.items() if image_id not in found
         ]
         return Files(found, {image_id: partners[image_id] for image_id in found if image_id in partners})
 
     def report(self, known: set[str]) -> None:
         """Say on stderr what was left out; `known` are the names in the root that are read or have a meaning."""
-        self._look_beside("", known)
-        groups = {why: sorted(paths) for why, paths in self._left_out.items() if paths}
+        self.look_beside("", known)
+        groups = {why: sorted(paths) for why, paths in self.left_out.items() if paths}
         if not groups:
             return
         parts = []
@@ -126,10 +126,10 @@ class Listing:
                 continue
             try:
                 if entry.is_dir():
-                    self._left_out["folders inside of a folder of files"].append(path)
+                    self.left_out["folders inside of a folder of files"].append(path)
                     continue
                 if ending.lower() not in endings:
-                    self._left_out[f"files that do not end in {' '.join(endings)}"].append(path)
+                    self.left_out[f"files that do not end in {' '.join(endings)}"].append(path)
                     continue
                 state = entry.stat()
                 file = checks.File(path, state.st_size, state.st_mtime_ns)
@@ -156,14 +156,14 @@ class Listing:
                 "split."
             ) from None
 
-    def _look_beside(self, folder: str, known: set[str | None]) -> None:
-        """Count what lies beside the folders that are read, but for notes on the set."""
+    def look_beside(self, folder: str, known: set[str | None]) -> None:
+        """Count what lies beside the folders that are read (`known`, with what has a meaning), but for notes."""
         for entry in self._entries(folder):
             note = os.path.splitext(entry.name)[1].lower() in _NOTES and not entry.is_dir()
             if not (entry.name.startswith(".") or entry.name in known or note):
-                self._left_out["beside the folders that are read"].append(os.path.join(folder, entry.name))
+                self.left_out["beside the folders that are read"].append(os.path.join(folder, entry.name))
 
     def _instead(self, folder: str) -> str:
         """Return what a folder without images holds."""
-        names = [path.removeprefix(f"{folder}/") for paths in self._left_out.values() for path in paths]
+        names = [path.removeprefix(f"{folder}/") for paths in self.left_out.values() for path in paths]
         return f"; it has {files.shown(', '.join(names[:_SHOWN]))}" if names else ""

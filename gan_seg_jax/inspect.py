@@ -1,0 +1,104 @@
+"""Look at a folder of images and masks: what is in it, what is wrong with it, and what mends that.
+
+    python -m gan_seg_jax.inspect --data_dir=FOLDER [--dataset=folder|camvid|...] [--output=FOLDER]
+
+Looks at every file as training would, and also for what training cannot see: images that look the same in two splits
+(with the extra `inspect`: pip install "gan_seg_jax[inspect]"), classes that are absent from a split, empty labels.
+Problems are ranked: an error is what training refuses, or what makes it learn or score what is not meant; a warning is
+what usually harms; a note is what one should know. Prints a summary; writes inspect.json, which has everything, and
+for each command that mends something the files it is about, lists/NAME.lst. The data folder is never written to, unless
+--output is in it. The exit code is 0 without errors, also where there are warnings, and 2 with any.
+"""
+
+import collections
+import dataclasses
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from gan_seg_jax.cli import commands
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
+
+
+def main() -> None:
+    """Run the command."""
+    from gan_seg_jax.data import folder  # after the flags: a mistake is answered at once
+    from gan_seg_jax.data.catalog import CATALOG
+    from gan_seg_jax.data.splits import Rules
+    from gan_seg_jax.inspection import problems, survey, text
+
+    values = flags.FLAGS
+    data_dir = Path(commands.required("data_dir")).expanduser().resolve()
+    survey.expect(data_dir, values.dataset)
+    output = _output(values.output, data_dir)
+    found = survey.survey(data_dir, values.dataset, max_pixels=values.max_pixels)
+    listed = problems.find(found)
+    if not problems.errors(listed):  # the last word is that of training
+        try:
+            rules = Rules(max_pixels=values.max_pixels)
+            folder.open_folder(data_dir, info=CATALOG.get(values.dataset), name=values.dataset, rules=rules)
+        except InputError as error:
+            listed = problems.ranked([problems.refused(str(error)), *listed])
+    facts, mends = survey.as_json(found), _write_lists(output, listed)
+    shown = [dataclasses.asdict(problem) | {"command": mend} for problem, mend in zip(listed, mends, strict=True)]
+    files.write_json(output / "inspect.json", facts | {"problems": shown})
+    print(text.summary(facts, listed, mends))
+    print(f"\nEverything is in {files.shown(output / 'inspect.json')}.", flush=True)
+    if count := len(problems.errors(listed)):
+        raise InputError(
+            f"{files.shown(data_dir)} has {count} error{'s' * (count > 1)}, listed above; mend them first."
+        )
+
+
+def _output(given: str, data_dir: Path) -> Path:
+    """Return the folder to write into, made and writable.
+
+    Raises:
+        InputError: It is in the data folder though nobody said so, or cannot be written to.
+    """
+    output = files.local(given or f"inspected/{data_dir.name or 'data'}").expanduser().absolute()
+    if not given and output.resolve().is_relative_to(data_dir):
+        raise InputError(
+            f"The report would be written into the data folder, {files.shown(output)}; say where: --output=FOLDER."
+        )
+    try:
+        (output / "lists").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{files.shown(output)} cannot be made: {error.strerror}; give another --output.") from error
+    if not os.access(output / "lists", os.W_OK | os.X_OK):
+        raise InputError(f"{files.shown(output)} cannot be written to; give another --output.")
+    return output
+
+
+def _write_lists(output: Path, listed: Sequence) -> list[str]:
+    """Write the files that commands are about, each path ended by a NUL; return the commands."""
+    mends: list[str] = []
+    seen: collections.Counter[str] = collections.Counter()
+    for problem in listed:
+        seen[problem.name] += 1
+        number = seen[problem.name]
+        path = output / "lists" / f"{problem.name}{f'-{number}' if number > 1 else ''}.lst"
+        if "{files}" in problem.command:
+            content = b"".join(os.fsencode(file) + b"\0" for file, _ in problem.files)
+            try:
+                files.write_bytes(path, content)
+            except OSError as error:
+                raise InputError(f"{files.shown(path)} cannot be written: {error.strerror}.") from error
+        mends.append(problem.command.replace("{files}", shlex.quote(os.fspath(path))))
+    return mends
+
+
+if __name__ == "__main__":
+    from gan_seg_jax.data.images import MAX_PIXELS
+
+    flags.DEFINE_string("data_dir", None, "Folder of the set: classes.txt, train/images, train/masks, ...")
+    flags.DEFINE_string(
+        "dataset", "folder", "folder, or camvid, facades, dsb2018, isbi_em: classes.txt may be missing."
+    )
+    flags.DEFINE_string("output", "", "Folder to write into; default inspected/NAME of the data folder.")
+    flags.DEFINE_integer("max_pixels", MAX_PIXELS, "Of an image: larger ones are refused.", lower_bound=1)
+    commands.run(main, __doc__, devices=False)
