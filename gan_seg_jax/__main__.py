@@ -12,6 +12,7 @@ from gan_seg_jax.system import process
 
 # Word -> module, whose docstring says on its first line what the command does.
 COMMANDS = {
+    "prepare": "prepare",
     "train": "main",
     "evaluate": "evaluate",
     "predict": "predict",

@@ -30,7 +30,7 @@ LEVELS = (
     {"system", "config", "metrics"},
     {"augment", "losses", "pictures", "postprocess"},
     {"models", "data", "baselines"},
-    {"state", "inspection"},
+    {"state", "inspection", "preparing"},
     {"methods"},
     {"runs", "train_step"},
     {"inference"},
@@ -41,7 +41,8 @@ LEVELS = (
     {"commands"},
 )
 # Within a folder its __init__ imports all. These are free but for cycles; in the others, all may import what is listed.
-FREE = {"data", "inspection", "losses", "postprocess", "baselines", "runs", "inference", "tasks", "training", "cli"}
+FREE = {"data", "losses", "postprocess", "baselines", "runs", "inference", "tasks", "training", "cli"}
+FREE |= {"inspection", "preparing"}
 SHARED = {
     "models": {
         "aspp",

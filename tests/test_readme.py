@@ -52,7 +52,9 @@ def test_files_that_a_page_names_exist(page):
     named += [ROOT / name for name in EXPERIMENT.findall(text)]
     named += [page.parent / name for name in re.findall(r"\]\((?!http)([^)#]+)", text)]
     assert not [str(path) for path in named if not path.exists()]
-    folders = "augment baselines cli data docs inference judging losses methods models pictures postprocess runs"
+    folders = (
+        "augment baselines cli data docs inference judging losses methods models pictures postprocess preparing runs"
+    )
     short = re.findall(rf"`((?:{folders.replace(' ', '|')}|system|tasks|training)/\w+\.py)", text)
     assert not [name for name in short if "NAME" not in name and not (ROOT / "gan_seg_jax" / name).exists()]
 

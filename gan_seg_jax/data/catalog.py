@@ -140,6 +140,15 @@ class Dataset:
         }
 
 
+def palette(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Return the first colours of the palette of PASCAL VOC: bits 0, 3, 6, ... of the id are the high bits of red.
+
+    Those of green are bits 1, 4, 7, ..., of blue 2, 5, 8, ... (VOCcolormap.m of the development kit).
+    """
+    channel = lambda class_id, first: sum((class_id >> (3 * bit + first) & 1) << (7 - bit) for bit in range(8))
+    return tuple((channel(n, 0), channel(n, 1), channel(n, 2)) for n in range(count))
+
+
 def _describe(name: str, classes: dict[str, tuple[int, int, int]], **facts) -> DatasetInfo:
     return DatasetInfo(name, tuple(classes), tuple(classes.values()), **facts)
 

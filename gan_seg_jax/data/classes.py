@@ -9,11 +9,12 @@ from gan_seg_jax.labels import IGNORE, MAX_CLASSES
 from gan_seg_jax.system import files
 
 _FORM = "a line `id name R G B` for each class, with ids from 0 on, such as `0 background 0 0 0`"
+Color = tuple[int, int, int]
 _MAX_BYTES = 1 << 20
 _LONGEST_NAME = 100
 
 
-def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[DatasetInfo, bool]:
+def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[DatasetInfo, Color | None]:
     """Read classes.txt: lines `id name R G B`, `#` starts a comment, a line for id 255 names the ignore label.
 
     Args:
@@ -21,12 +22,12 @@ def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[Data
         name: Name of the set.
 
     Returns:
-        The facts, and whether there is a line for id 255.
+        The facts, and the colour of the line for id 255; None where there is no such line.
 
     Raises:
         InputError: The file is missing, or a line (named) has another form, or the ids are not 0..k-1 with k >= 2.
     """
-    rows: dict[int, tuple[str, tuple[int, int, int]]] = {}
+    rows: dict[int, tuple[str, Color]] = {}
     for number, line in enumerate(_read_lines(path), start=1):
         words = line.partition("#")[0].split()
         if not words:
@@ -43,7 +44,7 @@ def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[Data
         if class_id in rows or class_name in [other for other, _ in rows.values()]:
             raise InputError(f"{where}: the id or the name is there twice; every class has its own.")
         rows[class_id] = (class_name, (red, green, blue))
-    ignore_is_named = rows.pop(IGNORE, None) is not None
+    _, void_color = rows.pop(IGNORE, ("", None))
     missing = sorted(set(range(max(rows, default=0) + 1)) - set(rows))
     if missing or len(rows) < 2 or len(rows) > MAX_CLASSES:
         found = f"found ids {', '.join(map(str, sorted(rows)))}" if rows else "found no class"
@@ -52,7 +53,7 @@ def read_classes(path: str | os.PathLike, *, name: str = "folder") -> tuple[Data
             f"(background counts as one): {_FORM}."
         )
     ordered = [rows[class_id] for class_id in sorted(rows)]
-    return DatasetInfo(name, tuple(row[0] for row in ordered), tuple(row[1] for row in ordered)), ignore_is_named
+    return DatasetInfo(name, tuple(row[0] for row in ordered), tuple(row[1] for row in ordered)), void_color
 
 
 def _read_lines(path) -> list[str]:

@@ -30,7 +30,7 @@ from gan_seg_jax.system.files import shown
 
 FOLDERS = {"train": "train", "val": "val", "test": "test", "unlabelled": "unlabeled"}
 """Split -> its folder."""
-NOT_DATA = {"classes.txt", "provenance.json"}
+NOT_DATA = {"classes.txt", "provenance.json", "PREPARED.json", "PREPARED.jsonl"}
 LAYOUT = "expected classes.txt, train/images/ID.png (or .jpg, ...) and train/masks/ID.png (val, test, unlabeled too)"
 """What a folder should hold, in a message."""
 
@@ -204,13 +204,13 @@ def resolve_info(root: str, info: DatasetInfo | None, name: str) -> tuple[Datase
     path = os.path.join(root, "classes.txt")
     if info is not None and not os.path.lexists(path):
         return info, False
-    listed, ignore_is_named = classes.read_classes(path, name=name)
+    listed, void_color = classes.read_classes(path, name=name)
     if info is not None and listed.class_names != info.class_names:
         raise InputError(
             f"{shown(path)} names {', '.join(listed.class_names)}, but {info.name} has the classes "
             f"{', '.join(info.class_names)}; point data_dir at {info.name}, or use --config.dataset=folder."
         )
-    return info or listed, ignore_is_named
+    return info or listed, void_color is not None
 
 
 def _check(

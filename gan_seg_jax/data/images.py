@@ -121,8 +121,8 @@ def inspect_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> F
 def image_facts(path: str | os.PathLike, stored: Stored) -> tuple[Facts, np.ndarray]:
     """Return the facts of a decoded image and its pixels as of `read_image`; raises as that."""
     pixels = _rgb(path, stored, 16)
-    digest = _digest(_deep(stored, pixels))
-    return Facts(*pixels.shape[:2], stored.orientation, digest, *_top(stored, pixels)), pixels
+    found = digest(_deep(stored, pixels))
+    return Facts(*pixels.shape[:2], stored.orientation, found, *_top(stored, pixels)), pixels
 
 
 def top_value(name: str, content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, bool]:
@@ -135,7 +135,7 @@ def top_value(name: str, content: bytes, *, max_pixels: int = MAX_PIXELS) -> tup
 
 def _deep(stored: Stored, pixels: np.ndarray) -> np.ndarray:
     """Return all bits of an image where they can be read, else its 8-bit pixels."""
-    return _upright(stored, np.asarray(stored.image)) if _is_deep_grey(stored) else pixels
+    return upright(stored, np.asarray(stored.image)) if _is_deep_grey(stored) else pixels
 
 
 def _top(stored: Stored, pixels: np.ndarray) -> tuple[int, bool]:
@@ -198,12 +198,12 @@ def read_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.nd
         ImageError: As `read_image`, or the file is compressed with losses, in colour, with alpha, or its numbers are
             larger than 255.
     """
-    return _label(path, read(path, max_pixels=max_pixels))
+    return to_label(path, read(path, max_pixels=max_pixels))
 
 
 def decode_mask(name: str, content: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode a mask as `read_mask` does, from bytes called `name` in an error; EXIF rotation is not applied."""
-    return _label(name, decode(name, content, max_pixels=max_pixels)._replace(orientation=1))
+    return to_label(name, decode(name, content, max_pixels=max_pixels)._replace(orientation=1))
 
 
 def inspect_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Facts:
@@ -213,11 +213,11 @@ def inspect_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Fa
 
 def mask_facts(path: str | os.PathLike, stored: Stored) -> Facts:
     """Return the facts of a decoded mask; raises as `read_mask`."""
-    label = _label(path, stored)
+    label = to_label(path, stored)
     values, counts = (tuple(found.tolist()) for found in np.unique(label, return_counts=True))
     palette = stored.image.getpalette("RGB") if stored.image.mode == "P" else None
     colors = tuple(tuple(palette[3 * value : 3 * value + 3]) for value in values) if palette else ()
-    return Facts(*label.shape, stored.orientation, _digest(label), values=values, counts=counts, colors=colors)
+    return Facts(*label.shape, stored.orientation, digest(label), values=values, counts=counts, colors=colors)
 
 
 def _rgb(name, stored: Stored, bits: int) -> np.ndarray:
@@ -234,7 +234,7 @@ def _rgb(name, stored: Stored, bits: int) -> np.ndarray:
                 "the run's training, use; scale it as they are, or train with --config.image_bits=16.",
             )
         grey = (values >> (bits - 8)).astype(np.uint8)
-        return _upright(stored, np.repeat(grey[:, :, None], 3, axis=2))
+        return upright(stored, np.repeat(grey[:, :, None], 3, axis=2))
     if image.mode.startswith("I") or image.mode == "F":
         raise ImageError(name, "has 32 bits a pixel; expected 8 or 16: scale it to 0 to 255 and save it with 8 bits.")
     if stored.bits > 8 and bits < 16:  # Pillow reads the upper 8 bits of colour only
@@ -244,7 +244,7 @@ def _rgb(name, stored: Stored, bits: int) -> np.ndarray:
             "would be nearly black: scale the images to 0 to 255 and save them with 8 bits.",
         )
     image.info.pop("transparency", None)  # else Pillow warns of every palette with an alpha channel
-    return _upright(stored, np.array(image.convert("RGB")))
+    return upright(stored, np.array(image.convert("RGB")))
 
 
 def _is_deep_grey(stored: Stored) -> bool:
@@ -252,8 +252,8 @@ def _is_deep_grey(stored: Stored) -> bool:
     return stored.image.mode.startswith("I") and 8 < stored.bits <= 16
 
 
-def _label(name, stored: Stored) -> np.ndarray:
-    """Return the upright ids, uint8 [h, w]."""
+def to_label(name: str | os.PathLike, stored: Stored) -> np.ndarray:
+    """Return the upright ids of a decoded mask, uint8 [h, w]; raises as `read_mask`."""
     image, mode = stored.image, stored.image.mode
     if stored.kind in ("JPEG", "WebP") or image.info.get("compression") in _LOSSY:
         raise ImageError(
@@ -282,17 +282,22 @@ def _label(name, stored: Stored) -> np.ndarray:
     label = pixels.astype(np.uint8)
     if mode == "L" and stored.bits < 8:
         label //= 255 // (2**stored.bits - 1)  # Pillow stretches 2- and 4-bit grey to 0..255
-    return _upright(stored, label)
+    return upright(stored, label)
 
 
-def _upright(stored: Stored, pixels: np.ndarray) -> np.ndarray:
+def upright(stored: Stored, pixels: np.ndarray) -> np.ndarray:
     """Apply the EXIF orientation to an array of pixels; TIFF files come upright."""
     if stored.orientation == 1 or stored.kind == "TIFF":
         return pixels
-    return np.ascontiguousarray(_TURNS[stored.orientation](pixels))
+    return np.ascontiguousarray(turned(pixels, stored.orientation))
 
 
-def _digest(pixels: np.ndarray) -> str:
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return stored pixels [h, w, ...] turned upright by an EXIF orientation, 1 to 8."""
+    return _TURNS[orientation](pixels) if orientation != 1 else pixels
+
+
+def digest(pixels: np.ndarray) -> str:
     """Return the SHA-256 over type, shape and bytes of an array."""
     head = f"{pixels.dtype.str}{pixels.shape}".encode()
     return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()

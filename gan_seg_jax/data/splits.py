@@ -84,8 +84,8 @@ def _check_groups(where: str, splits: Mapping[str, Members], pattern: str) -> No
         )
 
 
-def groups(where: str, ids: Sequence[str], pattern: str) -> list[str]:
-    """Return the group of each id: what the one group of the pattern finds in it.
+def groups(where: str, ids: Sequence[str], pattern: str, *, flag: str = "config.group_pattern") -> list[str]:
+    """Return the group of each id: what the one group of the pattern finds in it. Errors name `flag`.
 
     Raises:
         InputError: The pattern is no regular expression with one group, or finds nothing in an id.
@@ -93,17 +93,17 @@ def groups(where: str, ids: Sequence[str], pattern: str) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise InputError(f"config.group_pattern {pattern!r} is no regular expression: {error}.") from None
+        raise InputError(f"{flag} {pattern!r} is no regular expression: {error}.") from None
     if compiled.groups != 1:
         raise InputError(
-            f"config.group_pattern {pattern!r} has {compiled.groups} groups; expected one, in parentheses, around what "
+            f"{flag} {pattern!r} has {compiled.groups} groups; expected one, in parentheses, around what "
             r"is equal in the ids of a patient or video, such as '^(\d+)_'."
         )
     found = [compiled.search(image_id) for image_id in ids]
     missed = [image_id for image_id, match in zip(ids, found, strict=True) if match is None or match[1] is None]
     if missed:
         raise InputError(
-            f"config.group_pattern {pattern!r} finds nothing in {len(missed)} of {len(ids)} ids of "
+            f"{flag} {pattern!r} finds nothing in {len(missed)} of {len(ids)} ids of "
             f"{files.shown(where)}, such as {files.shown(missed[0])!r}; every id needs a group."
         )
     return [match[1] for match in found]

@@ -425,8 +425,8 @@ def test_names_of_classes_that_look_the_same_are_the_same(tmp_path):
 def test_classes_may_come_from_other_systems_and_in_any_order(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_bytes(b"\xef\xbb\xbf255 void 0 0 0\r\n1\tb  3 2 1\r\n\r\n0 a 0 0 0 # x\r\n")
-    info, ignore_is_named = classes.read_classes(path)
-    assert (info.class_names, info.class_colors, ignore_is_named) == (("a", "b"), ((0, 0, 0), (3, 2, 1)), True)
+    info, void_color = classes.read_classes(path)
+    assert (info.class_names, info.class_colors, void_color) == (("a", "b"), ((0, 0, 0), (3, 2, 1)), (0, 0, 0))
 
 
 def test_names_of_classes_hold_nothing_that_a_terminal_obeys(tmp_path):
