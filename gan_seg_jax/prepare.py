@@ -46,6 +46,8 @@ FLAGS = {
     "max_ambiguous": "With nearest, share of a mask's pixels that may lie between two classes; they become void.",
     "objects": "foreground | boundary: classes that are made of instances.",
     "boundary_width": "Pixels of each object that are its boundary.",
+    "image_side": "left | right: the half of a picture of two that is the image.",
+    "border": "void | class: what 3 is in the trimaps of Oxford-IIIT Pet.",
 }
 """Flag -> what it says; the defaults are those of `preparing.source.Options`."""
 

@@ -36,6 +36,7 @@ class DatasetInfo:
         class_colors: An RGB colour, 0..255, for each class id, for pictures only.
         protocol: One sentence on the published protocol: splits, size, void, metric, which class is the foreground.
         size: (height, width) at which published scores are taken; None where the images differ in size.
+        counts: Of an official split how many labelled images train, val and test have, as far as they are published.
         image_bits: How many bits its images of 16 bits a sample use; 16 where it has none.
     """
 
@@ -44,6 +45,7 @@ class DatasetInfo:
     class_colors: tuple[tuple[int, int, int], ...]
     protocol: str = ""
     size: tuple[int, int] | None = None
+    counts: tuple[tuple[str, int], ...] = ()
     image_bits: int = 16
 
     def __post_init__(self):
@@ -153,6 +155,12 @@ def _describe(name: str, classes: dict[str, tuple[int, int, int]], **facts) -> D
     return DatasetInfo(name, tuple(classes), tuple(classes.values()), **facts)
 
 
+def _colors(text: str) -> dict[str, tuple[int, int, int]]:
+    """Return the classes of "name R G B, name R G B"."""
+    rows = [row.split() for row in text.split(", ")]
+    return {name: (int(red), int(green), int(blue)) for name, red, green, blue in rows}
+
+
 CATALOG: dict[str, DatasetInfo] = {
     # Brostow et al., PRL 2009; 11 classes and split of SegNet (Badrinarayanan et al., TPAMI 2017).
     "camvid": _describe(
@@ -210,6 +218,77 @@ CATALOG: dict[str, DatasetInfo] = {
         "test labels are not public, so the 30 labelled sections at 512x512 are split 20/5/5 by depth, without void; "
         "Dice or IoU.",
         size=(512, 512),
+    ),
+    # Everingham et al., IJCV 2015; ids of the palette of SegmentationClass.
+    "voc2012": DatasetInfo(
+        "voc2012",
+        (
+            *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+            *(
+                "diningtable",
+                "dog",
+                "horse",
+                "motorbike",
+                "person",
+                "pottedplant",
+                "sheep",
+                "sofa",
+                "train",
+                "tvmonitor",
+            ),
+        ),
+        palette(21),
+        protocol="train 1464 and val 1449 of ImageSets/Segmentation at their own sizes (many papers train on the 10582 "
+        "of trainaug, with labels of SBD); mean IoU over 21 classes with background from one confusion matrix over "
+        "val, void (255, the borders of objects) dropped; the labels of test are withheld.",
+        counts=(("train", 1464), ("val", 1449)),
+    ),
+    # Cordts et al., CVPR 2016; trainId of helpers/labels.py.
+    "cityscapes": _describe(
+        "cityscapes",
+        _colors(
+            "road 128 64 128, sidewalk 244 35 232, building 70 70 70, wall 102 102 156, fence 190 153 153, "
+            "pole 153 153 153, traffic_light 250 170 30, traffic_sign 220 220 0, vegetation 107 142 35, "
+            "terrain 152 251 152, sky 70 130 180, person 220 20 60, rider 255 0 0, car 0 0 142, truck 0 0 70, "
+            "bus 0 60 100, train 0 80 100, motorcycle 0 0 230, bicycle 119 11 32"
+        ),
+        protocol="Fine annotations, train 2975 and val 500 at 1024x2048, cities apart; mean IoU over 19 classes from "
+        "one confusion matrix over val, the other labels void (255) and dropped; the labels of test are withheld.",
+        size=(1024, 2048),
+        counts=(("train", 2975), ("val", 500)),
+    ),
+    # Parkhi et al., CVPR 2012.
+    "oxford_iiit_pet": _describe(
+        "oxford_iiit_pet",
+        {"background": (0, 0, 0), "pet": (255, 255, 255)},
+        protocol="trainval 3680, here train, and test 3669 of the lists, at their own sizes; of the trimaps 1 is the "
+        "pet, 2 the background, and 3, not classified, void (255) and dropped (some take it for a third class); IoU.",
+        counts=(("train", 3680), ("test", 3669)),
+    ),
+    # Gutman et al., arXiv:1605.01397; Codella et al., ISBI 2018, arXiv:1710.05006; arXiv:1902.03368.
+    **{
+        name: _describe(
+            name,
+            {"background": (0, 0, 0), "lesion": (255, 255, 255)},
+            protocol=f"Lesion segmentation, the official parts of {name.removeprefix('isic')}, without void; Jaccard "
+            f"index of the lesion, mean over images{extra}.",
+            counts=counts,
+        )
+        for name, counts, extra in (
+            ("isic2016", (("train", 900), ("test", 379)), ""),
+            ("isic2017", (("train", 2000), ("val", 150), ("test", 600)), ""),
+            ("isic2018", (("train", 2594), ("val", 100), ("test", 1000)), ", those below 0.65 counted as 0"),
+        )
+    },
+    # Gould et al., ICCV 2009.
+    "stanford_background": _describe(
+        "stanford_background",
+        _colors(
+            "sky 128 128 128, tree 128 128 0, road 128 64 128, grass 0 128 0, water 0 128 192, building 128 0 0, "
+            "mountain 128 80 0, foreground 255 128 0"
+        ),
+        protocol="715 images of about 240x320 without official split: five-fold cross-validation, 572 to train on and "
+        "143 to test in each; pixel accuracy and class accuracy over 8 classes, unknown (-1) void (255) and dropped.",
     ),
 }
 """Facts of the sets that `config.dataset` knows by name; `scenes` brings its own."""

@@ -1,9 +1,16 @@
 """From what people have to the folders that `data` reads: one file for each format, one writer for all."""
 
-from gan_seg_jax.preparing import pairs
+from gan_seg_jax.preparing import cityscapes, cvat, isic, oxford_iiit_pet, pairs, pix2pix, stanford_background, voc
 from gan_seg_jax.preparing.source import Format
 
 FORMATS: dict[str, Format] = {
     "pairs": pairs,
+    "voc": voc,
+    "cvat": cvat,
+    "cityscapes": cityscapes,
+    "pix2pix": pix2pix,
+    "oxford_iiit_pet": oxford_iiit_pet,
+    "isic": isic,
+    "stanford_background": stanford_background,
 }
 """What --format may be."""

@@ -114,7 +114,7 @@ def read_label(path: str, meaning: Meaning, options: Options) -> tuple[np.ndarra
     """
     stored = decoding.read(path, max_pixels=options.max_pixels or images.MAX_PIXELS)
     if meaning.name in ("binary", "colors"):
-        label, notes = classes_of_colors(path, _colors(path, stored), meaning, lossy=_lossy(stored))
+        label, notes = classes_of_colors(path, _colors(path, stored), meaning, lossy=is_lossy(stored))
     elif meaning.name == "instances":
         label, notes = _classes_of_objects(_numbers(path, stored), meaning), {}
     else:
@@ -211,7 +211,7 @@ def _classes_of_objects(found: np.ndarray, meaning: Meaning) -> np.ndarray:
 def _numbers(path: str, stored: decoding.Stored) -> np.ndarray:
     """Return one number for each object, integers [h, w], upright; the colours of a colour image are numbers, too."""
     mode = stored.image.mode
-    if _lossy(stored):
+    if is_lossy(stored):
         raise Unclear(path, _LOSSY.format(stored.kind) + "instance masks must be PNG or TIFF.")
     if mode in ("1", "L", "P") or mode.startswith("I"):
         return images.upright(stored, np.array(stored.image).astype(np.int64))
@@ -237,7 +237,8 @@ def _codes(colors: np.ndarray) -> np.ndarray:
     return wide[:, :, 0] << 16 | wide[:, :, 1] << 8 | wide[:, :, 2]
 
 
-def _lossy(stored: decoding.Stored) -> bool:
+def is_lossy(stored: decoding.Stored) -> bool:
+    """Tell whether a file was compressed with losses, so that its numbers are not those that were saved."""
     return stored.kind in ("JPEG", "WebP") or stored.image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
 
 

@@ -204,7 +204,7 @@ def _summary(source: Source, lines: list[Line], left_out: dict[str, list[str]]) 
         "values": dict(source.mapping),
         "void": IGNORE,
         "splits": splits,
-        "official_counts": dict(source.counts),
+        "official_counts": dict(source.info.counts if source.info else ()),
         "notes": dict(notes),
         "left_out": {why: {"count": len(paths), "such_as": paths[:_LISTED]} for why, paths in left_out.items()},
     }

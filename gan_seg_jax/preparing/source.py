@@ -42,6 +42,8 @@ class Options:
     max_ambiguous: float = 0.1
     objects: str = ""
     boundary_width: int = 1
+    image_side: str = ""
+    border: str = "void"
 
 
 class Unclear(ImageError):
@@ -115,7 +117,6 @@ class Source:
         items: Its examples.
         mapping: What became of the source's values, in words, for PREPARED.json.
         left_out: Why -> what is not read.
-        counts: How many examples the published splits have; {} where nobody says.
         void_is_meant: Whether masks of nothing but 0 and 255 are to be believed.
     """
 
@@ -123,7 +124,6 @@ class Source:
     items: list[Item]
     mapping: Mapping[str, str]
     left_out: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
-    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     void_is_meant: bool = True
 
 
