@@ -1,18 +1,23 @@
-"""Label the images of a folder: masks, colours, overlays and confidence; or translate them.
+"""Label images: masks, colours, overlays and confidence; or translate them.
 
-    python -m gan_seg_jax.predict --workdir=DIR --input=FILE_OR_FOLDER --output=FOLDER [--checkpoint=best|latest|STEP]
+    python -m gan_seg_jax.predict --workdir=DIR --input=FILE_FOLDER_OR_LIST --output=FOLDER
+        [--checkpoint=best|latest|STEP] [--skip_existing] [--areas] [--polygons=geojson|coco] [--entropy] [--doubt]
         [--scales=0.75,1,1.25] [--flip] [--window=H,W] [--crf] [--min_region=50] ...
 
 For each image, sub-folders kept: `masks/` (uint8 class ids, size of the input), `colors/`, `overlays/`, `confidence/`
-(uint8 = round(255 p) of the chosen class, before any clean-up). A damaged image is reported and skipped.
+(uint8 = round(255 p) of the chosen class, before any clean-up). A damaged image is reported and skipped. --input may be
+a list, too: a file that ends in .txt, with a path on each line.
+
+--entropy writes `entropy/` (uint8 = round(255 H / log k) of the probabilities), --doubt `doubt/` (round(255 (1 - D)),
+how made up the discriminator finds the place), --areas `areas.csv` (pixels and share of each class in each image, and
+mm2 where a spacing.csv beside the images says how large a pixel is), --polygons `polygons/NAME.geojson` or, for coco,
+`polygons.json`. --skip_existing leaves images whose pictures are all there: a killed command goes on.
 
 With a run of translation: `images/` (RGB, size of the input). Where such a run's input is labels, --input holds masks
 of class ids.
 """
 
-import collections
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,70 +26,15 @@ from absl import flags
 
 from gan_seg_jax import tasks
 from gan_seg_jax.cli import commands
-from gan_seg_jax.data import images
+from gan_seg_jax.data import images, spacing
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference.load import load_run
+from gan_seg_jax.inference import mask_files
+from gan_seg_jax.inference.finding import find_images
+from gan_seg_jax.inference.load import Run, load_run
 from gan_seg_jax.inference.options import define_flags, options_from_flags
 from gan_seg_jax.pictures.png import write_picture
-from gan_seg_jax.system import files
 from gan_seg_jax.system.progress import track
-
-_SHOWN = 5  # names in a message
-
-
-def find_images(
-    path: Path, output: Path, folders: Sequence[str] = (), endings: Sequence[str] = images.ENDINGS
-) -> list[tuple[Path, Path]]:
-    """Return (file, relative name of its outputs) of every image below `path`, the `folders` of `output` left out.
-
-    The ending becomes `.png`; where that makes two names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`).
-    Linked folders are followed. What is left out is counted and named on stderr, but for hidden files.
-
-    Raises:
-        InputError: nothing there is an image.
-    """
-    if path.is_file():
-        return [(path, Path(path.stem + ".png"))]
-    if not path.is_dir():
-        raise InputError(f"--input is {path}, which does not exist; expected an image or a folder of images.")
-    written = {os.path.realpath(output / folder) for folder in folders}
-    names, others = _walk(path, written, tuple(endings))
-    if others:
-        shown = ", ".join(map(files.shown, others[:_SHOWN])) + (", ..." if len(others) > _SHOWN else "")
-        print(f"left out, being no images by their ending: {len(others)} ({shown})", file=sys.stderr)
-    if not names:
-        raise InputError(f"--input {path} holds no images ({', '.join(endings)}).")
-    whole: set[Path] = set()  # names that keep their ending
-    while True:
-        targets = [name.with_name(name.name + ".png") if name in whole else name.with_suffix(".png") for name in names]
-        uses = collections.Counter(targets)
-        clashing = {name for name, target in zip(names, targets, strict=True) if uses[target] > 1} - whole
-        if not clashing:
-            return [(path / name, target) for name, target in zip(names, targets, strict=True)]
-        whole |= clashing
-
-
-def _walk(root: Path, written: set[str], endings: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """Return what is not hidden below `root`, relative to it, sorted: files with one of the endings, and others.
-
-    A folder is entered once, whatever links lead to it, so that loops end; those of `written` are our own pictures.
-    """
-    names, others, entered = [], [], set(written)
-    complain = lambda error: print(
-        f"skipped: {files.shown(error.filename)} cannot be listed: {error.strerror}", file=sys.stderr
-    )
-    for folder, inner, found in os.walk(root, onerror=complain, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in entered:
-            inner.clear()
-            continue
-        entered.add(place)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in found:
-            if not name.startswith("."):
-                is_image = name.lower().endswith(endings)
-                (names if is_image else others).append((Path(folder) / name).relative_to(root))
-    return sorted(names), sorted(others)
+from gan_seg_jax.tasks.task import Pictures
 
 
 def write(output: Path, name: Path, pictures: dict[str, np.ndarray]) -> None:
@@ -97,6 +47,41 @@ def write(output: Path, name: Path, pictures: dict[str, np.ndarray]) -> None:
         write_picture(output / folder / name, picture)
 
 
+def wanted_maps(pictures: Pictures, workdir: str, method: str) -> list[str]:
+    """Return which further maps the flags ask for.
+
+    Raises:
+        InputError: what is asked for is of masks or probabilities, and such a run makes none.
+    """
+    values = flags.FLAGS
+    asked = [name for name in ("areas", "polygons", "entropy", "doubt") if getattr(values, name)]
+    if asked and not pictures.masks:
+        raise InputError(f"{workdir} is a run of {method}, which makes no masks; leave out --{asked[0]}.")
+    return [name for name in pictures.maps if name in asked]
+
+
+def expect_apart(source: Path, output: Path, folders: Sequence[str]) -> None:
+    """Raise InputError where pictures would be written over the images."""
+    for folder in folders:
+        target = (output / folder).resolve()
+        if target == source.resolve() or target in source.resolve().parents:
+            raise InputError(f"--output {output} would be written over --input {source}; give another folder.")
+
+
+def describe(output: Path, source: Path, done: list[tuple[Path, Path]], run: Run, pictures: Pictures) -> None:
+    """Write what the flags ask for of the masks of the images that are done, (file, output name) of each."""
+    values = flags.FLAGS
+    if not (values.areas or values.polygons):
+        return
+    root = source if source.is_dir() else Path(os.path.commonpath([file.parent for file, _ in done]))
+    named = sorted((file.relative_to(root).as_posix(), name) for file, name in done)
+    sizes = spacing.of_folder(root) if values.areas else {}
+    masks = mask_files.read_masks(output / pictures.masks, named, run.config.max_pixels)
+    shown = track(masks, len(named), "mask")
+    names = tuple(run.config.class_names)
+    mask_files.write_masks(output, shown, names, areas=values.areas, form=values.polygons, sizes=sizes)
+
+
 def main() -> None:
     """Run the command."""
     source, output = Path(commands.required("input")), Path(commands.required("output"))
@@ -107,25 +92,34 @@ def main() -> None:
     task.require("predict", workdir, run.config.method)
     task.check_options(options, workdir)
     pictures = task.pictures
-    for folder in pictures.folders:
-        target = (output / folder).resolve()
-        if target == source.resolve() or target in source.resolve().parents:
-            raise InputError(f"--output {output} would be written over --input {source}; give another folder.")
+    maps = wanted_maps(pictures, workdir, run.config.method)
+    folders = (*pictures.folders, *maps)
+    expect_apart(source, output, folders)
     endings = images.MASK_ENDINGS if pictures.takes_masks(run.config) else images.ENDINGS
-    files = find_images(source, output, pictures.folders, endings)
-    written = 0
-    for name, made in track(pictures.make(run, files, options), len(files)):
+    found = find_images(source, output, (*pictures.folders, *pictures.maps), endings)
+    mask_files.expect_writable(output, folders)
+    is_there = lambda name: all(os.path.isfile(output / folder / name) for folder in folders)
+    there = {name for _, name in found if flags.FLAGS.skip_existing and is_there(name)}
+    todo, written = [(file, name) for file, name in found if name not in there], set()
+    for name, made in track(pictures.make(run, todo, options, maps), len(todo)):
         write(output, name, made)
-        written += 1
-    if written == 0:
-        raise InputError(f"None of the {len(files)} images of {source} could be read.")
-    where = f"{{{','.join(pictures.folders)}}}" if len(pictures.folders) > 1 else pictures.folders[0]
-    print(f"{written} of {len(files)} images {pictures.done}: {output}/{where}")
+        written.add(name)
+    if not written and not there:
+        raise InputError(f"None of the {len(found)} images of {source} could be read.")
+    describe(output, source, [(file, name) for file, name in found if name in written | there], run, pictures)
+    where = f"{{{','.join(folders)}}}" if len(folders) > 1 else folders[0]
+    already = f", {len(there)} were there" if there else ""
+    print(f"{len(written)} of {len(todo)} images {pictures.done}{already}: {output}/{where}")
 
 
 if __name__ == "__main__":
     commands.define_run_flags("workdir", "checkpoint")
-    flags.DEFINE_string("input", None, "An image, or a folder of images (sub-folders too).")
+    flags.DEFINE_string("input", None, "An image, a folder of images (sub-folders too), or a list of them (.txt).")
     flags.DEFINE_string("output", None, "Folder for the pictures.")
+    flags.DEFINE_bool("skip_existing", False, "Leave images whose pictures are all there, whatever run made them.")
+    flags.DEFINE_bool("areas", False, "Write areas.csv: pixels and share, maybe mm2, of each class in each image.")
+    flags.DEFINE_enum("polygons", None, ["geojson", "coco"], "Write the regions of the masks as polygons.")
+    flags.DEFINE_bool("entropy", False, "Write the entropy of the probabilities as pictures.")
+    flags.DEFINE_bool("doubt", False, "Write where the discriminator takes the prediction for made up, as pictures.")
     define_flags()
     commands.run(main, __doc__)

@@ -1,5 +1,6 @@
 """Labelling a folder of images: names, sizes, kinds of files, and what happens to damaged ones."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+import gan_seg_jax as gs
 from gan_seg_jax import predict
 from gan_seg_jax.data import canvas
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import file_batches, scoring
+from gan_seg_jax.inference import file_batches, finding, scoring
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.tasks import TASKS, segmentation
 from tests import tiny_runs
@@ -153,7 +155,7 @@ def test_linked_folders_are_followed_and_what_is_left_out_is_counted(source, tmp
     (tmp_path / "elsewhere" / "back").symlink_to(source)
     (source / "loop").symlink_to("loop")
     (source / "g.gif").touch()
-    found = predict.find_images(source, tmp_path / "out")
+    found = finding.find_images(source, tmp_path / "out")
     names = ["a.png", "b.tif", "c.BMP", "d.webp", "e.jfif", "link/f.jpe"]
     assert [str(path.relative_to(source)) for path, _ in found] == names
     assert "left out, being no images by their ending: 2 (g.gif, loop)" in capsys.readouterr().err
@@ -277,3 +279,61 @@ def test_pictures_take_the_place_of_links(tmp_path):
     predict.write(output, Path("a.png"), pictures)
     assert outside.read_bytes() == b"precious"
     np.testing.assert_array_equal(np.array(Image.open(output / "masks" / "a.png")), mask)
+
+
+def test_areas_and_polygons_of_each_image(tiny, source, tmp_path):
+    for name, size in (("b.png", (12, 20)), ("deep/a.jpg", (16, 24))):
+        save(source / name, size)
+    (source / "spacing.csv").write_text("id,row_mm,column_mm\ndeep/a,0.5,0.5\n")
+    out = tmp_path / "out"
+    assert run(tiny, source, out, "--areas", "--polygons=geojson").code == 0
+    lines = (out / "areas.csv").read_text().splitlines()
+    assert lines[0] == "image,class_id,class,pixels,share,mm2" and len(lines) == 7
+    first, after = np.array(Image.open(out / "masks" / "b.png")), np.array(Image.open(out / "masks" / "deep" / "a.png"))
+    pixels = [int((first == 2).sum()), int((after == 1).sum())]
+    assert lines[3] == f"b.png,2,car,{pixels[0]},{pixels[0] / 240:.6f},"
+    assert lines[5] == f"deep/a.jpg,1,road,{pixels[1]},{pixels[1] / 384:.6f},{pixels[1] / 4:.9g}"
+    found = json.loads((out / "polygons" / "deep" / "a.geojson").read_text())
+    assert sum(part["properties"]["pixels"] for part in found["features"]) == 384
+    areas = (out / "areas.csv").read_text()
+    # A killed command goes on: what is there is not made again, and its table is whole.
+    (out / "areas.csv").unlink()
+    (out / "colors" / "b.png").unlink()
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    outcome = run(tiny, source, out, "--areas", "--polygons=coco", "--skip_existing")
+    assert outcome.code == 0 and "1 of 1 images labelled, 1 were there" in outcome.out, outcome.err
+    assert (out / "areas.csv").read_text() == areas
+    changed = {path.relative_to(out).as_posix() for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert changed == {f"{folder}/b.png" for folder in FOLDERS - {"colors"}}
+    coco = json.loads((out / "polygons.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == ["b.png", "deep/a.jpg"]
+    outcome = run(tiny, source, out, "--skip_existing")
+    assert outcome.code == 0 and "0 of 0 images labelled, 2 were there" in outcome.out, outcome.err
+
+
+def test_maps_of_entropy_and_doubt(tiny, source, tmp_path):
+    for number, size in enumerate([(12, 20), (40, 33)]):
+        save(source / f"{number}.png", size)
+    (tmp_path / "list.txt").write_text("in/0.png\nin/1.png\nin/gone.png\n")
+    out = tmp_path / "out"
+    outcome = run(tiny, tmp_path / "list.txt", out, "--entropy", "--doubt")
+    assert outcome.code == 0 and "gone.png: does not exist" in outcome.err, outcome.err
+    assert written(out) == {f"{folder}/{n}.png" for folder in (*FOLDERS, "entropy", "doubt") for n in (0, 1)}
+    for number, result in enumerate(gs.load(tiny.cgan)([source / "0.png", source / "1.png"])):
+        entropy = -(result.probabilities * np.log(result.probabilities)).sum(axis=-1) / np.log(3)
+        found, doubt = (np.array(Image.open(out / name / f"{number}.png")) for name in ("entropy", "doubt"))
+        assert np.abs(found.astype(float) - 255 * entropy).max() <= 0.51
+        assert doubt.shape == found.shape and doubt.dtype == np.uint8
+    alone = tmp_path / "alone"
+    assert run(tiny, source / "0.png", alone, "--doubt").code == 0
+    np.testing.assert_array_equal(*(np.array(Image.open(place / "doubt" / "0.png")) for place in (out, alone)))
+
+
+def test_an_output_without_permission_is_said_first(tiny, source, monkeypatch):
+    save(source / "a.png")
+    monkeypatch.setattr(segmentation, "ImageLabeller", None)  # nothing is labelled before
+    (source.parent / "out").mkdir()
+    (source.parent / "out" / "colors").write_text("in the way")
+    for place, named in (("/proc/out", "/proc/out"), (source.parent / "out", "out/colors")):
+        outcome = run(tiny, source, place)
+        assert outcome.code == 2 and f"{named} cannot be written" in outcome.err and "Traceback" not in outcome.err

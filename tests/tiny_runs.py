@@ -51,6 +51,12 @@ FLAGS = {  # of the commands
     "max_hole",
     "opening",
     "closing",
+    "skip_existing",
+    "areas",
+    "polygons",
+    "entropy",
+    "doubt",
+    "per_image",
 }
 TINY = (
     "--config.dataset=folder",

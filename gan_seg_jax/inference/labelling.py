@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +13,16 @@ from PIL import Image
 
 from gan_seg_jax import parallel
 from gan_seg_jax.data import canvas
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import file_batches, scoring
+from gan_seg_jax.inference.doubt import make_doubt
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.inference.probabilities import make_probabilities
 from gan_seg_jax.postprocess import morphology
 
+MAPS = ("entropy", "doubt")
+"""Further maps: the entropy of the probabilities as a share of log k, and 1 - the discriminator's score."""
 KEPT_BYTES = 2**25  # of an image's scores on its canvas, which are kept for its probabilities if they are no more
 
 
@@ -30,6 +34,7 @@ class Labelled(NamedTuple):
         image: uint8 [h, w, 3].
         labels: class ids, uint8 [h, w].
         confidence: probability of the chosen class before any clean-up, float32 [h, w].
+        maps: of `MAPS` those that were asked for, float32 [h, w], 0 to 1.
         views: the scores on its canvas, float32 [v, h', w', k] for each scale, where they were asked for and are small.
     """
 
@@ -37,6 +42,7 @@ class Labelled(NamedTuple):
     image: np.ndarray
     labels: np.ndarray
     confidence: np.ndarray
+    maps: dict[str, np.ndarray]
     views: tuple[np.ndarray, ...] | None = None
 
 
@@ -46,10 +52,36 @@ class ImageLabeller:
     With the CRF, images of more than a million pixels are labelled at about that size, and the labels enlarged.
     """
 
-    def __init__(self, run: Run, options: Options = PLAIN, *, mesh: Mesh, keep_views: bool = False):
-        """Put the run on the devices of the mesh; what is kept of small images is said at `Labelled.views`."""
+    def __init__(
+        self,
+        run: Run,
+        options: Options = PLAIN,
+        *,
+        mesh: Mesh,
+        maps: Sequence[str] = (),
+        keep_views: bool = False,
+    ):
+        """Put the run on the devices of the mesh.
+
+        Args:
+            run: a run of segmentation.
+            options: how images are labelled.
+            mesh: the devices.
+            maps: of `MAPS` those that are wanted.
+            keep_views: whether to keep `Labelled.views` of small images.
+
+        Raises:
+            InputError: the doubt is wanted of a run without such a discriminator.
+        """
+        if "doubt" in maps and run.method.score_map is None:
+            raise InputError(
+                f"A run of {run.config.method} has no discriminator that scores places of a label map, so there is no "
+                "map of its doubt; leave out --doubt."
+            )
         self._config, self._options, self._mesh, self._keep = run.config, options, mesh, keep_views
-        self._label = scoring.Labeller(run.method, run.config, options, mesh)
+        self._maps = [name for name in MAPS if name in maps]
+        self._label = scoring.Labeller(run.method, run.config, options, mesh, entropy="entropy" in maps)
+        self._doubt = make_doubt(run.method, run.config, options, mesh) if "doubt" in maps else None
         self._state = parallel.place(run.state, parallel.replicated(mesh))
         self._probabilities = make_probabilities(run.config, options, mesh.devices.flat[0])
         self._lock = threading.Lock()  # else two threads would compile the same program
@@ -63,15 +95,15 @@ class ImageLabeller:
         """
         groups = file_batches.groups(items, read, self._shown, self._batch_size)
         for (_, group), found in parallel.one_behind(self._dispatch, groups):
-            chosen, confidence, views = jax.device_get(found)
+            chosen, *maps, views = jax.device_get(found)
             for row, (name, image, seen) in enumerate(group):
                 window, size = (row, slice(0, seen.shape[0]), slice(0, seen.shape[1])), image.shape[:2]
                 labels = file_batches.resized(chosen[window], size, Image.Resampling.NEAREST)
                 if self._options.clean_up:
                     labels = morphology.clean(labels, **self._options.clean_up, num_classes=self._config.num_classes)
                 own = None if views is None else tuple(np.array(view[:, row]) for view in views)
-                sure = file_batches.resized(confidence[window], size, Image.Resampling.BILINEAR)
-                yield Labelled(name, image, labels, sure, own)
+                sure, *others = [file_batches.resized(x[window], size, Image.Resampling.BILINEAR) for x in maps]
+                yield Labelled(name, image, labels, sure, dict(zip(self._maps, others, strict=True)), own)
 
     def probabilities(self, labelled: Labelled) -> np.ndarray:
         """Return every class's probability before any clean-up, float32 [h, w, k].
@@ -107,15 +139,17 @@ class ImageLabeller:
         batch = file_batches.stack(streams, self._batch_size(out_size))
         return parallel.place(batch, parallel.batch_sharding(self._mesh))
 
-    def _dispatch(self, item: tuple[tuple[int, int], list]) -> tuple[jax.Array, jax.Array, scoring.Views | None]:
-        """Return labels, confidence and maybe the views of a group of `file_batches.groups`."""
+    def _dispatch(self, item: tuple[tuple[int, int], list]) -> tuple[jax.Array | scoring.Views | None, ...]:
+        """Return labels, confidence, further maps and maybe the views of a group of `file_batches.groups`."""
         out_size, group = item
         batch = self._stack([_canvas(seen, self._config, out_size, self._options) for _, _, seen in group], out_size)
         with self._lock:
             views = self._label.look(self._state, batch)
-            labels, confidence = self._label.choose(views, batch, out_size)
+            found = self._label.choose(views, batch, out_size)
+            if self._doubt is not None:
+                found = *found, self._doubt(self._state, views, batch, out_size)
         small = sum(view.nbytes for view in views) <= KEPT_BYTES * len(batch["size"])
-        return labels, confidence, views if self._keep and small else None
+        return *found, views if self._keep and small else None
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:

@@ -144,20 +144,27 @@ def make_scorer(method: Any, config: ConfigDict, options: Options = PLAIN, mesh:
     return score
 
 
-def make_chooser(config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None = None) -> Callable:
+def make_chooser(
+    config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None = None, entropy: bool = False
+) -> Callable:
     """Return a function that makes labels of what `make_views` returned.
 
     The function takes (views, stream, out_size), `out_size` static, and returns (labels uint8 [b, *out_size],
-    probability of the chosen class float32 [b, *out_size]); only the first `stream["size"]` pixels have a meaning.
+    probability of the chosen class float32 [b, *out_size]), and with `entropy` that of the probabilities, float32
+    [b, *out_size], as a share of log k, the highest there can be. Only the first `stream["size"]` pixels count.
     Of the stream it needs `size`, the contents and, for the CRF, `original`. Clean-up, which is the host's work
     (`morphology.clean`), is not done here.
     """
 
     def choose(scores):
         confidence = jnp.exp(jnp.max(scores, axis=-1) - jax.nn.logsumexp(scores, axis=-1))
-        return jnp.argmax(scores, axis=-1).astype(jnp.uint8), confidence
+        found = jnp.argmax(scores, axis=-1).astype(jnp.uint8), confidence
+        if not entropy:
+            return found
+        logarithms = jax.nn.log_softmax(scores)
+        return *found, -jnp.sum(jnp.exp(logarithms) * logarithms, axis=-1) / jnp.log(jnp.maximum(scores.shape[-1], 2.0))
 
-    def chooser(views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    def chooser(views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> tuple[jax.Array, ...]:
         height, width = out_size
         if options.crf is not None:  # whose images are small
             scores = own_size(views, stream, config, options, out_size)
@@ -170,7 +177,8 @@ def make_chooser(config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None
             place = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, axis=1)
             return jax.tree.map(place, found, choose(scores)), None
 
-        nothing = (jnp.zeros((images, *out_size), jnp.uint8), jnp.zeros((images, *out_size), jnp.float32))
+        kinds = (jnp.uint8, jnp.float32, *([jnp.float32] if entropy else []))
+        nothing = tuple(jnp.zeros((images, *out_size), kind) for kind in kinds)
         # The last band ends with the image, so it may do some rows of the one before again.
         starts = jnp.minimum(jnp.arange(0, height, rows), height - rows)
         return jax.lax.scan(band, nothing, starts)[0]
@@ -193,13 +201,13 @@ def needed(options: Options) -> tuple[str, ...]:
 class Labeller:
     """Labels batches of images; compiled once for each canvas, and once for each size of the labels."""
 
-    def __init__(self, method: Any, config: ConfigDict, options: Options, mesh: Mesh):
-        """Prepare to label on the devices of the mesh, over which batches are sharded."""
+    def __init__(self, method: Any, config: ConfigDict, options: Options, mesh: Mesh, *, entropy: bool = False):
+        """Prepare to label on the devices of the mesh, over which batches are sharded; `entropy` as `make_chooser`."""
         whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
         views = NamedSharding(mesh, PartitionSpec(None, *sharded.spec))
         self._look = jax.jit(make_views(method, config, options), in_shardings=(whole, sharded), out_shardings=views)
         self._choose = jax.jit(
-            make_chooser(config, options, mesh),
+            make_chooser(config, options, mesh, entropy),
             static_argnums=2,
             in_shardings=(views, sharded),
             out_shardings=sharded,
@@ -208,7 +216,7 @@ class Labeller:
 
     def __call__(
         self, state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, ...]:
         """Return labels and their probabilities, as of `make_chooser`.
 
         Args:
@@ -222,10 +230,8 @@ class Labeller:
         """Return the scores on the canvases, as of `make_views`."""
         return self._look(state, {name: value for name, value in stream.items() if name not in ("size", "original")})
 
-    def choose(
-        self, views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]
-    ) -> tuple[jax.Array, jax.Array]:
-        """Return labels and their probabilities of what `look` returned of the same stream."""
+    def choose(self, views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> tuple[jax.Array, ...]:
+        """Return labels, their probabilities and maybe the entropy of what `look` returned of the same stream."""
         return self._choose(views, {name: stream[name] for name in self._needed}, out_size)
 
 

@@ -17,7 +17,7 @@ from gan_seg_jax import metrics, parallel
 from gan_seg_jax.data import canvas, pipeline
 from gan_seg_jax.data.catalog import Dataset, Split
 from gan_seg_jax.inference import file_batches
-from gan_seg_jax.inference.labelling import ImageLabeller
+from gan_seg_jax.inference.labelling import MAPS, ImageLabeller
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN, Options
 from gan_seg_jax.inference.scoring import Labeller, images_at_once, make_chooser, make_views, prepare
@@ -157,12 +157,13 @@ def pictures(image: np.ndarray, mask: np.ndarray, confidence: np.ndarray, colors
 
 
 def make_pictures(
-    run: Run, files: list[tuple[Path, Path]], options: Options
+    run: Run, files: list[tuple[Path, Path]], options: Options, maps: Sequence[str] = ()
 ) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
-    """Yield (output name, folder -> picture) of each image that can be read."""
-    label = ImageLabeller(run, options, mesh=parallel.make_mesh())
+    """Yield (output name, folder -> picture) of each image that can be read; `maps` are of `labelling.MAPS`."""
+    label = ImageLabeller(run, options, mesh=parallel.make_mesh(), maps=maps)
     for found in label(files, file_batches.reader(run.config)):
-        yield found.name, pictures(found.image, found.labels, found.confidence, run.config.class_colors)
+        more = {name: np.round(255.0 * found.maps[name]).astype(np.uint8) for name in maps}
+        yield found.name, pictures(found.image, found.labels, found.confidence, run.config.class_colors) | more
 
 
 def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
@@ -204,7 +205,7 @@ TASK = Task(
         "memorization": "makes no images; name that of a generator",
     },
     check_canvas=check_canvas,
-    pictures=Pictures(FOLDERS, "labelled", make_pictures),
+    pictures=Pictures(FOLDERS, "labelled", make_pictures, maps=MAPS, masks="masks"),
     has_options=True,
     has_image_counts=True,
     has_baselines=True,

@@ -21,15 +21,19 @@ class Pictures(NamedTuple):
     Attributes:
         folders: in which they are, each under the image's name.
         done: what the images are then, for people.
-        make: (run, [(file, output name), ...], options) -> (output name, folder -> uint8 picture) of each image, those
-            that cannot be read left out.
+        make: (run, [(file, output name), ...], options, maps) -> (output name, folder -> uint8 picture) of each image,
+            those that cannot be read left out.
         takes_masks: config -> whether it is given masks of class ids in place of images.
+        maps: further pictures, each a folder, that are made where they are asked for.
+        masks: the folder of class ids, "" where there is none.
     """
 
     folders: tuple[str, ...]
     done: str
     make: Callable[..., Any]
     takes_masks: Callable[[ConfigDict], bool] = lambda config: False
+    maps: tuple[str, ...] = ()
+    masks: str = ""
 
 
 class Task(NamedTuple):

@@ -13,7 +13,7 @@ and of a split the mean over its images. `l1` chooses the best checkpoint. Dista
 real an image looks: several photographs fit the same labels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +214,10 @@ def _canvas(given: np.ndarray, config: ConfigDict) -> dict[str, np.ndarray]:
 
 
 def make_pictures(
-    run: Run, files: list[tuple[Path, Path]], options: Options
+    run: Run, files: list[tuple[Path, Path]], options: Options, maps: Sequence[str] = ()
 ) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
     """Yield (output name, folder -> picture) of each image that can be read."""
-    del options
+    del options, maps
     for name, image in translate_images(run, files):
         yield name, {FOLDER: image}
 
