@@ -47,6 +47,9 @@ FLAGS = {
     "objects": "foreground | boundary: classes that are made of instances.",
     "boundary_width": "Pixels of each object that are its boundary.",
     "image_side": "left | right: the half of a picture of two that is the image.",
+    "annotations": "File of annotations of COCO; folder of labelme's files.",
+    "crowd": "void | class: what regions of many objects (iscrowd) are.",
+    "overlap": "small | order | void: which object holds where two classes lie over each other.",
     "border": "void | class: what 3 is in the trimaps of Oxford-IIIT Pet.",
 }
 """Flag -> what it says; the defaults are those of `preparing.source.Options`."""

@@ -44,6 +44,9 @@ class Options:
     boundary_width: int = 1
     image_side: str = ""
     border: str = "void"
+    annotations: str = ""
+    crowd: str = "void"
+    overlap: str = ""
 
 
 class Unclear(ImageError):

@@ -1,0 +1,23 @@
+"""Import packages that only some formats need."""
+
+import importlib
+from types import ModuleType
+
+from gan_seg_jax.errors import InputError
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Return a module.
+
+    Args:
+        module: Its name, such as `pycocotools.mask`.
+        extra: The extra of pyproject.toml that brings it.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise InputError(f'This format needs {package}, which is not installed: pip install ".[{extra}]".') from None
