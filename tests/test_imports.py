@@ -69,6 +69,7 @@ SHARED = {
         "vision_transformer",
     },
     "methods": {"consistency", "game", "generators", "segmenter", "self_training", "two_domains"},
+    "judging": {"surfaces"},
     "augment": {"mixing", "photometric", "resample", "warp", "window"},
     "commands": {"memorization"},
 }

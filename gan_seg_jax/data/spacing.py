@@ -14,6 +14,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from gan_seg_jax.data.catalog import Split
+from gan_seg_jax.data.folder import FOLDERS, FolderSplit
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.system import files
 
@@ -21,7 +23,6 @@ NAME = "spacing.csv"
 Spacing = tuple[float, float]
 """Millimetres from one row to the next, and from one column to the next."""
 _COLUMNS = ("id", "row_mm", "column_mm")
-_FOLDERS = {"unlabelled": "unlabeled"}  # split -> its folder, where they differ
 
 
 def of_folder(folder: str | os.PathLike) -> dict[str, Spacing]:
@@ -38,13 +39,31 @@ def of_folder(folder: str | os.PathLike) -> dict[str, Spacing]:
     return {}
 
 
+def of_split(split: Split) -> list[Spacing] | None:
+    """Return the spacing of each image of a split in its order, None where the set has no spacing.csv.
+
+    Raises:
+        InputError: the file cannot be read, or says nothing of an image: distances must have one unit.
+    """
+    if not isinstance(split, FolderSplit) or not os.path.lexists(os.path.join(split.root, NAME)):
+        return None
+    path = os.path.join(split.root, NAME)
+    table, found = read(path), []
+    for file, name in zip(split.image_files, split.ids, strict=True):
+        key = (Path(file).parts[0], name)  # a validation set may have been taken from train
+        if key not in table:
+            raise InputError(f"{files.shown(path)} says nothing of {files.shown(file)}; add it, or remove the table.")
+        found.append(table[key])
+    return found
+
+
 def _of_split(table: Mapping[tuple[str, str], Spacing], split: str) -> dict[str, Spacing]:
     """Return what a table says of the images of a split's folder."""
     return {name: spacing for (of, name), spacing in table.items() if split == of}
 
 
 def read(path: str | os.PathLike) -> dict[tuple[str, str], Spacing]:
-    """Return (folder of the split or "", id) -> spacing.
+    """Return (the split's folder or "", id) -> spacing.
 
     Raises:
         InputError: the file cannot be read, or a line (named) is there twice or holds no sizes.
@@ -67,7 +86,7 @@ def read(path: str | os.PathLike) -> dict[tuple[str, str], Spacing]:
         if not all(0 < value < math.inf for value in spacing):
             raise InputError(f"{name}, line {number}: row_mm and column_mm must be millimetres, above 0.")
         split = line.get("split") or ""
-        key = (_FOLDERS.get(split, split), line["id"])
+        key = (FOLDERS.get(split, split), line["id"])
         if key in table:
             raise InputError(f"{name}, line {number}: {files.shown(line['id'])} is there twice; leave one.")
         table[key] = spacing

@@ -3,8 +3,6 @@
 Made in a pass over the masks as they lie on disk, so that a command that was killed and goes on leaves the same files.
 """
 
-import csv
-import io
 import json
 import os
 import tempfile
@@ -78,28 +76,13 @@ def write_masks(
             rows += area_rows(image, labels, class_names, sizes or {})
         if form == "geojson":
             found = polygons.geojson(labels, class_names)
-            _write(output / POLYGONS / name.with_suffix(".geojson"), json.dumps(found) + "\n")
+            files.write_text(output / POLYGONS / name.with_suffix(".geojson"), json.dumps(found) + "\n")
         elif form == "coco":
             coco.add(image, labels)
     if areas:
-        _write(output / AREAS, csv_text(rows))
+        files.write_text(output / AREAS, files.csv_text(rows))
     if form == "coco":
-        _write(output / COCO, json.dumps(coco.to_json()) + "\n")
-
-
-def csv_text(rows: Iterable[Iterable]) -> str:
-    """Return rows as CSV; None is empty."""
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(rows)
-    return table.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(path, text.encode("utf-8", "surrogateescape"))  # names of files may be any bytes
-    except OSError as error:
-        raise InputError(f"{files.shown(path)} cannot be written: {error.strerror}.") from error
+        files.write_text(output / COCO, json.dumps(coco.to_json()) + "\n")
 
 
 def expect_writable(output: Path, folders: Iterable[str]) -> None:

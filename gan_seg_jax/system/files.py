@@ -6,11 +6,14 @@ move it into its place, so that a reader sees the old file or the new one.
 """
 
 import contextlib
+import csv
+import io
 import json
 import os
 import re
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +93,26 @@ def write_json(path: str | os.PathLike, values: dict[str, Any]) -> None:
         write_bytes(path, text.encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write text in one step, its folder made if it is missing; names of files in it may be any bytes.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise InputError(f"{shown(path)} cannot be written: {error.strerror}.") from error
+
+
+def csv_text(rows: Iterable[Iterable]) -> str:
+    """Return rows as CSV; None is empty."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    return table.getvalue()
 
 
 def cache_folder() -> Path:

@@ -48,6 +48,7 @@ class Evaluator:
         *,
         poll: Callable[[], None] = lambda: None,
         image_counts: dict[int, np.ndarray] | None = None,
+        each: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
     ) -> dict[str, Any]:
         """Return the scores of a state over the whole split.
 
@@ -56,6 +57,7 @@ class Evaluator:
             poll: called between batches; may raise to stop.
             image_counts: gets `metrics.class_counts` of each image that this process has scored, by its place in the
                 split.
+            each: called with the place, the label uint8 [h, w] and the predicted one of each of these images.
         """
         counts, clean_up = Counts(self._config.num_classes), self._options.clean_up
         for batch, prediction in self._predictions(state):
@@ -69,6 +71,8 @@ class Evaluator:
                 confusion = counts.add(label, labelled)
                 if image_counts is not None:
                     image_counts[int(batch["id"][row])] = metrics.class_counts(confusion)
+                if each is not None:
+                    each(int(batch["id"][row]), label, labelled)
         return counts.scores(self._config.class_names)
 
     def _predictions(self, state) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
