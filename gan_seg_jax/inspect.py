@@ -5,9 +5,10 @@
 Looks at every file as training would, and also for what training cannot see: images that look the same in two splits
 (with the extra `inspect`: pip install "gan_seg_jax[inspect]"), classes that are absent from a split, empty labels.
 Problems are ranked: an error is what training refuses, or what makes it learn or score what is not meant; a warning is
-what usually harms; a note is what one should know. Prints a summary; writes inspect.json, which has everything, and
-for each command that mends something the files it is about, lists/NAME.lst. The data folder is never written to, unless
---output is in it. The exit code is 0 without errors, also where there are warnings, and 2 with any.
+what usually harms; a note is what one should know. Prints a summary; writes inspect.html, a page with pictures that
+needs no other file, inspect.json, which has everything, and for each command that mends something the files it is
+about, lists/NAME.lst. The data folder is never written to, unless --output is in it. The exit code is 0 without
+errors, also where there are warnings, and 2 with any.
 """
 
 import collections
@@ -29,7 +30,7 @@ def main() -> None:
     from gan_seg_jax.data import folder  # after the flags: a mistake is answered at once
     from gan_seg_jax.data.catalog import CATALOG
     from gan_seg_jax.data.splits import Rules
-    from gan_seg_jax.inspection import problems, survey, text
+    from gan_seg_jax.inspection import page, problems, survey, text
 
     values = flags.FLAGS
     data_dir = Path(commands.required("data_dir")).expanduser().resolve()
@@ -46,8 +47,9 @@ def main() -> None:
     facts, mends = survey.as_json(found), _write_lists(output, listed)
     shown = [dataclasses.asdict(problem) | {"command": mend} for problem, mend in zip(listed, mends, strict=True)]
     files.write_json(output / "inspect.json", facts | {"problems": shown})
+    _write(output / "inspect.html", page.page(found, facts, listed, mends).encode())
     print(text.summary(facts, listed, mends))
-    print(f"\nEverything is in {files.shown(output / 'inspect.json')}.", flush=True)
+    print(f"\nPictures are in {files.shown(output / 'inspect.html')}, all facts in inspect.json beside it.", flush=True)
     if count := len(problems.errors(listed)):
         raise InputError(
             f"{files.shown(data_dir)} has {count} error{'s' * (count > 1)}, listed above; mend them first."
@@ -84,12 +86,16 @@ def _write_lists(output: Path, listed: Sequence) -> list[str]:
         path = output / "lists" / f"{problem.name}{f'-{number}' if number > 1 else ''}.lst"
         if "{files}" in problem.command:
             content = b"".join(os.fsencode(file) + b"\0" for file, _ in problem.files)
-            try:
-                files.write_bytes(path, content)
-            except OSError as error:
-                raise InputError(f"{files.shown(path)} cannot be written: {error.strerror}.") from error
+            _write(path, content)
         mends.append(problem.command.replace("{files}", shlex.quote(os.fspath(path))))
     return mends
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        files.write_bytes(path, content)
+    except OSError as error:
+        raise InputError(f"{files.shown(path)} cannot be written: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

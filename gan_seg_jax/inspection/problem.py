@@ -26,6 +26,7 @@ class Problem:
         command: What mends it on a command line, "" where nobody can say it; {files} stands for the file that lists
             the paths, each ended by a NUL.
         count: How many there are, where that is not the number of files.
+        beside: Of some of the files, the path of another that it is to be seen beside.
     """
 
     severity: str
@@ -35,6 +36,7 @@ class Problem:
     files: tuple[tuple[str, str], ...] = ()
     command: str = ""
     count: int = 0
+    beside: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def set_aside(root: str) -> str:

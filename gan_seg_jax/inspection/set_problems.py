@@ -32,8 +32,10 @@ def _equal(found: Survey) -> Iterator[Problem]:
     split_of = {file.path: split for split, files in found.splits.items() for file in files.images.values()}
     mask_of = {image: mask for split in found.splits for image, mask in found.pairs(split)}
     between, contradicted, within = [], [], []
+    beside: dict[str, str] = {}
     for group in found.twins.equal:
         first = group[0]
+        beside |= dict.fromkeys(group[1:], first) | {first: group[1]}
         others = [(path, f"equal to {first}") for path in group[1:]]
         labels = {found.facts[mask_of[path]].digest for path in group if mask_of.get(path) in found.facts}
         between += [(path, f"equal to {_other(path, group, split_of)}") for path in _to_go(group, split_of)]
@@ -46,16 +48,17 @@ def _equal(found: Survey) -> Iterator[Problem]:
         meaning = (
             "Scores would be of images that are trained on; training refuses it. Set aside one of each, with masks."
         )
-        yield Problem(
-            ERROR, "in-two-splits", title, meaning, with_partners(between, mask_of), set_aside(found.root), len(between)
-        )
+        files, count = with_partners(between, mask_of), len(between)
+        yield Problem(ERROR, "in-two-splits", title, meaning, files, set_aside(found.root), count, beside)
     if contradicted:
         title = f"{counted(contradicted, 'image')} equal to another one but with other labels"
-        yield Problem(WARNING, "contradictory-labels", title, "One of the labels is wrong.", tuple(contradicted))
+        yield Problem(
+            WARNING, "contradictory-labels", title, "One of the labels is wrong.", tuple(contradicted), beside=beside
+        )
     if within:
         title = f"{counted(within, 'image')} equal to another one of the set"
         meaning = "Those within one split count several times in training and in scores."
-        yield Problem(WARNING, "equal-images", title, meaning, tuple(within))
+        yield Problem(WARNING, "equal-images", title, meaning, tuple(within), beside=beside)
 
 
 def _to_go(group: Sequence[str], split_of: dict[str, str]) -> list[str]:
@@ -90,7 +93,8 @@ def _near(found: Survey) -> Iterator[Problem]:
         )
         files = tuple((pair.first, f"looks like {pair.second}, {pair.bits} of 256 bits differ") for pair in pairs)
         name = "near-duplicates-between-splits" if between else "near-duplicates"
-        yield Problem(severity, name, title + ", ".join(sorted(names)), meaning, files, count=count)
+        beside = {pair.first: pair.second for pair in reversed(pairs)}
+        yield Problem(severity, name, title + ", ".join(sorted(names)), meaning, files, count=count, beside=beside)
 
 
 def _splits(found: Survey) -> Iterator[Problem]:

@@ -1,0 +1,86 @@
+"""Small pictures of a set for the page, as addresses that hold the picture itself."""
+
+import base64
+import io
+import os
+
+import numpy as np
+from PIL import Image
+
+from gan_seg_jax.data import decoding, images
+from gan_seg_jax.inspection.survey import Survey
+from gan_seg_jax.labels import IGNORE
+from gan_seg_jax.pictures import panels
+
+SIDE = 240  # pixels of the longer side
+_MIDDLE = 1024  # before classes are drawn: thin ones shall still be seen
+_QUALITY = 85
+
+
+def of_file(found: Survey, path: str) -> str | None:
+    """Return the picture of an image or a mask, used or refused; None where it cannot be decoded.
+
+    A usable mask has the colours of its classes; of a refused one the values are stretched to what can be seen.
+    """
+    seen = found.looks[path]
+    try:
+        if not seen.is_mask:
+            return _address(_image(found, path))
+        if seen.facts is not None:
+            colors = () if found.info is None else found.info.class_colors
+            label = _label(found, path)
+            return _address(panels.colorize(label, colors) if colors else _stretched(label))
+        stored = decoding.read(os.path.join(found.root, path), max_pixels=images.MAX_PIXELS)
+        plain = stored.image.mode.startswith("I") or stored.image.mode in ("1", "F")
+        return _address(_stretched(np.asarray(stored.image)) if plain else _small(stored.image.convert("RGB"), _MIDDLE))
+    except images.ImageError:
+        return None
+
+
+def of_pair(found: Survey, image: str, mask: str, class_id: int | None = None) -> str | None:
+    """Return an image with the colours of its classes over it, or with one class, the rest of it pale.
+
+    None where one of the two files cannot be used, or they do not fit.
+    """
+    try:
+        picture, label = _image(found, image), _label(found, mask)
+    except images.ImageError:
+        return None
+    if picture.shape[:2] != label.shape:
+        return None
+    if class_id is not None:
+        label = np.where(label == class_id, label, IGNORE)
+        pale = (picture.mean(axis=-1, keepdims=True) * 0.5 + 110).astype(np.uint8)
+        picture = np.where((label == IGNORE)[..., None], pale, picture)
+    return _address(panels.overlay(picture, label, found.info.class_colors, alpha=0.55))
+
+
+def _image(found: Survey, path: str) -> np.ndarray:
+    """Return an image uint8 [h, w, 3] of at most _MIDDLE pixels a side."""
+    bits = images.bits_in_use(max((one.facts.top for one in found.looks.values() if one.facts), default=0))
+    pixels = images.read_image(os.path.join(found.root, path), bits=bits)
+    return _small(Image.fromarray(pixels), _MIDDLE)
+
+
+def _label(found: Survey, path: str) -> np.ndarray:
+    """Return a mask uint8 [h, w] of at most _MIDDLE pixels a side."""
+    return _small(Image.fromarray(images.read_mask(os.path.join(found.root, path))), _MIDDLE, Image.Resampling.NEAREST)
+
+
+def _small(image: Image.Image, side: int, resampling=Image.Resampling.BOX) -> np.ndarray:
+    factor = min(1.0, side / max(image.size))
+    size = tuple(max(1, round(length * factor)) for length in image.size)
+    return np.asarray(image if size == image.size else image.resize(size, resampling))
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """Return values as grey from their smallest to their largest, uint8 [h, w]."""
+    values = values.astype(np.float64)
+    low, high = np.nanmin(values), np.nanmax(values)
+    return np.nan_to_num((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+
+
+def _address(picture: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(_small(Image.fromarray(picture), SIDE)).convert("RGB").save(buffer, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
