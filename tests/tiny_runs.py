@@ -40,8 +40,6 @@ FLAGS = {  # of the commands
     "count",
     "seed",
     "rule",
-    "dataset",
-    "max_pixels",
     "scales",
     "flip",
     "window",
@@ -169,7 +167,8 @@ def command(module: str, *args: str, stdout: TextIO | None = None, stderr: TextI
         sys.argv = argv
         sys.modules.pop("config_config", None)  # the config file, as ml_collections names it
         for name in set(flags.FLAGS) - known:
-            if name in FLAGS or name.startswith("config"):  # grain's own flags stay
+            ours = str(flags.FLAGS.find_module_defining_flag(name)).startswith("gan_seg_jax")
+            if ours or name in FLAGS or name.startswith("config"):  # grain's own flags stay
                 delattr(flags.FLAGS, name)
         for number, handler in handlers.items():  # which a command keeps until its process has ended
             signal.signal(number, handler)

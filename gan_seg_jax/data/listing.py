@@ -13,6 +13,8 @@ from gan_seg_jax.system import files
 _NOTES = ("", ".txt", ".md", ".rst", ".json", ".csv", ".yaml", ".yml", ".html", ".pdf", ".log", ".sha256")
 """Endings of files beside the folders that nobody takes for data."""
 _SHOWN = 5  # names in a message
+LONELY_MASKS = "masks without an image"
+"""Why masks are left out that have no image."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,19 +5,10 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from gan_seg_jax.data import checks
+from gan_seg_jax.data import checks, listing
+from gan_seg_jax.inspection import mends
 from gan_seg_jax.inspection.look import Look
-from gan_seg_jax.inspection.problem import (
-    ERROR,
-    NOTE,
-    WARNING,
-    Problem,
-    counted,
-    paths,
-    set_aside,
-    to_unlabelled,
-    with_partners,
-)
+from gan_seg_jax.inspection.problem import ERROR, NOTE, WARNING, Problem, counted, paths, with_partners
 from gan_seg_jax.inspection.survey import Survey
 from gan_seg_jax.labels import IGNORE
 
@@ -56,8 +47,9 @@ def _unreadable(found: Survey) -> Iterator[Problem]:
             title = f"{counted(group, kind)} cannot be used, such as one that {group[0].damage or group[0].refused}"
         meaning = "Training refuses the folder until they are replaced, changed or set aside with their partners."
         details = [(one.path, _shown_values(one)) for one in group]
-        command = set_aside(found.root) if form == "damaged" else ""
-        files = with_partners(details, found.partner_of) if command else tuple(details)
+        files, command = tuple(details), mends.prepare_masks(found) if is_mask else ""
+        if form == "damaged":
+            files, command = with_partners(details, found.partner_of), mends.set_aside(found.root)
         yield Problem(ERROR, f"{form}-{kind}s", title, meaning, files, command, len(group))
 
 
@@ -78,22 +70,26 @@ def _shown_values(one: Look) -> str:
 
 
 def _pairing(found: Survey) -> Iterator[Problem]:
+    unread = [path for why, names in found.left_out.items() if why.startswith("files") for path in names]
+    lonely = found.left_out.get(listing.LONELY_MASKS, [])
     for reason, group in by_reason(found.unpaired).items():
-        yield Problem(
-            ERROR,
-            "images-without-mask",
-            f"{counted(group, 'image')} without a mask of the same name",
-            f"{reason[0].upper()}{reason[1:]} Training refuses the folder.",
-            tuple((path, detail) for path, _, detail in group),
-            to_unlabelled(found.root) if all(problem.path.startswith("train/") for problem in group) else "",
-        )
+        command = mends.prepare_names(found, lonely) or mends.prepare_lossy(found, unread)
+        if not command and all(problem.path.startswith("train/") for problem in group):
+            command = mends.to_unlabelled(found.root)
+        title = f"{counted(group, 'image')} without a mask of the same name"
+        meaning = f"{reason[0].upper()}{reason[1:]} Training refuses the folder."
+        files = tuple((path, detail) for path, _, detail in group)
+        yield Problem(ERROR, "images-without-mask", title, meaning, files, command)
+    if lonely:
+        title = f"{counted(lonely, 'mask')} without an image"
+        meaning = "They are left out. Were their images renamed or lost?"
+        yield Problem(WARNING, "masks-without-image", title, meaning, tuple((path, "") for path in lonely))
     for why, names in found.left_out.items():
-        lonely = why == "masks without an image"
-        title = counted(names, "mask") + " without an image" if lonely else f"{counted(names, 'file')} not read: {why}"
-        meaning = "They are left out. " + ("Were their images renamed or lost?" if lonely else "Is that meant?")
-        name = "masks-without-image" if lonely else "left-out"
-        severity = NOTE if why.startswith("beside") else WARNING
-        yield Problem(severity, name, title, meaning, tuple((path, "") for path in names))
+        if why != listing.LONELY_MASKS:
+            severity = NOTE if why.startswith("beside") else WARNING
+            title = f"{counted(names, 'file or folder', 'files or folders')} not read: {why}"
+            meaning = "They are left out. Is that meant?"
+            yield Problem(severity, "left-out", title, meaning, tuple((path, "") for path in names))
 
 
 def _sizes(found: Survey) -> Iterator[Problem]:
@@ -123,7 +119,25 @@ def _values(found: Survey) -> Iterator[Problem]:
     for reason, group in by_reason(problems).items():
         files = tuple((path, detail) for path, _, detail in group)
         title = f"{counted(group, 'mask')} with values that are not class ids of classes.txt"
-        yield Problem(ERROR, "values", title, f"{reason[0].upper()}{reason[1:]} Training refuses the folder.", files)
+        meaning = f"{reason[0].upper()}{reason[1:]} Training refuses the folder."
+        palettes = reason.startswith("palette")
+        command = mends.prepare_palettes(found) if palettes else mends.prepare_masks(found)
+        yield Problem(ERROR, "values", title, meaning, files, command)
+    if not found.ignore_is_named:
+        yield from _half_white(found)
+
+
+def _half_white(found: Survey) -> Iterator[Problem]:
+    """Yield masks of 0/255 among masks of ids, which no rule can tell from masks with void."""
+    masks = [one for split in found.splits for one in found.masks(split) if one.facts is not None]
+    white = [one for one in masks if set(one.facts.values) == {0, IGNORE}]
+    if white and any(set(one.facts.values) - {0, IGNORE} for one in masks):
+        title = f"{counted(white, 'mask')} with nothing but 0 and 255, among others with ids"
+        meaning = (
+            "255 means ignore, so that they show class 0 alone. If it is an object in them, write its id instead; if "
+            "it is void, a line for 255 in classes.txt says so."
+        )
+        yield Problem(WARNING, "black-and-white-masks", title, meaning, paths(white))
 
 
 def _forms(found: Survey) -> Iterator[Problem]:
@@ -159,9 +173,9 @@ def _forms(found: Survey) -> Iterator[Problem]:
     if clear:
         title = f"{counted(clear, 'image')} with an alpha channel"
         yield Problem(NOTE, "alpha", title, "It is dropped: the colours count that are stored.", paths(clear))
-    tiny = [one for one in pictures if min(one.facts.height, one.facts.width) < 32]
+    tiny = [one for one in pictures if min(one.facts.height, one.facts.width) < _SMALL]
     if tiny:
-        title = f"{counted(tiny, 'image')} of less than 32 pixels on a side"
+        title = f"{counted(tiny, 'image')} of less than {_SMALL} pixels on a side"
         yield Problem(
             WARNING, "tiny", title, "Networks halve an image five times; little is left of these.", paths(tiny)
         )

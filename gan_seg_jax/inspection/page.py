@@ -136,8 +136,8 @@ def _classes(found: Survey, facts: Mapping[str, Any]) -> str:
         cells = [f"<td>{_class(found, class_id)}</td>"]
         for split, share in shares.items():
             images = counted[split]["images_with_class"][class_id]
-            width = 150 * float(share[class_id]) / most
-            bar = f'<svg width="150" height="12"><rect class="bar" width="{width:.1f}" height="12"/></svg>'
+            width = 100 * float(share[class_id]) / most
+            bar = f'<svg width="100" height="12"><rect class="bar" width="{width:.1f}" height="12"/></svg>'
             cells.append(f"<td>{bar}</td><td>{share[class_id]:.2%}</td><td>{images}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f'<th colspan="2">{_text(split)}: share of known pixels</th><th>images</th>' for split in shares)
@@ -155,15 +155,17 @@ def _weights(facts: Mapping[str, Any]) -> str:
 
 
 def _samples(found: Survey, class_id: int) -> str:
-    """Return images of a class: of those that show it, spread from its smallest share to its largest."""
+    """Return images of a class: of those that show it, spread from a small share (the lower quarter) to the largest."""
     split = next((split for split in ("train", "val", "test") if split in found.splits), None)
     pairs = [] if split is None else [pair for pair in found.pairs(split) if found.looks[pair[1]].facts is not None]
     pixels = found.class_pixels(split)[:, class_id] if pairs else np.zeros(0)
     order = [row for row in np.argsort(pixels, kind="stable") if pixels[row] > 0]
     chosen = (
-        dict.fromkeys(order[place] for place in np.linspace(0, len(order) - 1, _SAMPLES).astype(int)) if order else ()
+        dict.fromkeys(order[place] for place in np.linspace(len(order) // 4, len(order) - 1, _SAMPLES).astype(int))
+        if order
+        else ()
     )
-    figures = "".join(_figure(thumbnails.of_pair(found, *pairs[row], class_id), pairs[row][0]) for row in chosen)
+    figures = "".join(_figure(thumbnails.of_class(found, *pairs[row], class_id), pairs[row][0]) for row in chosen)
     return f"<h3>{_class(found, class_id)}</h3>{figures or '<p>In no image.</p>'}"
 
 

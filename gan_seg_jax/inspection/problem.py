@@ -1,7 +1,6 @@
-"""One thing that is wrong with a set, and the commands that mend it."""
+"""One thing that is wrong with a set."""
 
 import dataclasses
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from gan_seg_jax.inspection.look import Look
@@ -9,8 +8,6 @@ from gan_seg_jax.inspection.look import Look
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
 """The worst first: training refuses it, or learns or scores what is not meant; it usually harms; one should know it."""
-
-_MOVE = """'mkdir -p "$0/${1%/*}" && mv -n "$1" "$0/$1"'"""  # keeps the folders below the root
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +34,6 @@ class Problem:
     command: str = ""
     count: int = 0
     beside: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-def set_aside(root: str) -> str:
-    """Return the command that moves the files listed in {files} out of the set, their folders kept."""
-    return f"cd {shlex.quote(root)} && xargs -0 -n 1 sh -c {_MOVE} {shlex.quote(root + '-set-aside')} < {{files}}"
-
-
-def to_unlabelled(root: str) -> str:
-    """Return the command that moves the images listed in {files} to those without labels."""
-    move = "xargs -0 -I FILE mv -n FILE unlabeled/images/ < {files}"
-    return f"cd {shlex.quote(root)} && mkdir -p unlabeled/images && {move}"
 
 
 def with_partners(files: Iterable[tuple[str, str]], partner_of: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gan_seg_jax.inspection.problem import ERROR, NOTE, WARNING, Problem, counted, paths, set_aside, with_partners
+from gan_seg_jax.inspection.mends import set_aside
+from gan_seg_jax.inspection.problem import ERROR, NOTE, WARNING, Problem, counted, paths, with_partners
 from gan_seg_jax.inspection.survey import Survey
 from gan_seg_jax.labels import IGNORE
 

@@ -29,7 +29,7 @@ def tally(problems: Iterable[Problem]) -> str:
     severities = [problem.severity for problem in problems]
     counts = [(severity, severities.count(severity)) for severity in SEVERITIES]
     found = [f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts if count]
-    return f"Found: {', '.join(found)}." if found else "Nothing is wrong."
+    return f"Found: {', '.join(found)}." if found else "No problem was found."
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -15,6 +15,7 @@ from gan_seg_jax.pictures import panels
 SIDE = 240  # pixels of the longer side
 _MIDDLE = 1024  # before classes are drawn: thin ones shall still be seen
 _QUALITY = 85
+_BRIGHT = (230, 0, 110)  # a class may have the colour of what it lies on, or grey
 
 
 def of_file(found: Survey, path: str) -> str | None:
@@ -37,8 +38,8 @@ def of_file(found: Survey, path: str) -> str | None:
         return None
 
 
-def of_pair(found: Survey, image: str, mask: str, class_id: int | None = None) -> str | None:
-    """Return an image with the colours of its classes over it, or with one class, the rest of it pale.
+def of_class(found: Survey, image: str, mask: str, class_id: int) -> str | None:
+    """Return an image in which one class is bright and the rest is pale grey.
 
     None where one of the two files cannot be used, or they do not fit.
     """
@@ -48,11 +49,8 @@ def of_pair(found: Survey, image: str, mask: str, class_id: int | None = None) -
         return None
     if picture.shape[:2] != label.shape:
         return None
-    if class_id is not None:
-        label = np.where(label == class_id, label, IGNORE)
-        pale = (picture.mean(axis=-1, keepdims=True) * 0.5 + 110).astype(np.uint8)
-        picture = np.where((label == IGNORE)[..., None], pale, picture)
-    return _address(panels.overlay(picture, label, found.info.class_colors, alpha=0.55))
+    pale = (picture.mean(axis=-1, keepdims=True) * 0.5 + 110).astype(np.uint8).repeat(3, axis=-1)
+    return _address(panels.overlay(pale, np.where(label == class_id, 0, IGNORE), (_BRIGHT,), alpha=0.55))
 
 
 def _image(found: Survey, path: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What the doctor finds in small sets, each with one thing wrong, and that the sound set has nothing."""
 
 import os
+import shlex
 import subprocess
 
 import numpy as np
@@ -10,8 +11,10 @@ from PIL import Image
 from gan_seg_jax.data import folder
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inspection import problems, survey, twins
+from tests import tiny_runs
 
 CLASSES = "0 sky 10 20 30\n1 road 40 50 60\n2 car 70 80 90\n"
+COLORS = ((10, 20, 30), (40, 50, 60), (70, 80, 90))
 NEEDS_LIBRARY = pytest.mark.skipif(not twins.can_search(), reason="ImageHash, the extra `inspect`, is not installed")
 
 
@@ -248,3 +251,61 @@ def test_few_images_and_missing_splits(root):
         for kind in ("images", "masks"):
             (root / "train" / kind / f"train{number}.png").unlink()
     assert set(found(root)) == {"no-val", "no-test", "few-in-train"}
+
+
+def prepared(problem, root):
+    """Run the command that makes a new set of one, and return what the doctor finds in that."""
+    words = shlex.split(problem.command.partition(" && ")[0])
+    assert words[:2] == ["gan-seg", "prepare"]
+    outcome = tiny_runs.command("prepare", *words[2:])
+    assert outcome.code == 0, outcome.err
+    return found(root.with_name(f"{root.name}-prepared"))
+
+
+def rewrite(root, make, *, ending=".png"):
+    """Make other masks of all of a set."""
+    for path in sorted(root.glob("*/masks/*")):
+        made = make(np.asarray(Image.open(path)))
+        path.unlink()
+        made.save(path.with_suffix(ending))
+
+
+def white(label):
+    return Image.fromarray(255 * (label > 0).astype(np.uint8))
+
+
+MADE = {  # what the masks of a set are made -> how, their ending, the problem that is found
+    "colours": (lambda label: Image.fromarray(np.array(COLORS, np.uint8)[label]), ".png", "colour-masks"),
+    "black and white": (white, ".png", "values"),
+    "JPEG": (lambda label: white(label[::16, ::16].repeat(16, 0).repeat(16, 1)), ".jpg", "images-without-mask"),
+    "objects": (lambda label: Image.fromarray(label.astype(np.uint16) * 300), ".png", "deep-masks"),
+    "ids from one": (lambda label: Image.fromarray(label + 1), ".png", "values"),
+}
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_prepare_mends_masks_of_one_kind(made, root):
+    make, ending, problem = MADE[made]
+    if made not in ("colours", "ids from one"):
+        (root / "classes.txt").write_text("0 sky 0 0 0\n1 road 255 255 255\n")
+    rewrite(root, make, ending=ending)
+    after = prepared(found(root)[problem], root)
+    assert not [one for one in after.values() if one.severity == "error"]
+
+
+def test_prepare_mends_names_of_masks(root):
+    for path in root.glob("*/masks/*"):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    assert prepared(found(root)["images-without-mask"], root) == {}
+
+
+def test_masks_of_several_kinds_have_no_command(root):
+    save(root / "train" / "masks" / "train1.png", draw(500))
+    assert found(root)["colour-masks"].command == ""
+
+
+def test_black_and_white_masks_among_ids(root):
+    save(root / "train" / "masks" / "train0.png", 255 * (mask(1) > 0))
+    assert names(found(root)["black-and-white-masks"]) == ["train/masks/train0.png"]
+    (root / "classes.txt").write_text(CLASSES + "255 void 0 0 0\n")
+    assert "black-and-white-masks" not in found(root)
