@@ -50,6 +50,11 @@ FLAGS = {
     "annotations": "File of annotations of COCO; folder of labelme's files.",
     "crowd": "void | class: what regions of many objects (iscrowd) are.",
     "overlap": "small | order | void: which object holds where two classes lie over each other.",
+    "window": "Of NIfTI and DICOM: how many units there are from black to white (CT of soft tissue: 400).",
+    "level": "The value in the middle of them (40).",
+    "percentiles": "Of NIfTI, instead: which percentiles of each volume are black and white: 1,99.",
+    "axis": "Of NIfTI: axial | coronal | sagittal, or 0 | 1 | 2 of the stored array; across it volumes are cut.",
+    "channel": "Of NIfTI with several channels or times: which one.",
     "border": "void | class: what 3 is in the trimaps of Oxford-IIIT Pet.",
 }
 """Flag -> what it says; the defaults are those of `preparing.source.Options`."""

@@ -105,7 +105,7 @@ def without_suffix(name: str, suffix: str, endings: tuple[str, ...]) -> str:
     ending = next((each for each in sorted(endings, key=len, reverse=True) if name.lower().endswith(each)), None)
     if ending is None:
         return ""
-    stem = name[: -len(ending)]
+    stem = name[: len(name) - len(ending)]
     return stem.removesuffix(suffix) if stem.endswith(suffix) else ""
 
 

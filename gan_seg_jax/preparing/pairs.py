@@ -7,16 +7,17 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
 
+from gan_seg_jax.data.images import ENDINGS
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.preparing import class_names, listing, masks, pictures
 from gan_seg_jax.preparing.source import Example, Item, LeftOut, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 
-FLAGS = (
-    frozenset({"images", "masks", "image_suffix", "mask_suffix", "missing_masks", "classes", "class_names"})
-    | masks.FLAGS
-)
+NAMES = frozenset({"images", "masks", "image_suffix", "mask_suffix", "missing_masks", "classes", "class_names"})
+"""Flags that say which file is what, and what the classes are."""
+FLAGS = NAMES | masks.FLAGS
 WITHOUT = "image without a mask"
 
 
@@ -28,7 +29,7 @@ def open_source(options: Options) -> Source:
     meaning = masks.meaning_of(options, info, void_color)
     found = listing.Listing(options.source)
     items = []
-    for split, image_files, mask_files in _pairs(options, found):
+    for split, image_files, mask_files in by_split(options, found):
         for image_id, path in image_files.items():
             mask = mask_files.pop(image_id, "")
             items.append(_item(image_id, split, path, mask, meaning, options))
@@ -49,8 +50,23 @@ def _default_names(options: Options) -> tuple[str, ...]:
     return ("background", "object") if objects == "foreground" else ("background", "object", "boundary")
 
 
-def _pairs(options: Options, found: listing.Listing):
-    """Yield split, images and masks by id, of each split."""
+def by_split(
+    options: Options,
+    found: listing.Listing,
+    endings: tuple[str, ...] = ENDINGS,
+    mask_endings: tuple[str, ...] = (),
+) -> Iterator[tuple[str, dict[str, str], dict[str, str]]]:
+    """Yield split, images and masks by id, of each split that the flags name.
+
+    Args:
+        options: The flags.
+        found: Lists, and counts what is left out.
+        endings: Of the images.
+        mask_endings: Of the masks; () for the same.
+
+    Raises:
+        InputError: Folders are missing, or cannot be told apart, or hold no image.
+    """
     image_folders, mask_folders = listing.by_template(options, "images"), listing.by_template(options, "masks")
     if set(image_folders) != set(mask_folders):
         raise InputError(
@@ -64,25 +80,33 @@ def _pairs(options: Options, found: listing.Listing):
                 "--images and --masks are one folder, so a suffix must tell them apart: --mask_suffix=_mask of "
                 "ID_mask.png, or with the ending --image_suffix=.jpg --mask_suffix=.png."
             )
-        image_files, mask_files = _scan(found, name, mask_folders[split], options, same=same)
+        both = endings, mask_endings or endings
+        image_files, mask_files = _scan(found, name, mask_folders[split], options, both, same=same)
         if not image_files:
             raise InputError(f"{options.source}/{name} holds no image; see --images and --image_suffix.")
         yield split, image_files, mask_files
 
 
-def _scan(found: listing.Listing, images: str, labels: str, options: Options, *, same: bool) -> tuple[dict, dict]:
+def _scan(
+    found: listing.Listing,
+    images: str,
+    labels: str,
+    options: Options,
+    endings: tuple[tuple[str, ...], tuple[str, ...]],
+    *,
+    same: bool,
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return images and masks of one split by id; of one folder for both, the one with a suffix is looked for first."""
+    image_flags = {"suffix": options.image_suffix, "without": "" if same else labels, "endings": endings[0]}
+    mask_flags = {"suffix": options.mask_suffix, "without": "" if same else images, "endings": endings[1]}
     if not same:
-        return (
-            found.scan(images, suffix=options.image_suffix, without=labels),
-            found.scan(labels, suffix=options.mask_suffix, without=images),
-        )
+        return found.scan(images, **image_flags), found.scan(labels, **mask_flags)
     first = listing.Listing(found.root)  # what it leaves out, the other one takes
     if options.mask_suffix:
-        mask_files = first.scan(labels, suffix=options.mask_suffix)
-        return found.scan(images, suffix=options.image_suffix, taken=set(mask_files.values())), mask_files
-    image_files = first.scan(images, suffix=options.image_suffix)
-    return image_files, found.scan(labels, taken=set(image_files.values()))
+        mask_files = first.scan(labels, **mask_flags)
+        return found.scan(images, **image_flags, taken=set(mask_files.values())), mask_files
+    image_files = first.scan(images, **image_flags)
+    return image_files, found.scan(labels, **mask_flags, taken=set(image_files.values()))
 
 
 def _item(image_id: str, split: str, path: str, mask: str, meaning: masks.Meaning, options: Options) -> Item:
@@ -90,7 +114,7 @@ def _item(image_id: str, split: str, path: str, mask: str, meaning: masks.Meanin
         return Item(image_id, (path, mask), functools.partial(read_pair, path, mask, meaning, options), split)
     if options.missing_masks == "unlabelled":
         return Item(image_id, (path,), functools.partial(pictures.example, path, None, options), "unlabelled")
-    return Item(image_id, (path,), functools.partial(_miss, path, options), split)
+    return Item(image_id, (path,), functools.partial(miss, path, options), split)
 
 
 def read_pair(path: str, mask: str, meaning: masks.Meaning, options: Options) -> Example:
@@ -100,7 +124,8 @@ def read_pair(path: str, mask: str, meaning: masks.Meaning, options: Options) ->
     return dataclasses.replace(example, notes={**example.notes, **counted})
 
 
-def _miss(path: str, options: Options) -> Example:
+def miss(path: str, options: Options) -> Example:
+    """Raise what becomes of an image without a mask: `LeftOut` or `Unclear`."""
     if options.missing_masks == "skip":
         raise LeftOut(WITHOUT)
     raise Unclear(

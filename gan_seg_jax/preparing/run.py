@@ -119,9 +119,8 @@ def _write_all(target: Target, source: Source, items: list[Item], options: Optio
             try:
                 line = _make(target, item, digests, options)
             except ImageError as error:
-                problems.append(checks.Problem(os.path.relpath(error.args[0], options.source), error.reason))
-            except InputError as error:
-                problems.append(checks.Problem(os.path.relpath(item.files[0], options.source), str(error)))
+                problem = checks.Problem(os.path.relpath(error.args[0], options.source), error.reason)
+                problems += [problem] if problem not in problems else []  # every slice of a volume has it
         if line is not None:
             lines.append(line)
             digests.setdefault(line.digest, item.split)

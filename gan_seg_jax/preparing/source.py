@@ -47,6 +47,11 @@ class Options:
     annotations: str = ""
     crowd: str = "void"
     overlap: str = ""
+    window: float = 0.0
+    level: float = 0.0
+    percentiles: str = ""
+    axis: str = ""
+    channel: int = -1
 
 
 class Unclear(ImageError):
