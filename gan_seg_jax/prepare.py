@@ -9,6 +9,7 @@ is done, it checks the files, and makes those anew that have changed.
 """
 
 import dataclasses
+import shlex
 import sys
 from typing import Any
 
@@ -92,9 +93,8 @@ def report(record: dict[str, Any], output: str) -> str:
         lines.append(f"left out, {why}: {found['count']} ({', '.join(map(files.shown, found['such_as'][:3]))})")
     dataset = "folder" if record["classes"] else "pairs"
     config = "supervised_seg.py" if record["classes"] else "translation.py:pairs"
-    lines.append(
-        f"python -m gan_seg_jax.main --config=configs/{config} --config.dataset={dataset} --config.data_dir={output}"
-    )
+    where = f"--config.dataset={dataset} --config.data_dir={shlex.quote(output)}"
+    lines.append(f"python -m gan_seg_jax.main --config=configs/{config} {where}")
     return "\n".join(lines)
 
 

@@ -96,8 +96,8 @@ def _example(path: str, mask: str, meaning: Meaning, options: Options) -> Exampl
     else:
         label, _, notes = masks.read_label(mask, meaning, options)
     if label.shape != grey.shape:
-        found = f"has {label.shape[0]} x {label.shape[1]} pixels, the image {grey.shape[0]} x {grey.shape[1]}"
-        raise Unclear(mask, f"{found}; expected a mask of the size of its image.")
+        found = f"{label.shape[0]} x {label.shape[1]}, image {grey.shape[0]} x {grey.shape[1]}"
+        raise Unclear(mask, "mask of another size than its image; save it at the size of the image.", found)
     return Example(picture, label, notes=notes, spacing=spacing)
 
 

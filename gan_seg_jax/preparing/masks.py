@@ -144,8 +144,9 @@ def classes_of_numbers(name: str, found: np.ndarray, meaning: Meaning) -> np.nda
             hint += "Ids that count from 1: --reduce_zero_label. "
         raise Unclear(
             name,
-            f"holds {_listed(unknown)}, outside of the {meaning.num_classes} classes. {hint}--void=NUMBER,... makes "
-            "numbers void; or correct --classes.",
+            f"numbers outside of the {meaning.num_classes} classes. {hint}--void=NUMBER,... makes numbers void; or "
+            "correct --classes.",
+            _listed(unknown),
         )
     return label
 
@@ -181,15 +182,17 @@ def classes_of_colors(
         worst = tuple(found[~exact][counts[~exact].argmax()].tolist())
         raise Unclear(
             name,
-            f"holds {np.count_nonzero(~exact)} colours that no class has, such as {worst}; correct --classes, or "
-            "choose --unknown=void, or --unknown=nearest where edges were smoothed.",
+            "colours that no class has; correct --classes, or choose --unknown=void, or --unknown=nearest where edges "
+            "were smoothed.",
+            f"{np.count_nonzero(~exact)}, such as {worst}",
         )
     share = notes["ambiguous_pixels"] / max(1, counts.sum())
     if meaning.unknown == "nearest" and share > meaning.max_ambiguous:
         raise Unclear(
             name,
-            f"has {share:.1%} of its pixels between the colours of classes, more than --max_ambiguous="
-            f"{meaning.max_ambiguous:g}; correct --classes, leave the mask out, or allow more.",
+            f"more pixels between the colours of classes than --max_ambiguous={meaning.max_ambiguous:g} allows; "
+            "correct --classes, leave such masks out, or allow more.",
+            f"{share:.1%}",
         )
     label = labels[inverse].reshape(colors.shape[:2])
     return label, {key: value for key, value in notes.items() if value}
@@ -249,7 +252,7 @@ def _is_coloured(stored: decoding.Stored) -> bool:
 
 def _listed(values: list[int]) -> str:
     shown = ", ".join(map(str, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
-    return f"{'values' if len(values) > 1 else 'the value'} {shown}"
+    return f"{'values' if len(values) > 1 else 'value'} {shown}"
 
 
 def describe(meaning: Meaning, info: DatasetInfo) -> dict[str, str]:

@@ -91,9 +91,9 @@ def _laid_over(path, label, facts: images.Facts, exif: str, *, turned: int, mask
             "that masks were made of upright pictures (as shown by a browser), --exif=stored of the stored pixels.",
         )
     if not fits or (exif and exif not in fits and turn not in (1, turned)):
-        found = f"{label.shape[0]} x {label.shape[1]} pixels, the image {size[0]} x {size[1]} (height x width)"
-        asked = f", and --exif is {exif}" if fits else ""
-        raise Unclear(mask, f"has {found}{asked}; expected a mask of the size of its image.")
+        asked = f" (--exif={exif})" if fits else ""
+        found = f"{label.shape[0]} x {label.shape[1]}, image {size[0]} x {size[1]}"
+        raise Unclear(mask, f"mask of another size than its image{asked}; save it at the size of the image.", found)
     if (exif if len(fits) > 1 else next(iter(fits))) == "upright":
         return label
     return np.ascontiguousarray(images.turned(label, turn))

@@ -119,7 +119,8 @@ def _write_all(target: Target, source: Source, items: list[Item], options: Optio
             try:
                 line = _make(target, item, digests, options)
             except ImageError as error:
-                problem = checks.Problem(os.path.relpath(error.args[0], options.source), error.reason)
+                path, detail = os.path.relpath(error.args[0], options.source), getattr(error, "detail", "")
+                problem = checks.Problem(path, error.reason, detail)
                 problems += [problem] if problem not in problems else []  # every slice of a volume has it
         if line is not None:
             lines.append(line)

@@ -1,6 +1,7 @@
 """What a reader of a format hands to the writer: the classes, and an item for each example, read one at a time."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -55,7 +56,15 @@ class Options:
 
 
 class Unclear(ImageError):
-    """A file that can be read, but whose meaning no flag says; `skip_damaged` does not leave it out."""
+    """A file that can be read, but whose meaning no flag says; `skip_damaged` does not leave it out.
+
+    Attributes:
+        detail: What was found in this file; `reason` is alike in all files with the same trouble.
+    """
+
+    def __init__(self, path: str | os.PathLike, reason: str, detail: str = ""):
+        super().__init__(path, reason)
+        self.detail = detail
 
 
 class LeftOut(Exception):

@@ -33,6 +33,7 @@ from gan_seg_jax.system import files
 
 RECORD, LINES = "PREPARED.json", "PREPARED.jsonl"
 _LOCK = ".prepare-lock"
+_TEMPORARY = f".{'[0-9a-f]' * 32}.tmp"  # of `files.write_bytes`
 
 
 @dataclasses.dataclass
@@ -166,6 +167,9 @@ def open_target(root: Path, record: dict[str, Any]) -> Iterator[Target]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"Another process is writing {files.shown(root)}; wait for it.") from None
+        for path in (*root.glob(_TEMPORARY), *root.glob(f"*/*/{_TEMPORARY}")):  # of a process that was killed
+            with _writing(path):
+                path.unlink()
         files.write_json(root / RECORD, {**record, "complete": False})
         yield Target(root, _read_lines(root / LINES))
     with contextlib.suppress(OSError):

@@ -214,4 +214,4 @@ def test_an_image_of_labelme_that_is_not_there_or_of_another_size(tmp_path):
     assert "a.jpg: does not exist" in message(source, format="labelme", class_names="background,a")
     save(source / "a.jpg", photo(0, (20, 31)))
     found = message(source, format="labelme", class_names="background,a", output=str(tmp_path / "b"))
-    assert "a.json: has 20 x 30 pixels, the image 20 x 31" in found
+    assert "a.json (20 x 30, image 20 x 31): mask of another size" in found

@@ -129,7 +129,7 @@ def test_colors_exact_nearest_and_void(source, tmp_path):
     few = message(
         source, **PLAIN, mask_values="colors", unknown="nearest", max_ambiguous=0.001, output=str(tmp_path / "d")
     )
-    assert "masks/a.png" in few and "2.1%" in few
+    assert "masks/a.png (2.1%): more pixels between" in few
     run(source, **PLAIN, mask_values="colors", unknown="void", output=str(tmp_path / "e"))
     expected[2, 2] = 255
     np.testing.assert_array_equal(read(tmp_path / "e", "train", "a"), expected)
@@ -190,7 +190,7 @@ def test_what_is_ambiguous_is_refused_with_the_flag_that_decides(source, tmp_pat
     run(source, **PLAIN, void="255", output=str(tmp_path / "b"))
     save(source / "masks" / "a.png", label(0) + 1)
     found = message(source, **PLAIN, output=str(tmp_path / "c"))
-    assert "masks/a.png: holds the value 3" in found and "--reduce_zero_label" in found
+    assert "masks/a.png (value 3): numbers outside of the 3 classes" in found and "--reduce_zero_label" in found
     save(source / "masks" / "a.png", COLORS[label(0)])
     assert "masks/a.png: is a colour image; --mask_values=colors" in message(
         source, **PLAIN, output=str(tmp_path / "d")
@@ -259,7 +259,7 @@ def test_files_that_do_not_fit_are_all_named(source):
     (source / "images" / "c.png").symlink_to("nowhere.png")
     found = message(source, **PLAIN)
     assert "3 problems in 3 files" in found
-    assert "masks/a.png: has 5 x 8 pixels, the image 6 x 8" in found and "images/b.png: is damaged" in found
+    assert "masks/a.png (5 x 8, image 6 x 8): mask of another size" in found and "images/b.png: is damaged" in found
     assert "images/c.png: does not exist" in found
 
 

@@ -167,7 +167,7 @@ def test_an_image_that_has_changed_is_written_again(folder, tmp_path):
 
 def test_after_a_problem_is_mended_it_goes_on(folder, tmp_path):
     save(folder / "masks" / "p1_5.png", photo(5)[..., 0] % 2 + 6)
-    assert "masks/p1_5.png: holds values 6, 7" in message(folder)
+    assert "masks/p1_5.png (values 6, 7): numbers outside" in message(folder)
     out = tmp_path / "out"
     assert not sources.record(out)["complete"] and len(sources.names(out, "train")) == 11
     written = state_of(out / "train" / "images")
@@ -181,7 +181,7 @@ def test_after_a_problem_is_mended_it_goes_on(folder, tmp_path):
 
 
 def test_killed_and_started_again(folder, tmp_path):
-    for number in range(12, 120):
+    for number in range(12, 80):
         save(folder / "images" / f"p0_{number}.png", photo(number))
         save(folder / "masks" / f"p0_{number}.png", photo(number)[..., 0] % 2)
     out, expected = tmp_path / "out", tmp_path / "expected"
@@ -191,12 +191,14 @@ def test_killed_and_started_again(folder, tmp_path):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 0 < len((out / "PREPARED.jsonl").read_text().splitlines()) < 120
+    left = out / "train" / "images" / f".{'0a' * 16}.tmp"  # as a kill in the middle of a file leaves it
+    left.write_bytes(b"x")
+    assert 0 < len((out / "PREPARED.jsonl").read_text().splitlines()) < 80
     done = subprocess.run(
         [*COMMAND, *words, f"--source={folder}", f"--output={out}"], cwd=tiny_runs.ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "train: 120 images; void 0.0% of the pixels; of the others a" in done.stdout
+    assert "train: 80 images; void 0.0% of the pixels; of the others a" in done.stdout
     assert f"--config.dataset=folder --config.data_dir={out}" in done.stdout
     sources.run(folder, **PLAIN, output=str(expected))
     for name in ("PREPARED.jsonl", "classes.txt"):

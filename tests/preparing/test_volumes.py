@@ -145,7 +145,7 @@ def test_volumes_that_do_not_fit(source, tmp_path):
     store(source / "labelsTr" / "liver_1.nii.gz", label_of(1) + 0.5, "LPS")
     assert "holds numbers with a fraction" in message(source, output=next(outs))
     store(source / "labelsTr" / "liver_1.nii.gz", label_of(1) + 1, "LPS")
-    assert "holds the value 3, outside of the 3 classes" in message(source, output=next(outs))
+    assert "(value 3): numbers outside of the 3 classes" in message(source, output=next(outs))
     path = source / "imagesTr" / "liver_1_0000.nii.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9]))
     assert "imagesTr/liver_1_0000.nii.gz: is damaged or cut short" in message(source, output=next(outs))
@@ -263,7 +263,7 @@ def test_dicom_masks_and_slices_that_do_not_fit(scans, tmp_path):
     assert "IM0000.dcm: holds 2 pictures" in message(scans, **ids, axis="", output=next(outs))
     dicom(image, stored_of(0)[:5], "p")
     found = message(scans, **ids, axis="", output=next(outs))
-    assert "masks/case0/IM0000.dcm: has 6 x 8 pixels, the image 5 x 8" in found
+    assert "masks/case0/IM0000.dcm (6 x 8, image 5 x 8): mask of another size" in found
     dicom(image, stored_of(0), "p", PixelData=b"\0\0")
     assert "IM0000.dcm: is damaged or cannot be decoded" in message(scans, **ids, axis="", output=next(outs))
     assert "--percentiles is not read" in message(scans, **ids, axis="", percentiles="1,99", output=next(outs))
