@@ -14,7 +14,7 @@ from gan_seg_jax.preparing.masks import Meaning
 from gan_seg_jax.preparing.source import Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import folder
 
-FLAGS: frozenset[str] = frozenset()
+FLAGS = pictures.FLAGS
 TRAIN_IDS = dict(
     zip((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33), range(19), strict=True)
 )

@@ -21,7 +21,7 @@ from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import folder, one_of
 from gan_seg_jax.system import files
 
-FLAGS = frozenset({"images", "annotations", "crowd", "overlap"})
+FLAGS = pictures.FLAGS | {"images", "annotations", "splits", "crowd", "overlap"}
 _LARGEST = 2**32  # bytes of annotations
 _NOT_LISTED = "images that the annotations do not list"
 _FORM = "expected images with id, file_name, height and width, annotations with image_id and category_id, categories"

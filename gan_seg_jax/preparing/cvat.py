@@ -14,7 +14,7 @@ from gan_seg_jax.preparing.source import Item, Options, Source
 from gan_seg_jax.preparing.words import folder, one_of
 from gan_seg_jax.system import files
 
-FLAGS = frozenset({"images", "unknown", "max_ambiguous"})
+FLAGS = pictures.FLAGS | {"images", "unknown", "max_ambiguous"}
 LABELS = "labelmap.txt"
 
 

@@ -18,14 +18,13 @@ from gan_seg_jax.preparing.masks import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 
-FLAGS = pairs.NAMES | masks.FLAGS | frozenset({"window", "level"})
+FLAGS = pairs.NAMES | masks.FLAGS | {"window", "level"}
 _DICOM = (".dcm", ".dicom", ".ima", "")  # "": many have no ending, or a number for one
 _OTHER = "files that are no DICOM"
 
 
 def open_source(options: Options) -> Source:
     """List the slices and their patients; raises `InputError` as `Format.open_source`."""
-    pictures.check_flags(options)
     intensity.check_flags(options, measured=True)
     one_of("missing_masks", options.missing_masks, ("", "unlabelled", "skip"))
     need("pydicom", "medical")
@@ -71,7 +70,10 @@ def _patient(path: str, options: Options) -> str:
     """
     if options.group_pattern:
         return ""
-    found = str(_read(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "")
+    try:
+        found = str(_read(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "")
+    except ImageError:
+        return ""  # reading it will say why
     if not found:
         raise Unclear(path, "has no PatientID; --group_pattern says which part of a name is the patient: '^(p\\d+)__'.")
     return f"patient:{found}"

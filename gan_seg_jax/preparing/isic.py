@@ -12,7 +12,7 @@ from gan_seg_jax.preparing import listing, masks, pairs, pictures
 from gan_seg_jax.preparing.source import Item, Options, Source, Unclear
 from gan_seg_jax.system import files
 
-FLAGS: frozenset[str] = frozenset()
+FLAGS = pictures.FLAGS
 PARTS = {
     "isic2016": {
         "train": ("ISBI2016_ISIC_Part1_Training_Data", "ISBI2016_ISIC_Part1_Training_GroundTruth"),

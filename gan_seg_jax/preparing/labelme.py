@@ -21,7 +21,7 @@ from gan_seg_jax.preparing import class_names, listing, pictures, regions
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.system import files
 
-FLAGS = frozenset({"annotations", "classes", "class_names", "overlap"})
+FLAGS = pictures.FLAGS | class_names.FLAGS | {"annotations", "splits", "overlap"}
 _LARGEST = 2**30  # bytes of a file, which may hold the image
 _VOID, _BACKGROUND = "__ignore__", ("_background_", regions.BACKGROUND)
 

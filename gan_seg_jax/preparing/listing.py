@@ -119,6 +119,10 @@ def by_template(options: Options, flag: str) -> dict[str, str]:
     if not template:
         raise InputError(f"--{flag} is missing. See --help.")
     if SPLIT not in template:
+        if options.splits:
+            raise InputError(
+                f"--splits says what {SPLIT} stands for, but --{flag}={template} has none; write it there."
+            )
         return {"": template}
     splits = splits or {"train": "train", "val": "val", "test": "test"}
     if options.splits:

@@ -21,7 +21,7 @@ from gan_seg_jax.preparing.masks import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 
-FLAGS = pairs.NAMES | intensity.FLAGS | frozenset({"void", "reduce_zero_label", "axis", "channel"})
+FLAGS = pairs.NAMES | intensity.FLAGS | {"void", "reduce_zero_label", "axis", "channel"}
 ENDINGS = (".nii", ".nii.gz")
 _ACROSS = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 """Axis -> those of RAS+ (x to the right, y to the front, z to the head) of slices, rows and columns."""
@@ -48,7 +48,6 @@ class Volume(NamedTuple):
 
 def open_source(options: Options) -> Source:
     """List the slices of all volumes; raises `InputError` as `Format.open_source`."""
-    pictures.check_flags(options)
     intensity.check_flags(options)
     one_of("axis", options.axis, (*_ANATOMICAL, "0", "1", "2"), "It says how volumes are cut into slices.")
     one_of("missing_masks", options.missing_masks, ("", "unlabelled", "skip"))
@@ -61,14 +60,24 @@ def open_source(options: Options) -> Source:
         for volume_id, path in volumes.items():
             label = labels.pop(volume_id, "")
             side = "unlabelled" if not label and options.missing_masks == "unlabelled" else split
-            image = _open(path)
-            for number in range(image.shape[_axes(path, image, options)[0].number]):
+            for number in range(_count(path, options)):
                 read = functools.partial(_slice, load, load_label, path, label, number, meaning, options)
                 paths = (path, label) if label else (path,)
                 items.append(Item(f"{volume_id}_{number:04d}", paths, read, side, volume_id))
         found.left_out["masks without an image"] += [os.path.relpath(path, options.source) for path in labels.values()]
     mapping = masks.describe(meaning, info) | intensity.describe(options) | {"axis": options.axis}
     return Source(info, items, mapping, found.left_out, void_is_meant=bool(options.void) or options.reduce_zero_label)
+
+
+def _count(path: str, options: Options) -> int:
+    """Return how many slices a volume has; one, whose reading will say why, of one that cannot be read."""
+    try:
+        image = _open(path)
+    except Unclear:
+        raise
+    except ImageError:
+        return 1
+    return image.shape[_axes(path, image, options)[0].number]
 
 
 def _slice(load, load_label, path: str, label: str, number: int, meaning: Meaning, options: Options) -> Example:

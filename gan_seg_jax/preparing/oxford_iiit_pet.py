@@ -15,7 +15,7 @@ from gan_seg_jax.preparing.source import Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 from gan_seg_jax.system import files
 
-FLAGS = frozenset({"border"})
+FLAGS = pictures.FLAGS | {"border"}
 LISTS = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
 
 

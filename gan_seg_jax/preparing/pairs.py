@@ -15,9 +15,9 @@ from gan_seg_jax.preparing import class_names, listing, masks, pictures
 from gan_seg_jax.preparing.source import Example, Item, LeftOut, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 
-NAMES = frozenset({"images", "masks", "image_suffix", "mask_suffix", "missing_masks", "classes", "class_names"})
+NAMES = class_names.FLAGS | {"images", "masks", "splits", "image_suffix", "mask_suffix", "missing_masks"}
 """Flags that say which file is what, and what the classes are."""
-FLAGS = NAMES | masks.FLAGS
+FLAGS = NAMES | masks.FLAGS | pictures.FLAGS
 WITHOUT = "image without a mask"
 
 

@@ -12,6 +12,7 @@ from gan_seg_jax.pictures.png import encode_png
 from gan_seg_jax.preparing.source import Example, Options, Picture, Unclear
 from gan_seg_jax.system import files
 
+FLAGS = frozenset({"exif", "alpha"})
 _TURNED_AND_DEEP = "has 16 bits and an EXIF rotation; save its pixels upright, without the tag."
 
 
@@ -30,7 +31,7 @@ def open_picture(path: str, options: Options) -> tuple[Picture, images.Facts, np
         ImageError: As `data.images.read_image`.
     """
     stored = decoding.read(path, max_pixels=pixel_limit(options))
-    clear = _transparent(stored)  # first: the facts drop a palette's transparency
+    clear = transparent(stored)  # first: the facts drop a palette's transparency
     facts, pixels = images.image_facts(path, stored)
     size, ending = (facts.height, facts.width), os.path.splitext(path)[1].lower()
     if facts.orientation == 1:
@@ -99,7 +100,7 @@ def _laid_over(path, label, facts: images.Facts, exif: str, *, turned: int, mask
     return np.ascontiguousarray(images.turned(label, turn))
 
 
-def _transparent(stored: decoding.Stored) -> np.ndarray | None:
+def transparent(stored: decoding.Stored) -> np.ndarray | None:
     """Return which pixels are not opaque, bool [h, w]; None where all are."""
     image = stored.image
     if "A" not in image.mode and "a" not in image.mode and "transparency" not in image.info:

@@ -12,12 +12,11 @@ from gan_seg_jax.preparing.masks import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import SPLITS, one_of
 
-FLAGS = frozenset({"image_side", "classes", "class_names", "mask_values", "unknown", "max_ambiguous"})
+FLAGS = class_names.FLAGS | {"image_side", "mask_values", "unknown", "max_ambiguous"}
 
 
 def open_source(options: Options) -> Source:
     """List the pictures, in `train`, `val` and `test` where these are; raises `InputError` as `Format.open_source`."""
-    pictures.check_flags(options)
     why = "It is the half that is seen; the other half is what is to be made of it."
     one_of("image_side", options.image_side, ("left", "right"), why)
     info, meaning, mapping = None, None, {}
@@ -37,6 +36,8 @@ def open_source(options: Options) -> Source:
 def read(path: str, meaning: Meaning | None, options: Options) -> Example:
     """Read one picture of two halves; raises `ImageError`."""
     stored = decoding.read(path, max_pixels=pictures.pixel_limit(options))
+    if pictures.transparent(stored) is not None:
+        raise Unclear(path, "has transparent pixels, whose colour is not clear; save it without alpha channel.")
     facts, pixels = images.image_facts(path, stored)
     if facts.width % 2 or facts.top:
         found = f"is {facts.width} pixels wide" if facts.width % 2 else "has 16 bits"

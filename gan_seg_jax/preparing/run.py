@@ -17,8 +17,8 @@ from gan_seg_jax.system import files
 from gan_seg_jax.system.progress import track
 
 COMMON = frozenset(
-    "format source output splits lists val_fraction test_fraction seed group_pattern skip_damaged skip_duplicates "
-    "max_pixels exif alpha".split()
+    "format source output lists val_fraction test_fraction seed group_pattern skip_damaged skip_duplicates "
+    "max_pixels".split()
 )
 """Flags of every format."""
 MOST_PROBLEMS = 100

@@ -15,7 +15,7 @@ from gan_seg_jax.preparing.masks import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.system import files
 
-FLAGS: frozenset[str] = frozenset()
+FLAGS = pictures.FLAGS
 _SUFFIX = ".regions.txt"
 _MEANING = Meaning("ids", 8, void=(-1,))
 

@@ -17,7 +17,7 @@ from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import folder, one_of
 from gan_seg_jax.system import files
 
-FLAGS = frozenset({"unknown", "max_ambiguous", "classes", "class_names"})
+FLAGS = pictures.FLAGS | class_names.FLAGS | {"unknown", "max_ambiguous"}
 LISTS = os.path.join("ImageSets", "Segmentation")
 VOID_COLOR = palette(256)[255]
 _WITHHELD = "lists of images without masks (labels that are withheld)"

@@ -85,7 +85,8 @@ class Target:
         """
         folder = FOLDERS[item.split]
         contents = {f"{folder}/images/{item.id}{example.image.ending}": example.image.content}
-        if example.label is not None:
+        labelled = example.label is not None and item.split != "unlabelled"
+        if labelled:
             contents[f"{folder}/masks/{item.id}.png"] = encode_png(example.label)
         if example.target is not None:
             contents[f"{folder}/targets/{item.id}{example.target.ending}"] = example.target.content
@@ -100,7 +101,7 @@ class Target:
         line = Line(item.split, item.id, stamps(item), digest=example.image.digest, spacing=list(example.spacing))
         line.files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         line.notes = dict(example.notes)
-        if example.label is not None:
+        if labelled:
             values, counts = np.unique(example.label, return_counts=True)
             line.classes = dict(zip(map(str, values.tolist()), counts.tolist(), strict=True))
         return line

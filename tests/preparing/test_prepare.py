@@ -86,6 +86,14 @@ def test_splits_by_lists(folder, tmp_path):
     assert "p0_0 of train and p0_4 of val are of one group" in message(folder, **options)
 
 
+def test_what_is_listed_as_unlabelled_has_no_masks(folder, tmp_path):
+    (folder / "train.txt").write_text("p0_0\np1_1\n")
+    (folder / "rest.txt").write_text("p3_3\n")
+    found = sources.run(folder, **PLAIN, lists="train=train.txt,unlabelled=rest.txt")
+    assert sources.names(tmp_path / "out", "unlabeled") == ["p3_3"]
+    assert not (tmp_path / "out" / "unlabeled" / "masks").exists() and found["splits"]["unlabelled"]["labelled"] == 0
+
+
 def test_an_image_in_two_splits_is_refused_or_left_out(folder, tmp_path):
     save(folder / "images" / "p9_copy.png", photo(0))
     save(folder / "masks" / "p9_copy.png", photo(0)[..., 0] % 2)
@@ -104,7 +112,9 @@ def test_an_image_in_two_splits_is_refused_or_left_out(folder, tmp_path):
         ({"format": "pair"}, "Did you mean 'pairs'?"),
         ({"images": ""}, "--images is missing"),
         ({"images": "pictures"}, "no folder pictures"),
-        ({"splits": "train:a"}, "expected SPLIT=NAME"),
+        ({"splits": "train:a", "images": "{split}"}, "expected SPLIT=NAME"),
+        ({"splits": "train=a"}, "--images=images has none"),
+        ({"splits": "train=a", "format": "voc", "images": "", "masks": ""}, "--splits is not read with --format=voc"),
         ({"val_fraction": 1.0}, "leave something to train on"),
         ({"val_fraction": 0.5, "lists": "train=x"}, "give one of them"),
         ({"lists": "train=nowhere.txt"}, "nowhere.txt cannot be read"),

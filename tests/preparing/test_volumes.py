@@ -151,6 +151,8 @@ def test_volumes_that_do_not_fit(source, tmp_path):
     assert "imagesTr/liver_1_0000.nii.gz: is damaged or cut short" in message(source, output=next(outs))
     path.write_bytes(b"no volume")
     assert "imagesTr/liver_1_0000.nii.gz: is damaged or cut short" in message(source, output=next(outs))
+    found = run(source, **NIFTI, skip_damaged=True, output=next(outs))
+    assert [part["such_as"] for part in found["left_out"].values()] == [["train/liver_1_0000"]]
     path.unlink()
     found = run(source, **NIFTI, output=next(outs))
     assert found["left_out"]["masks without an image"]["such_as"] == ["labelsTr/liver_1.nii.gz"]
@@ -264,6 +266,10 @@ def test_dicom_masks_and_slices_that_do_not_fit(scans, tmp_path):
     dicom(image, stored_of(0)[:5], "p")
     found = message(scans, **ids, axis="", output=next(outs))
     assert "masks/case0/IM0000.dcm (6 x 8, image 5 x 8): mask of another size" in found
+    dicom(image, stored_of(0), "p")
+    image.write_bytes(image.read_bytes()[:-20])
+    found = run(scans, **ids, skip_damaged=True, output=next(outs))
+    assert [part["such_as"] for part in found["left_out"].values()][-1] == ["train/case0__IM0000"]
     dicom(image, stored_of(0), "p", PixelData=b"\0\0")
     assert "IM0000.dcm: is damaged or cannot be decoded" in message(scans, **ids, axis="", output=next(outs))
     assert "--percentiles is not read" in message(scans, **ids, axis="", percentiles="1,99", output=next(outs))
