@@ -9,8 +9,8 @@ import os
 
 from gan_seg_jax.data.catalog import CATALOG
 from gan_seg_jax.labels import IGNORE
-from gan_seg_jax.preparing import listing, masks, pairs, pictures
-from gan_seg_jax.preparing.masks import Meaning
+from gan_seg_jax.preparing import listing, meanings, pairs, pictures
+from gan_seg_jax.preparing.meanings import Meaning
 from gan_seg_jax.preparing.source import Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import folder
 
@@ -49,4 +49,4 @@ def open_source(options: Options) -> Source:
     for name in ("test", "train_extra"):
         if os.path.isdir(os.path.join(options.source, "leftImg8bit", name)):
             found.left_out["without fine labels"].append(f"leftImg8bit/{name}")
-    return Source(info, items, masks.describe(by_label, info), found.left_out)
+    return Source(info, items, meanings.describe(by_label, info), found.left_out)

@@ -9,7 +9,7 @@ import os
 
 from gan_seg_jax.data.catalog import DatasetInfo
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.preparing import class_names, listing, masks, pairs, pictures, splitting, voc
+from gan_seg_jax.preparing import class_names, listing, meanings, pairs, pictures, splitting, voc
 from gan_seg_jax.preparing.source import Item, Options, Source
 from gan_seg_jax.preparing.words import folder, one_of
 from gan_seg_jax.system import files
@@ -23,7 +23,7 @@ def open_source(options: Options) -> Source:
     pictures.check_flags(options)
     one_of("unknown", options.unknown, ("", "void", "nearest"))
     info = read_labels(os.path.join(options.source, LABELS))
-    meaning = masks.of_colors(info, None, unknown=options.unknown, max_ambiguous=options.max_ambiguous)
+    meaning = meanings.of_colors(info, None, unknown=options.unknown, max_ambiguous=options.max_ambiguous)
     found = listing.Listing(options.source)
     images = options.images or "JPEGImages"
     folder(options.source, images, "with the images: export them along, or name their folder by --images")
@@ -31,7 +31,7 @@ def open_source(options: Options) -> Source:
         Item(name, (path, mask), functools.partial(pairs.read_pair, path, mask, meaning, options), split)
         for name, path, mask, split in voc.list_sets(options.source, found, images)
     ]
-    return Source(info, items, masks.describe(meaning, info), found.left_out)
+    return Source(info, items, meanings.describe(meaning, info), found.left_out)
 
 
 def read_labels(path: str) -> DatasetInfo:

@@ -12,13 +12,13 @@ import numpy as np
 
 from gan_seg_jax.data.decoding import ImageError
 from gan_seg_jax.data.images import ENDINGS
-from gan_seg_jax.preparing import class_names, intensity, listing, masks, pairs, pictures
+from gan_seg_jax.preparing import class_names, intensity, listing, masks, meanings, pairs, pictures
 from gan_seg_jax.preparing.extras import need
-from gan_seg_jax.preparing.masks import Meaning
+from gan_seg_jax.preparing.meanings import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 
-FLAGS = pairs.NAMES | masks.FLAGS | {"window", "level"}
+FLAGS = pairs.NAMES | meanings.FLAGS | {"window", "level"}
 _DICOM = (".dcm", ".dicom", ".ima", "")  # "": many have no ending, or a number for one
 _OTHER = "files that are no DICOM"
 
@@ -29,7 +29,7 @@ def open_source(options: Options) -> Source:
     one_of("missing_masks", options.missing_masks, ("", "unlabelled", "skip"))
     need("pydicom", "medical")
     info, void_color = class_names.find(options)
-    meaning = masks.meaning_of(options, info, void_color)
+    meaning = meanings.meaning_of(options, info, void_color)
     found, items = listing.Listing(options.source), []
     for split, images, labels in pairs.by_split(options, found, _DICOM, (*ENDINGS, *_DICOM)):
         for image_id, path in images.items():
@@ -42,7 +42,7 @@ def open_source(options: Options) -> Source:
             items.append(Item(image_id, (path, mask) if mask else (path,), read, side, group))
         others = [path for image_id, path in labels.items() if image_id not in images]
         found.left_out["masks without an image"] += [os.path.relpath(path, options.source) for path in others]
-    return Source(info, items, masks.describe(meaning, info) | intensity.describe(options), found.left_out)
+    return Source(info, items, meanings.describe(meaning, info) | intensity.describe(options), found.left_out)
 
 
 def _is_dicom(path: str) -> bool:

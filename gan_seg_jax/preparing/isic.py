@@ -8,7 +8,7 @@ import os
 
 from gan_seg_jax.data.catalog import CATALOG
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.preparing import listing, masks, pairs, pictures
+from gan_seg_jax.preparing import listing, meanings, pairs, pictures
 from gan_seg_jax.preparing.source import Item, Options, Source, Unclear
 from gan_seg_jax.system import files
 
@@ -44,7 +44,7 @@ def open_source(options: Options) -> Source:
             "the unpacked archives of one year."
         )
     info = CATALOG[there[0]]
-    meaning = masks.Meaning("binary", 2, colors=((0, 0, 0), (255, 255, 255)), ids=(0, 1))
+    meaning = meanings.Meaning("binary", 2, colors=((0, 0, 0), (255, 255, 255)), ids=(0, 1))
     found, items = listing.Listing(options.source), []
     for split, (images, labels) in PARTS[there[0]].items():
         if not os.path.isdir(os.path.join(options.source, images)):
@@ -57,4 +57,4 @@ def open_source(options: Options) -> Source:
                 raise Unclear(path, f"has no {labels}/{files.shown(image_id)}_segmentation.png; unpack both archives.")
             pair = path, mask_files[image_id]
             items.append(Item(image_id, pair, functools.partial(pairs.read_pair, *pair, meaning, options), split))
-    return Source(info, items, masks.describe(meaning, info), found.left_out)
+    return Source(info, items, meanings.describe(meaning, info), found.left_out)

@@ -15,9 +15,9 @@ import numpy as np
 
 from gan_seg_jax.data.decoding import ImageError
 from gan_seg_jax.labels import IGNORE
-from gan_seg_jax.preparing import class_names, intensity, listing, masks, pairs, pictures
+from gan_seg_jax.preparing import class_names, intensity, listing, masks, meanings, pairs, pictures
 from gan_seg_jax.preparing.extras import need
-from gan_seg_jax.preparing.masks import Meaning
+from gan_seg_jax.preparing.meanings import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 
@@ -53,7 +53,7 @@ def open_source(options: Options) -> Source:
     one_of("missing_masks", options.missing_masks, ("", "unlabelled", "skip"))
     need("nibabel", "medical")
     info, void_color = class_names.find(options)
-    meaning = masks.meaning_of(options, info, void_color)
+    meaning = meanings.meaning_of(options, info, void_color)
     found, items = listing.Listing(options.source), []
     load, load_label = _last(_load), _last(_load_label)  # slices come in order
     for split, volumes, labels in pairs.by_split(options, found, ENDINGS):
@@ -65,7 +65,7 @@ def open_source(options: Options) -> Source:
                 paths = (path, label) if label else (path,)
                 items.append(Item(f"{volume_id}_{number:04d}", paths, read, side, volume_id))
         found.left_out["masks without an image"] += [os.path.relpath(path, options.source) for path in labels.values()]
-    mapping = masks.describe(meaning, info) | intensity.describe(options) | {"axis": options.axis}
+    mapping = meanings.describe(meaning, info) | intensity.describe(options) | {"axis": options.axis}
     return Source(info, items, mapping, found.left_out, void_is_meant=bool(options.void) or options.reduce_zero_label)
 
 

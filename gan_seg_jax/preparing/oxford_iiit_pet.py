@@ -9,8 +9,8 @@ import os
 
 from gan_seg_jax.data.catalog import CATALOG
 from gan_seg_jax.labels import IGNORE
-from gan_seg_jax.preparing import class_names, listing, masks, pairs, pictures, splitting
-from gan_seg_jax.preparing.masks import Meaning
+from gan_seg_jax.preparing import class_names, listing, meanings, pairs, pictures, splitting
+from gan_seg_jax.preparing.meanings import Meaning
 from gan_seg_jax.preparing.source import Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 from gan_seg_jax.system import files
@@ -40,4 +40,4 @@ def open_source(options: Options) -> Source:
             pair = image_files[image_id], trimaps[image_id]
             items.append(Item(image_id, pair, functools.partial(pairs.read_pair, *pair, meaning, options), split))
     found.left_out["images in no list"] += sorted(set(image_files) - listed)
-    return Source(info, items, masks.describe(meaning, info), found.left_out)
+    return Source(info, items, meanings.describe(meaning, info), found.left_out)

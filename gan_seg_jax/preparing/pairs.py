@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from gan_seg_jax.data.images import ENDINGS
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.preparing import class_names, listing, masks, pictures
+from gan_seg_jax.preparing import class_names, listing, masks, meanings, pictures
 from gan_seg_jax.preparing.source import Example, Item, LeftOut, Options, Source, Unclear
 from gan_seg_jax.preparing.words import one_of
 
 NAMES = class_names.FLAGS | {"images", "masks", "splits", "image_suffix", "mask_suffix", "missing_masks"}
 """Flags that say which file is what, and what the classes are."""
-FLAGS = NAMES | masks.FLAGS | pictures.FLAGS
+FLAGS = NAMES | meanings.FLAGS | pictures.FLAGS
 WITHOUT = "image without a mask"
 
 
@@ -26,7 +26,7 @@ def open_source(options: Options) -> Source:
     pictures.check_flags(options)
     one_of("missing_masks", options.missing_masks, ("", "unlabelled", "skip"))
     info, void_color = class_names.find(options, _default_names(options))
-    meaning = masks.meaning_of(options, info, void_color)
+    meaning = meanings.meaning_of(options, info, void_color)
     found = listing.Listing(options.source)
     items = []
     for split, image_files, mask_files in by_split(options, found):
@@ -36,8 +36,9 @@ def open_source(options: Options) -> Source:
         found.left_out["masks without an image"] += [
             os.path.relpath(path, options.source) for path in mask_files.values()
         ]
-    mapping = masks.describe(meaning, info)
-    return Source(info, items, mapping, found.left_out, void_is_meant=meaning.name != "ids" or bool(options.void))
+    meant = meaning.name != "ids" or bool(options.void) or options.reduce_zero_label
+    mapping = meanings.describe(meaning, info)
+    return Source(info, items, mapping, found.left_out, void_is_meant=meant)
 
 
 def _default_names(options: Options) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ def _scan(
     return image_files, found.scan(labels, **mask_flags, taken=set(image_files.values()))
 
 
-def _item(image_id: str, split: str, path: str, mask: str, meaning: masks.Meaning, options: Options) -> Item:
+def _item(image_id: str, split: str, path: str, mask: str, meaning: meanings.Meaning, options: Options) -> Item:
     if mask:
         return Item(image_id, (path, mask), functools.partial(read_pair, path, mask, meaning, options), split)
     if options.missing_masks == "unlabelled":
@@ -117,7 +118,7 @@ def _item(image_id: str, split: str, path: str, mask: str, meaning: masks.Meanin
     return Item(image_id, (path,), functools.partial(miss, path, options), split)
 
 
-def read_pair(path: str, mask: str, meaning: masks.Meaning, options: Options) -> Example:
+def read_pair(path: str, mask: str, meaning: meanings.Meaning, options: Options) -> Example:
     """Read an image and its mask; raises `ImageError` where one cannot be read or they do not go together."""
     label, turned, counted = masks.read_label(mask, meaning, options)
     example = pictures.example(path, label, options, turned=turned, mask=mask)

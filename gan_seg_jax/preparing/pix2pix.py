@@ -7,8 +7,8 @@ import functools
 import os
 
 from gan_seg_jax.data import decoding, images
-from gan_seg_jax.preparing import class_names, listing, masks, pictures
-from gan_seg_jax.preparing.masks import Meaning
+from gan_seg_jax.preparing import class_names, listing, masks, meanings, pictures
+from gan_seg_jax.preparing.meanings import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import SPLITS, one_of
 
@@ -23,8 +23,8 @@ def open_source(options: Options) -> Source:
     if options.classes or options.class_names:
         one_of("mask_values", options.mask_values, ("colors", "binary"), "It says what the other half holds.")
         info, void_color = class_names.find(options)
-        meaning = masks.meaning_of(options, info, void_color)
-        mapping = masks.describe(meaning, info)
+        meaning = meanings.meaning_of(options, info, void_color)
+        mapping = meanings.describe(meaning, info)
     found, items = listing.Listing(options.source), []
     there = [split for split in SPLITS if os.path.isdir(os.path.join(options.source, split))]
     for split in there if "train" in there else [""]:

@@ -11,8 +11,9 @@ from gan_seg_jax.data.decoding import ImageError
 from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.preparing import FORMATS, splitting, writer
+from gan_seg_jax.preparing.lines import Line, stamps, void_pixels
 from gan_seg_jax.preparing.source import Item, LeftOut, Options, Source, Unclear
-from gan_seg_jax.preparing.writer import Line, Target
+from gan_seg_jax.preparing.writer import Target
 from gan_seg_jax.system import files
 from gan_seg_jax.system.progress import track
 
@@ -159,7 +160,7 @@ def _make(target: Target, item: Item, digests: dict[str, str], options: Options)
         if not options.skip_damaged or isinstance(error, Unclear):
             raise
         why = f"damaged: {error.reason}"
-    line = Line(item.split, item.id, writer.stamps(item), left_out=why) if why else target.write(item, example)
+    line = Line(item.split, item.id, stamps(item), left_out=why) if why else target.write(item, example)
     target.add(line)
     return line
 
@@ -179,7 +180,7 @@ def _classes(source: Source, lines: list[Line]) -> str:
         return ""
     pairs = zip(source.info.class_names, source.info.class_colors, strict=True)
     rows = [f"{n} {name} {' '.join(map(str, color))}" for n, (name, color) in enumerate(pairs)]
-    void = [f"{IGNORE} void 224 224 192"] if any(map(writer.void_pixels, lines)) else []
+    void = [f"{IGNORE} void 224 224 192"] if any(map(void_pixels, lines)) else []
     return "\n".join(["# id name R G B", *rows, *void, ""])
 
 
@@ -194,7 +195,7 @@ def _summary(source: Source, lines: list[Line], left_out: dict[str, list[str]]) 
         )
         split["images"] += 1
         split["labelled"] += bool(line.classes)
-        split["void"] += writer.void_pixels(line)
+        split["void"] += void_pixels(line)
         for value, count in line.classes.items():
             if int(value) != IGNORE:
                 split["pixels"][names[int(value)]] += count

@@ -10,8 +10,8 @@ import os
 import numpy as np
 
 from gan_seg_jax.data.catalog import CATALOG
-from gan_seg_jax.preparing import listing, masks, pictures
-from gan_seg_jax.preparing.masks import Meaning
+from gan_seg_jax.preparing import listing, masks, meanings, pictures
+from gan_seg_jax.preparing.meanings import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.system import files
 
@@ -32,7 +32,7 @@ def open_source(options: Options) -> Source:
         read = functools.partial(_read, path, labels.pop(image_id), options)
         items.append(Item(image_id, (path, os.path.join(options.source, "labels", image_id + _SUFFIX)), read))
     found.left_out["labels without an image"] += sorted(labels)
-    return Source(info, items, masks.describe(_MEANING, info), found.left_out)
+    return Source(info, items, meanings.describe(_MEANING, info), found.left_out)
 
 
 def _read(path: str, labels: str, options: Options) -> Example:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from gan_seg_jax.data import decoding
 from gan_seg_jax.data.catalog import CATALOG, DatasetInfo, palette
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.preparing import class_names, listing, masks, pairs, pictures, splitting
-from gan_seg_jax.preparing.masks import Meaning
+from gan_seg_jax.preparing import class_names, listing, meanings, pairs, pictures, splitting
+from gan_seg_jax.preparing.meanings import Meaning
 from gan_seg_jax.preparing.source import Example, Item, Options, Source, Unclear
 from gan_seg_jax.preparing.words import folder, one_of
 from gan_seg_jax.system import files
@@ -36,7 +36,7 @@ def open_source(options: Options) -> Source:
         info = DatasetInfo("voc", names, palette(len(names)))
     one_of("unknown", options.unknown, ("", "void", "nearest"))
     lenient = {"unknown": options.unknown, "max_ambiguous": options.max_ambiguous}
-    by_id, by_color = Meaning("ids", info.num_classes), masks.of_colors(info, VOID_COLOR, **lenient)
+    by_id, by_color = Meaning("ids", info.num_classes), meanings.of_colors(info, VOID_COLOR, **lenient)
     found = listing.Listing(root)
 
     def read(path: str, mask: str) -> Example:
@@ -45,7 +45,7 @@ def open_source(options: Options) -> Source:
 
     rows = list_sets(root, found)
     items = [Item(name, (path, mask), functools.partial(read, path, mask), split) for name, path, mask, split in rows]
-    mapping = masks.describe(by_id, info) | {"in masks of colours": "the colours of classes.txt, void 224 224 192"}
+    mapping = meanings.describe(by_id, info) | {"in masks of colours": "the colours of classes.txt, void 224 224 192"}
     return Source(info, items, mapping, found.left_out)
 
 

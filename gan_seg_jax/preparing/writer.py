@@ -10,11 +10,8 @@ made anew where its source has changed or its files are not those of the line.
 """
 
 import contextlib
-import csv
-import dataclasses
 import fcntl
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -26,41 +23,14 @@ import numpy as np
 import gan_seg_jax
 from gan_seg_jax.data.folder import FOLDERS
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.pictures.png import encode_png
+from gan_seg_jax.preparing.lines import Line, as_json, read_lines, spacing_table, stamps
 from gan_seg_jax.preparing.source import Example, Item
 from gan_seg_jax.system import files
 
 RECORD, LINES = "PREPARED.json", "PREPARED.jsonl"
 _LOCK = ".prepare-lock"
 _TEMPORARY = f".{'[0-9a-f]' * 32}.tmp"  # of `files.write_bytes`
-
-
-@dataclasses.dataclass
-class Line:
-    """What PREPARED.jsonl says of one example.
-
-    Attributes:
-        split: Its split.
-        id: Its name.
-        source: Size in bytes and time of change in nanoseconds of each file that it was read from.
-        files: Path below the target -> SHA-256.
-        digest: That of the image; equal for equal images.
-        classes: Class id -> pixels; "255": void.
-        notes: What else was counted.
-        spacing: As of `Example`.
-        left_out: Why it was left out; "" where it was not.
-    """
-
-    split: str
-    id: str
-    source: list[list[int]]
-    files: dict[str, str] = dataclasses.field(default_factory=dict)
-    digest: str = ""
-    classes: dict[str, int] = dataclasses.field(default_factory=dict)
-    notes: dict[str, int] = dataclasses.field(default_factory=dict)
-    spacing: list[float] = dataclasses.field(default_factory=list)
-    left_out: str = ""
 
 
 class Target:
@@ -116,7 +86,7 @@ class Target:
         with _writing(self.root / LINES):
             handle = files.open_in_place(self.root / LINES, os.O_WRONLY | os.O_APPEND)
             with open(handle, "ab") as file:
-                file.write(_as_json(line))
+                file.write(as_json(line))
 
     def finish(self, record: dict[str, Any], lines: list[Line], classes: str) -> None:
         """Write what is written last; PREPARED.json, complete now, at the very end.
@@ -125,12 +95,12 @@ class Target:
             InputError: It cannot be written.
         """
         with _writing(self.root):
-            content = b"".join(map(_as_json, lines))
+            content = b"".join(map(as_json, lines))
             files.write_bytes(self.root / LINES, content)
             if classes:
                 files.write_bytes(self.root / "classes.txt", classes.encode())
             if any(line.spacing for line in lines):
-                files.write_bytes(self.root / "spacing.csv", _spacing_table(lines).encode())
+                files.write_bytes(self.root / "spacing.csv", spacing_table(lines).encode())
         digest = hashlib.sha256(content).hexdigest()
         files.write_json(self.root / RECORD, {**record, "complete": True, "lines_sha256": digest})
 
@@ -172,7 +142,7 @@ def open_target(root: Path, record: dict[str, Any]) -> Iterator[Target]:
             with _writing(path):
                 path.unlink()
         files.write_json(root / RECORD, {**record, "complete": False})
-        yield Target(root, _read_lines(root / LINES))
+        yield Target(root, read_lines(root / LINES))
     with contextlib.suppress(OSError):
         os.unlink(root / _LOCK)
 
@@ -181,23 +151,6 @@ def plan(items: list[Item]) -> str:
     """Return a digest of which examples are of which split."""
     rows = sorted((item.split, item.id) for item in items)
     return hashlib.sha256(json.dumps(rows).encode(errors="surrogateescape")).hexdigest()
-
-
-def stamps(item: Item) -> list[list[int]]:
-    """Return size and time of change of the files of an example; -1 of what is missing."""
-    found = []
-    for path in item.files:
-        try:
-            state = os.stat(path)
-            found.append([state.st_size, state.st_mtime_ns])
-        except OSError:
-            found.append([-1, -1])
-    return found
-
-
-def void_pixels(line: Line) -> int:
-    """Return how many pixels of an example are void."""
-    return line.classes.get(str(IGNORE), 0)
 
 
 def _begun(root: Path) -> dict[str, Any] | None:
@@ -240,39 +193,6 @@ def _expect_same(root: Path, begun: dict[str, Any], record: dict[str, Any]) -> N
             f"--output {files.shown(root)} was begun when the source held other files, so that splits may differ; "
             "name a new folder, or remove this one."
         )
-
-
-def _read_lines(path: Path) -> dict[tuple[str, str], Line]:
-    """Return the lines by split and id; what a killed process left unfinished at the end is no line."""
-    lines = {}
-    try:
-        content = files.read_bytes(path, limit=2**32)
-    except FileNotFoundError:
-        return {}
-    if content and not content.endswith(b"\n"):
-        content = content[: content.rfind(b"\n") + 1]
-        files.write_bytes(path, content)
-    for text in content.splitlines():
-        try:
-            line = Line(**json.loads(text))
-            lines[line.split, line.id] = line
-        except (ValueError, TypeError):
-            continue
-    return lines
-
-
-def _as_json(line: Line) -> bytes:
-    values = {key: value for key, value in dataclasses.asdict(line).items() if value or key == "source"}
-    return json.dumps(values).encode() + b"\n"
-
-
-def _spacing_table(lines: list[Line]) -> str:
-    """Return a row for each image of a volume: its split and id, and millimetres of a pixel and between slices."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("split", "id", "row_mm", "column_mm", "slice_mm"))
-    writer.writerows((line.split, line.id, *line.spacing) for line in lines if line.spacing)
-    return table.getvalue()
 
 
 @contextlib.contextmanager

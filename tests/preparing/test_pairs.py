@@ -174,6 +174,7 @@ def test_instances(tmp_path, deep):
     save(source / "masks" / "a.png", objects if deep else colors)
     options = {**PLAIN, "mask_values": "instances"}
     assert "--objects is missing; expected one of: foreground, boundary" in message(source, **options)
+    assert "makes 3 classes, but there are 2" in message(source, **options, objects="boundary", class_names="a,b")
     run(source, **options, objects="foreground")
     np.testing.assert_array_equal(read(tmp_path / "out", "train", "a"), objects > 0)
     run(source, **options, objects="boundary", output=str(tmp_path / "b"))
@@ -195,6 +196,12 @@ def test_what_is_ambiguous_is_refused_with_the_flag_that_decides(source, tmp_pat
     assert "masks/a.png: is a colour image; --mask_values=colors" in message(
         source, **PLAIN, output=str(tmp_path / "d")
     )
+    found = message(source, **PLAIN, mask_values="binary", class_names="a,b", output=str(tmp_path / "f"))
+    assert "colours that no class has" in found
+    for name in "abc":
+        save(source / "masks" / f"{name}.png", label(0) > 1)
+    found = message(source, **PLAIN, mask_values="binary", class_names="a,b", output=str(tmp_path / "g"))
+    assert "holds 0 and 1, not 0 and 255; these are ids" in found
     (source / "classes.txt").unlink()
     assert "--class_names=background" in message(source, **PLAIN, output=str(tmp_path / "e"))
     found = message(source, **PLAIN, mask_values="colors", reduce_zero_label=True, class_names="a,b")
