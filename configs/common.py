@@ -210,10 +210,10 @@ def adam(**overrides) -> ConfigDict:
 def recipe(config: ConfigDict, role: str) -> None:
     """Set what this project trains a network of that role best with: the word `recipe`.
 
-    AdamW at 1e-3 that falls to 0, cross-entropy weighted by the classes' frequency, Lovasz-softmax beside it, zoom and
+    AdamW at 2e-3 that falls to 0, cross-entropy weighted by the classes' frequency, Lovasz-softmax beside it, zoom and
     colour, an average of the weights.
     """
-    config.optimizers[role] = adam(name="adamw", learning_rate=1e-3, schedule="poly", beta1=0.9, weight_decay=0.01)
+    config.optimizers[role] = adam(name="adamw", learning_rate=2e-3, schedule="poly", beta1=0.9, weight_decay=0.01)
     config.ema_decay = 0.99
     config.losses.class_weighting = "root_median_frequency"
     config.losses.weights.lovasz = 1.0
