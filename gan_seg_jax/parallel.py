@@ -27,7 +27,7 @@ _on_abort = None  # keeps the function alive that C calls
 
 
 def initialize() -> None:
-    """Join the other processes of a run on several hosts; do nothing on a single one.
+    """Join the other processes of a run on several hosts; do nothing on a single one, or a second time.
 
     A Cloud TPU slice of several workers is recognised by itself. Elsewhere set JAX_COORDINATOR_ADDRESS=host:port,
     JAX_NUM_PROCESSES and JAX_PROCESS_ID for every process.
@@ -35,6 +35,8 @@ def initialize() -> None:
     Raises:
         InputError: the variables are incomplete, the other processes cannot be reached, or there is no device.
     """
+    if jax.distributed.is_initialized():
+        return
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         try:
             count, number = int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])

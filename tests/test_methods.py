@@ -30,7 +30,14 @@ FORMS = {  # of the configs that have several: the words behind the colon
     "adapt_seg": ("", "multi", "advent,multi", "minent", "self_training"),
     "segan": ("", "legacy"),
 }
-NO_METHODS = ("__init__", "common", "networks", "discriminators", "classical")  # parts, or no method of the step
+NO_METHODS = (
+    "__init__",
+    "common",
+    "networks",
+    "discriminators",
+    "classical",
+    "auto",
+)  # parts, no method of the step, or another config
 CONFIGS = [
     f"{path.stem}:{words}".rstrip(":")
     for path in sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))

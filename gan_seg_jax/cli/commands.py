@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from gan_seg_jax.cli import config_files
 from gan_seg_jax.errors import DivergedError, InputError, LostPeerError, PreemptedError
@@ -124,6 +124,22 @@ def _parse(argv: list[str]) -> None:
         raise InputError(f"The config file {config_files.named(argv)}{line} cannot be run: {reason}") from error
     if rest:
         raise InputError(f"Unexpected argument {rest[0]!r}; flags are written --name=value. See --help.")
+
+
+def load_config(words: list[str]) -> ConfigDict:
+    """Return the config that the arguments of a command, `--config=FILE` and fields, name.
+
+    Raises:
+        InputError: as of a command.
+    """
+    before, defined = sys.argv, flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=defined)
+    try:
+        sys.argv = last_values(config_files.prepare([before[0], *words]))  # where ml_collections looks for the fields
+        defined(sys.argv)
+    finally:
+        sys.argv = before
+    return defined.config
 
 
 def last_values(argv: list[str]) -> list[str]:

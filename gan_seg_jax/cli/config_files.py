@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections.config_flags import config_path
 
 from gan_seg_jax.augment.fields import POLICIES
-from gan_seg_jax.cli import listing
+from gan_seg_jax.cli import auto, listing
 from gan_seg_jax.config_fields import RENAMED
 from gan_seg_jax.errors import InputError
 
@@ -38,13 +38,30 @@ def prepare(argv: list[str]) -> list[str]:
     Raises:
         InputError: the config file does not exist, or a group of fields cannot be read.
     """
-    words = _with_policies([_present(word) for word in single_fields(_joined(argv))])
+    words = [_present(word) for word in single_fields(_joined(argv))]
+    path = named(words)
+    if path != Path() and _find(path).resolve() == PROJECT / "auto.py":
+        words = _with_choices(words)
+    words = _with_policies(words)
     for number, word in enumerate(words):
         if match := re.match(r"(--?config=)([^:]*)(.*)", word, re.DOTALL):
             path = _find(Path(match[2]))
             words[number] = f"{match[1]}{path}{match[3]}"
             _place(path)
     return words
+
+
+def _with_choices(words: list[str]) -> list[str]:
+    """Return the arguments of configs/auto.py with what is chosen for the data; what is given holds."""
+    place = max(place for place, word in enumerate(words) if re.match(r"--?config=", word))
+    meant = words[place].partition(":")[2]
+    if "smoke" in meant.split(","):
+        return words
+    chosen, fields = auto.chosen(words)
+    given = {word.partition("=")[0].lstrip("-") for word in words}
+    before = [f"--config.{name}={value}" for name, value in fields.items() if f"config.{name}" not in given]
+    config = words[place] if meant or not chosen else f"{words[place].rstrip(':')}:{chosen}"
+    return [*words[:place], config, *before, *words[place + 1 :]]
 
 
 def _with_policies(words: list[str]) -> list[str]:

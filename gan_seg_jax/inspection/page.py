@@ -26,7 +26,8 @@ h1 { font-size: 1.5em } h2 { margin-top: 2em; border-bottom: 1px solid #ccc } h3
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child, .left th, .left td { text-align: left }
+.left td { white-space: normal }
 .problem { border-left: 6px solid; padding: .3em 1em; margin: 1em 0; background: #f7f7f7 }
 .problem p { margin: .3em 0 } .error { border-color: #c62828 } .warning { border-color: #e69100 }
 .note { border-color: #5b7fa6 } .error b { color: #c62828 } .warning b { color: #a86a00 } .note b { color: #40668f }
@@ -46,7 +47,7 @@ def page(found: Survey, facts: Mapping[str, Any], problems: Sequence[Problem], c
 
     Args:
         found: The set, whose pictures are read again.
-        facts: What `survey.as_json` returns.
+        facts: What `survey.as_json` returns, and the suggestion.
         problems: The worst first.
         commands: The command of each, {files} filled in.
     """
@@ -64,6 +65,7 @@ def page(found: Survey, facts: Mapping[str, Any], problems: Sequence[Problem], c
     parts = [
         f"<h1>{name}</h1><p>{_text(text.tally(problems))}</p>",
         _section("Problems", "".join(cards)),
+        _section("Suggestion", _suggestion(facts["suggestion"])),
         _section("Splits", _table(text.split_rows(facts["splits"])) if facts["splits"] else ""),
         _section("Classes", _classes(found, facts)),
         _section("Weights of classes", _weights(facts)),
@@ -122,6 +124,13 @@ def _pictures(found: Survey, problem: Problem) -> str:
         figures += _figure(thumbnails.of_file(found, other), other) if other else ""
         rows.append(f'<span class="row">{figures}</span>' if figures else "")
     return "".join(rows)
+
+
+def _suggestion(found: Mapping[str, Any]) -> str:
+    if not found["choices"]:
+        return ""
+    table = _table(text.suggestion_rows(found["choices"])).replace("<table>", '<table class="left">')
+    return f"<pre>{_text(found['command'])}</pre>{table}"
 
 
 def _classes(found: Survey, facts: Mapping[str, Any]) -> str:

@@ -14,13 +14,13 @@ def summary(facts: Mapping[str, Any], problems: Sequence[Problem], commands: Seq
     """Return the report as text.
 
     Args:
-        facts: What `survey.as_json` returns.
+        facts: What `survey.as_json` returns, and the suggestion.
         problems: The worst first.
         commands: The command of each, {files} filled in.
     """
     parts = [f"{facts['data_dir']} ({facts['dataset']})", _splits(facts["splits"]), _classes(facts)]
     parts += [_problem(problem, command) for problem, command in zip(problems, commands, strict=True)]
-    parts.append(tally(problems))
+    parts += [tally(problems), _suggestion(facts["suggestion"])]
     return "\n\n".join("\n".join(map(shown, part.split("\n"))) for part in parts if part)
 
 
@@ -75,6 +75,24 @@ def class_rows(facts: Mapping[str, Any]) -> list[list[str]]:
             cells.append(f"{share:.2%}, {found['images_with_class'][index]}")
         rows.append([name, *cells, *(f"{weights[index]:.4g}" for weights in facts["class_weights"].values())])
     return rows
+
+
+def suggestion_rows(choices: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return a row of headings and one for each choice."""
+    rows = [["field", "value", "because"]]
+    for choice in choices:
+        value = choice["value"]
+        rows.append([choice["field"], str(value) if value != "" else "none", choice["reason"]])
+    return rows
+
+
+def _suggestion(found: Mapping[str, Any]) -> str:
+    if not found["choices"]:
+        return ""
+    rows = suggestion_rows(found["choices"])[1:]
+    wide, long = (max(len(row[place]) for row in rows) for place in (0, 1))
+    lines = [f"  {name:<{wide}}  {value:<{long}}  {reason}" for name, value, reason in rows]
+    return "\n".join(["Suggested:", *lines, f"  $ {found['command']}"])
 
 
 def _splits(splits: Mapping[str, Any]) -> str:

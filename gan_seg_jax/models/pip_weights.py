@@ -166,6 +166,15 @@ def find(source: str) -> Path:
         return path
 
 
+def is_there(source: str) -> bool:
+    """Return whether "pip:NAME" can be used here."""
+    try:
+        find(source)
+    except InputError:
+        return False
+    return True
+
+
 def _weights(source):
     name = source.removeprefix(PREFIX)
     if name not in WEIGHTS:
