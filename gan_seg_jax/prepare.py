@@ -85,9 +85,10 @@ def report(record: dict[str, Any], output: str) -> str:
         shares = ", ".join(f"{each} {count / max(1, known):.1%}" for each, count in split["pixels"].items())
         labelled = f"; void {void:.1%} of the pixels; of the others {shares}" if split["labelled"] else ""
         lines.append(f"{name}: {split['images']} images{labelled}")
-        official = record["official_counts"].get(name, split["images"])
-        if official != split["images"]:
-            print(f"warning: {name} has {split['images']} images, officially {official}.", file=sys.stderr)
+    for name, official in record["official_counts"].items():
+        found = record["splits"].get(name, {}).get("images", 0)
+        if found != official:
+            print(f"warning: {name} has {found} images, officially {official}.", file=sys.stderr)
     lines += [f"{key.replace('_', ' ')}: {count}" for key, count in record["notes"].items()]
     for why, found in record["left_out"].items():
         lines.append(f"left out, {why}: {found['count']} ({', '.join(map(files.shown, found['such_as'][:3]))})")

@@ -70,10 +70,16 @@ def read_lines(path: Path) -> dict[tuple[str, str], Line]:
     for text in content.splitlines():
         try:
             line = Line(**json.loads(text))
-            lines[line.split, line.id] = line
-        except (ValueError, TypeError):
+            if all(map(_is_below, line.files.items())) and {*map(type, line.classes.values())} <= {int}:
+                lines[line.split, line.id] = line
+        except (ValueError, TypeError, AttributeError):  # it may be anybody's; whatever has no line is made anew
             continue
     return lines
+
+
+def _is_below(entry: tuple[str, str]) -> bool:
+    """Tell whether the name of a file stays below the target."""
+    return not os.path.isabs(entry[0]) and os.pardir not in entry[0].split("/")
 
 
 def as_json(line: Line) -> bytes:

@@ -41,7 +41,7 @@ def open_source(options: Options) -> Source:
 
     def read(path: str, mask: str) -> Example:
         stored = decoding.read(mask, max_pixels=pictures.pixel_limit(options))
-        return pairs.read_pair(path, mask, by_color if stored.image.mode == "RGB" else by_id, options)
+        return pairs.read_pair(path, mask, by_color if stored.image.mode in ("RGB", "RGBA") else by_id, options)
 
     rows = list_sets(root, found)
     items = [Item(name, (path, mask), functools.partial(read, path, mask), split) for name, path, mask, split in rows]

@@ -157,6 +157,7 @@ def _begun(root: Path) -> dict[str, Any] | None:
     """Return the record of a folder that was begun; None where there is no folder, or nothing in it."""
     try:
         found = [name for name in os.listdir(root) if name != _LOCK]
+        found = [] if found == [RECORD] else found  # whatever it was, it has written nothing
     except FileNotFoundError:
         return None
     except OSError as error:

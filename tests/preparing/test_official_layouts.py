@@ -7,6 +7,7 @@ from PIL import Image
 from gan_seg_jax.data import catalog, folder, pairs
 from gan_seg_jax.data.splits import Rules
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.prepare import report
 from gan_seg_jax.preparing import isic
 from tests.preparing import sources
 from tests.preparing.sources import SHAPE, photo, read, run, save
@@ -57,7 +58,7 @@ def voc2012(tmp_path):
     return root
 
 
-def test_voc(voc2012, tmp_path):
+def test_voc(voc2012, tmp_path, capsys):
     source = tmp_path / "source"
     found = run(source, format="voc")
     out = tmp_path / "out"
@@ -71,6 +72,8 @@ def test_voc(voc2012, tmp_path):
         "images and masks in no list": ["2008_000006", "2009_000001"],
     }
     assert len(opened(out, "voc2012").splits["val"]) == 1
+    assert "train: 2 images; void 16.7% of the pixels" in report(found, str(out))
+    assert "warning: train has 2 images, officially 1464." in capsys.readouterr().err
 
 
 def test_voc_in_colors_and_odd_sets(voc2012, tmp_path):

@@ -168,6 +168,34 @@ def test_a_second_call_checks_and_mends(folder, tmp_path):
     assert "when the source held other files" in message(folder)
 
 
+def test_after_a_refusal_that_has_written_nothing_the_flags_may_change(folder, tmp_path):
+    for path in (folder / "masks").iterdir():
+        save(path, 7 * (np.arange(48).reshape(6, 8) % 2))
+    assert "numbers outside of the 2 classes" in message(folder)
+    sources.run(folder, **PLAIN, void="7,255")
+    assert len(sources.names(tmp_path / "out", "train")) == 12
+
+
+def test_lines_that_somebody_has_written_are_not_believed(folder, tmp_path):
+    out = tmp_path / "out"
+    sources.run(folder, **PLAIN)
+    text = (out / "PREPARED.jsonl").read_text()
+    (tmp_path / "precious").write_text("x")
+    first, rest = text.split("\n", 1)
+    wrong = [
+        "[]",
+        '{"split": "train"}',
+        first.replace("train/images/p0_0.png", "../precious"),
+        first.replace("{", "{{"),
+    ]
+    for line in [*wrong, first.replace('"files": {', '"files": 3, "x": {'), '{"split": [], "id": "a", "source": []}']:
+        (out / "PREPARED.jsonl").write_text(f"{line}\n{rest}")
+        sources.run(folder, **PLAIN)
+        assert (out / "PREPARED.jsonl").read_text() == text and (tmp_path / "precious").exists()
+    (out / "PREPARED.json").write_text("[]")
+    assert "PREPARED.json has been changed" in message(folder)
+
+
 def test_an_image_that_has_changed_is_written_again(folder, tmp_path):
     sources.run(folder, **PLAIN)
     save(folder / "masks" / "p0_0.png", 1 - photo(0)[..., 0] % 2)
