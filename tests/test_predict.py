@@ -14,7 +14,7 @@ from gan_seg_jax import predict
 from gan_seg_jax.data import canvas
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import file_batches, finding, scoring
-from gan_seg_jax.postprocess import morphology
+from gan_seg_jax.postprocess import morphology, polygons
 from gan_seg_jax.tasks import TASKS, segmentation
 from tests import tiny_runs
 
@@ -281,7 +281,7 @@ def test_pictures_take_the_place_of_links(tmp_path):
     np.testing.assert_array_equal(np.array(Image.open(output / "masks" / "a.png")), mask)
 
 
-def test_areas_and_polygons_of_each_image(tiny, source, tmp_path):
+def test_areas_and_polygons_of_each_image(tiny, source, tmp_path, monkeypatch):
     for name, size in (("b.png", (12, 20)), ("deep/a.jpg", (16, 24))):
         save(source / name, size)
     (source / "spacing.csv").write_text("id,row_mm,column_mm\ndeep/a,0.5,0.5\n")
@@ -307,7 +307,9 @@ def test_areas_and_polygons_of_each_image(tiny, source, tmp_path):
     assert changed == {f"{folder}/b.png" for folder in FOLDERS - {"colors"}}
     coco = json.loads((out / "polygons.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["b.png", "deep/a.jpg"]
-    outcome = run(tiny, source, out, "--skip_existing")
+    monkeypatch.setattr(polygons, "MOST_REGIONS", 0)
+    outcome = run(tiny, source, out, "--skip_existing", "--polygons=coco")
+    assert "no polygons of deep/a.jpg: its mask has" in outcome.err
     assert outcome.code == 0 and "0 of 0 images labelled, 2 were there" in outcome.out, outcome.err
 
 

@@ -5,11 +5,13 @@ Made in a pass over the masks as they lie on disk, so that a command that was ki
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import tqdm
 
 from gan_seg_jax.data import images, spacing
 from gan_seg_jax.errors import InputError
@@ -64,7 +66,8 @@ def write_masks(
         masks: of `read_masks`.
         class_names: k names.
         areas: whether to write `AREAS`: image, class_id, class, pixels, share, mm2 (empty where no spacing is known).
-        form: "geojson", a file for each image; "coco", one for all; or None.
+        form: "geojson", a file for each image; "coco", one for all; or None. Of a mask with too many regions there are
+            no polygons, which is said on stderr.
         sizes: spacing by the image's name without its ending.
 
     Raises:
@@ -74,11 +77,14 @@ def write_masks(
     for image, name, labels in masks:
         if areas:
             rows += area_rows(image, labels, class_names, sizes or {})
-        if form == "geojson":
-            found = polygons.geojson(labels, class_names)
-            files.write_text(output / POLYGONS / name.with_suffix(".geojson"), json.dumps(found) + "\n")
-        elif form == "coco":
-            coco.add(image, labels)
+        try:
+            if form == "geojson":
+                found = polygons.geojson(labels, class_names)
+                files.write_text(output / POLYGONS / name.with_suffix(".geojson"), json.dumps(found) + "\n")
+            elif form == "coco":
+                coco.add(image, labels)
+        except polygons.TooManyRegions as error:
+            tqdm.tqdm.write(f"no polygons of {files.shown(image)}: its mask {error}", file=sys.stderr)
     if areas:
         files.write_text(output / AREAS, files.csv_text(rows))
     if form == "coco":

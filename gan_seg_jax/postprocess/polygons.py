@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from skimage import measure
 
+from gan_seg_jax.errors import InputError
+
+MOST_REGIONS = 100_000  # of an image: a mask with more is noise, and its polygons would be gigabytes
 Ring = list[list[float]]  # [[x, y], ...], the first point once more at the end
+
+
+class TooManyRegions(InputError):
+    """A label map has more than `MOST_REGIONS`."""
 
 
 class Region(NamedTuple):
@@ -34,15 +41,22 @@ class Region(NamedTuple):
 
 
 def regions(labels: np.ndarray) -> list[Region]:
-    """Return the regions of a label map uint8 [h, w], from the top down, those of every class."""
+    """Return the regions of a label map uint8 [h, w], from the top down, those of every class.
+
+    Raises:
+        TooManyRegions: it has more than `MOST_REGIONS`.
+    """
+    numbered, number = measure.label(labels.astype(np.int16) + 1, connectivity=1, return_num=True)
+    if number > MOST_REGIONS:
+        raise TooManyRegions(f"has {number} regions; expected at most {MOST_REGIONS}: clean it up with --min_region.")
     found = []
-    for part in measure.regionprops(measure.label(labels.astype(np.int16) + 1, connectivity=1)):
+    for part in measure.regionprops(numbered):
         top, left, bottom, right = part.bbox
         mask = part.image
         rings = []
         for contour in measure.find_contours(np.pad(mask, 1).astype(np.float32), 0.5, fully_connected="low"):
             # Padding moved the centre of pixel (0, 0) to 1, and here it is at 0.5.
-            points = contour[:, ::-1] + (left - 0.5, top - 0.5)
+            points = _corners(contour[:, ::-1] + (left - 0.5, top - 0.5))
             rings.append((_area(points), points.tolist()))
         rings.sort(key=lambda ring: -abs(ring[0]))  # the outline surrounds its holes
         # RFC 7946, section 3.1.6: the outline has a positive area in x, y, holes a negative one.
@@ -53,6 +67,13 @@ def regions(labels: np.ndarray) -> list[Region]:
         class_id = int(labels[top + row, left + column])
         found.append(Region(class_id, outer, holes, int(part.area), (left, top, right - left, bottom - top), mask))
     return found
+
+
+def _corners(points: np.ndarray) -> np.ndarray:
+    """Return a closed ring [n, 2] without the points between which it goes straight on."""
+    steps = np.diff(points, axis=0)
+    kept = points[:-1][np.any(steps != np.roll(steps, 1, axis=0), axis=1)]
+    return np.concatenate([kept, kept[:1]])
 
 
 def _area(points: np.ndarray) -> float:
@@ -89,10 +110,10 @@ class Coco:
 
     def add(self, file_name: str, labels: np.ndarray) -> None:
         """Add the regions of an image: as a polygon, or where it has holes, which COCO's polygons lack, run lengths."""
-        height, width = labels.shape
+        (height, width), found = labels.shape, regions(labels)
         image_id = len(self._images) + 1
         self._images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
-        for region in regions(labels):
+        for region in found:
             flat = [coordinate for point in region.outer[:-1] for coordinate in point]
             self._annotations.append(
                 {

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from skimage import draw
 
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.postprocess import polygons
 from gan_seg_jax.postprocess.areas import class_areas
 
@@ -61,6 +62,20 @@ def test_polygons_give_the_label_map_again(seed):
         again[mask] = feature["properties"]["class_id"]
         assert feature["properties"]["class"] == "abc"[feature["properties"]["class_id"]]
     np.testing.assert_array_equal(again, labels)
+
+
+def test_straight_sides_have_no_points_between():
+    (whole,) = polygons.regions(np.ones((30, 40), np.uint8))
+    assert len(whole.outer) == 9  # each corner is cut
+    assert area(whole.outer) == 30 * 40 - 4 / 8
+
+
+def test_noise_has_too_many_regions(monkeypatch):
+    monkeypatch.setattr(polygons, "MOST_REGIONS", 3)
+    coco = polygons.Coco(("sky", "road", "car"))
+    with pytest.raises(InputError, match="has 4 regions; expected at most 3"):
+        coco.add("a.png", RING)
+    assert coco.to_json()["images"] == []
 
 
 def test_coco():
