@@ -9,10 +9,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from gan_seg_jax import parallel
-from gan_seg_jax.augment import resample
 from gan_seg_jax.data.canvas import view_names
 from gan_seg_jax.inference.options import Options
-from gan_seg_jax.inference.scoring import Views, prepare
+from gan_seg_jax.inference.scoring import Views, from_canvas, prepare
 from gan_seg_jax.models.layers import resize_logits
 from gan_seg_jax.state import AdversarialState, inference_view
 
@@ -36,7 +35,7 @@ def make_doubt(method: Any, config: ConfigDict, options: Options, mesh: Mesh) ->
 
         scores = jax.lax.map(one, (canvas, jax.nn.softmax(views[0][0])))
         found = resize_logits(1 - scores[..., None], canvas.shape[1:3])
-        found = resample.resize_bilinear(found, stream[content_name], stream["size"], out_size=out_size)
+        found = from_canvas(found, stream, config, options.scales[0], out_size)
         return jnp.clip(found[..., 0], 0, 1)
 
     whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)

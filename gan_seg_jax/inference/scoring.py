@@ -94,6 +94,21 @@ def _make_network(method, config, options, state, stream) -> Callable[[jax.Array
     return network if options.window == (0, 0) else by_windows
 
 
+def from_canvas(
+    maps: jax.Array,
+    stream: dict[str, jax.Array],
+    config: ConfigDict,
+    scale: float,
+    out_size: tuple[int, int],
+    first: jax.Array | int = 0,
+) -> jax.Array:
+    """Return maps [b, h', w', c] on the canvases of a scale at the images' own sizes, rows `first` and on."""
+    if config.resize == "none" and scale == 1:  # the canvas is at the images' own scale
+        return jax.lax.dynamic_slice_in_dim(maps, first, out_size[0], axis=1)[:, :, : out_size[1]]
+    content = stream[view_names(scale)[1]]
+    return resample.resize_bilinear(maps, content, stream["size"], out_size=out_size, first=first)
+
+
 def own_size(
     views: Views,
     stream: dict[str, jax.Array],
@@ -103,13 +118,7 @@ def own_size(
     first: jax.Array | int = 0,
 ) -> jax.Array:
     """Return the scores of rows `first` and on, float32 [b, *out_size, k], of which softmax is the probabilities."""
-
-    def resized(logits, scale):
-        if config.resize == "none" and scale == 1:  # the canvas is at the images' own scale
-            return jax.lax.dynamic_slice_in_dim(logits, first, out_size[0], axis=1)[:, :, : out_size[1]]
-        content = stream[view_names(scale)[1]]
-        return resample.resize_bilinear(logits, content, stream["size"], out_size=out_size, first=first)
-
+    resized = lambda logits, scale: from_canvas(logits, stream, config, scale, out_size, first)
     if options.views == 1:
         return resized(views[0][0], options.scales[0])
     total = jnp.zeros((len(stream["size"]), *out_size, config.num_classes), jnp.float32)
