@@ -70,6 +70,7 @@ SHARED = {
     },
     "methods": {"consistency", "game", "generators", "segmenter", "self_training", "two_domains"},
     "judging": {"surfaces"},
+    "pictures": {"png"},
     "augment": {"mixing", "photometric", "resample", "warp", "window"},
     "commands": {"memorization"},
 }

@@ -1,7 +1,5 @@
 """Small pictures of a set for the page, as addresses that hold the picture itself."""
 
-import base64
-import io
 import os
 
 import numpy as np
@@ -10,11 +8,9 @@ from PIL import Image
 from gan_seg_jax.data import decoding, images
 from gan_seg_jax.inspection.survey import Survey
 from gan_seg_jax.labels import IGNORE
-from gan_seg_jax.pictures import panels
+from gan_seg_jax.pictures import pages, panels
 
-SIDE = 240  # pixels of the longer side
 _MIDDLE = 1024  # before classes are drawn: thin ones shall still be seen
-_QUALITY = 85
 _BRIGHT = (230, 0, 110)  # a class may have the colour of what it lies on, or grey
 
 
@@ -26,14 +22,16 @@ def of_file(found: Survey, path: str) -> str | None:
     seen = found.looks[path]
     try:
         if not seen.is_mask:
-            return _address(_image(found, path))
+            return pages.address(_image(found, path))
         if seen.facts is not None:
             colors = () if found.info is None else found.info.class_colors
             label = _label(found, path)
-            return _address(panels.colorize(label, colors) if colors else _stretched(label))
+            return pages.address(panels.colorize(label, colors) if colors else _stretched(label))
         stored = decoding.read(os.path.join(found.root, path), max_pixels=images.MAX_PIXELS)
         plain = stored.image.mode.startswith("I") or stored.image.mode in ("1", "F")
-        return _address(_stretched(np.asarray(stored.image)) if plain else _small(stored.image.convert("RGB"), _MIDDLE))
+        return pages.address(
+            _stretched(np.asarray(stored.image)) if plain else pages.small(stored.image.convert("RGB"), _MIDDLE)
+        )
     except images.ImageError:
         return None
 
@@ -50,25 +48,21 @@ def of_class(found: Survey, image: str, mask: str, class_id: int) -> str | None:
     if picture.shape[:2] != label.shape:
         return None
     pale = (picture.mean(axis=-1, keepdims=True) * 0.5 + 110).astype(np.uint8).repeat(3, axis=-1)
-    return _address(panels.overlay(pale, np.where(label == class_id, 0, IGNORE), (_BRIGHT,), alpha=0.55))
+    return pages.address(panels.overlay(pale, np.where(label == class_id, 0, IGNORE), (_BRIGHT,), alpha=0.55))
 
 
 def _image(found: Survey, path: str) -> np.ndarray:
     """Return an image uint8 [h, w, 3] of at most _MIDDLE pixels a side."""
     bits = images.bits_in_use(max((one.facts.top for one in found.looks.values() if one.facts), default=0))
     pixels = images.read_image(os.path.join(found.root, path), bits=bits)
-    return _small(Image.fromarray(pixels), _MIDDLE)
+    return pages.small(Image.fromarray(pixels), _MIDDLE)
 
 
 def _label(found: Survey, path: str) -> np.ndarray:
     """Return a mask uint8 [h, w] of at most _MIDDLE pixels a side."""
-    return _small(Image.fromarray(images.read_mask(os.path.join(found.root, path))), _MIDDLE, Image.Resampling.NEAREST)
-
-
-def _small(image: Image.Image, side: int, resampling=Image.Resampling.BOX) -> np.ndarray:
-    factor = min(1.0, side / max(image.size))
-    size = tuple(max(1, round(length * factor)) for length in image.size)
-    return np.asarray(image if size == image.size else image.resize(size, resampling))
+    return pages.small(
+        Image.fromarray(images.read_mask(os.path.join(found.root, path))), _MIDDLE, Image.Resampling.NEAREST
+    )
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
@@ -76,9 +70,3 @@ def _stretched(values: np.ndarray) -> np.ndarray:
     values = values.astype(np.float64)
     low, high = np.nanmin(values), np.nanmax(values)
     return np.nan_to_num((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
-
-
-def _address(picture: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(_small(Image.fromarray(picture), SIDE)).convert("RGB").save(buffer, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
