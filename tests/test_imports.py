@@ -189,7 +189,8 @@ def test_experiments_call_the_command_line(repository):
     for path in sorted((repository / "experiments").rglob("*.py")):
         if path.parent.name == "benchmark":
             continue  # times single parts
-        assert not imported(path.read_text(), set(modules(repository))), path
+        # But for what reads counts alone, and which commands need, too.
+        assert imported(path.read_text(), set(modules(repository))) <= {"judging.bootstrap"}, path
 
 
 def test_configs_import_what_is_light(repository):
