@@ -27,7 +27,7 @@ KEPT_BYTES = 2**25  # of an image's scores on its canvas, which are kept for its
 
 
 class Labelled(NamedTuple):
-    """What was found of one image.
+    """What was found of one image; but for `image` the arrays are its own, not parts of a batch's.
 
     Attributes:
         name: what the caller called it.
@@ -98,11 +98,13 @@ class ImageLabeller:
             chosen, *maps, views = jax.device_get(found)
             for row, (name, image, seen) in enumerate(group):
                 window, size = (row, slice(0, seen.shape[0]), slice(0, seen.shape[1])), image.shape[:2]
-                labels = file_batches.resized(chosen[window], size, Image.Resampling.NEAREST)
+                labels = np.array(file_batches.resized(chosen[window], size, Image.Resampling.NEAREST))
                 if self._options.clean_up:
                     labels = morphology.clean(labels, **self._options.clean_up, num_classes=self._config.num_classes)
                 own = None if views is None else tuple(np.array(view[:, row]) for view in views)
-                sure, *others = [file_batches.resized(x[window], size, Image.Resampling.BILINEAR) for x in maps]
+                sure, *others = [
+                    np.array(file_batches.resized(x[window], size, Image.Resampling.BILINEAR)) for x in maps
+                ]
                 yield Labelled(name, image, labels, sure, dict(zip(self._maps, others, strict=True)), own)
 
     def probabilities(self, labelled: Labelled) -> np.ndarray:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ class Segmenter:
         if isinstance(image, Image.Image):
             limits = {"bits": self._config.image_bits, "max_pixels": self._config.max_pixels}
             return image_files.from_pillow(image, **limits)
-        array = np.asarray(image)
+        array = np.array(image)  # a copy: the caller's may change before probabilities are asked for
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
             found = f"{array.dtype} {list(array.shape)}" if array.dtype != object else type(image).__name__
             raise InputError(f"An image is {found}; expected uint8 [height, width, 3] (RGB), a path or a PIL image.")
@@ -147,10 +147,13 @@ def _options(workdir: str | os.PathLike, given: dict[str, Any]) -> Options:
     Raises:
         InputError: there is no such option, or its value is out of its range.
     """
-    names: Sequence[str] = [field.name for field in dataclasses.fields(Options)]
+    names = [field.name for field in dataclasses.fields(Options)]
     for name in given:
         if name not in names:
             raise unknown("option", name, names)
     if isinstance(given.get("crf"), bool):
         given = {**given, "crf": read_crf(workdir) if given["crf"] else None}
-    return Options(**given)
+    try:
+        return Options(**given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The options {given} cannot be used: {error}.") from error
