@@ -46,7 +46,10 @@ def main() -> None:
         except InputError as error:  # the last word is that of training
             listed = problems.ranked([problems.refused(str(error)), *listed])
     facts, mends = survey.as_json(found), _write_lists(output, listed)
-    shown = [dataclasses.asdict(problem) | {"command": mend} for problem, mend in zip(listed, mends, strict=True)]
+    shown = [
+        dataclasses.asdict(problem) | {"command": mend, "count": problem.count or len(problem.files)}
+        for problem, mend in zip(listed, mends, strict=True)
+    ]
     choices = [dict(zip(("field", "value", "reason"), row, strict=True)) for row in advice]
     facts |= {"problems": shown, "suggestion": {"choices": choices, "command": command}}
     files.write_json(output / "inspect.json", facts)

@@ -58,8 +58,12 @@ def _with_choices(words: list[str]) -> list[str]:
     if "smoke" in meant.split(","):
         return words
     chosen, fields = auto.chosen(words)
-    given = {word.partition("=")[0].lstrip("-") for word in words}
-    before = [f"--config.{name}={value}" for name, value in fields.items() if f"config.{name}" not in given]
+    given = {word.partition("=")[0].lstrip("-").removeprefix("config."): word.partition("=")[2] for word in words}
+    if "canvas_size" in given and "crop_size" in fields:
+        fields["crop_size"] = given["canvas_size"]
+    if "steps" in given:  # the intervals were chosen for others
+        given |= dict.fromkeys(("eval_every", "checkpoint_every", "samples_every"))
+    before = [f"--config.{name}={value}" for name, value in fields.items() if name not in given]
     config = words[place] if meant or not chosen else f"{words[place].rstrip(':')}:{chosen}"
     return [*words[:place], config, *before, *words[place + 1 :]]
 

@@ -62,7 +62,7 @@ def measure(config: ConfigDict) -> Cost:
     step = functools.partial(
         train_step, method=method, config=config, frozen=frozen_backbones(config, 0) & moving, **variant
     )
-    sharding, began = parallel.batch_sharding(mesh, rounds=config.rounds), time.monotonic()
+    sharding = parallel.batch_sharding(mesh, rounds=config.rounds)
     process = (jax.process_index(), jax.process_count())
     state = parallel.place(state, parallel.replicated(mesh))
     with contextlib.closing(

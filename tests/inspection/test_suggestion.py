@@ -119,6 +119,12 @@ def test_auto_is_concrete_and_given_fields_hold(data):
     assert config.networks.segmenter.name == "unet" and config.losses.class_weighting == "root_median_frequency"
 
 
+def test_what_goes_with_a_given_field_follows_it(data):
+    config = config_of(f"--config.data_dir={data}", "--config.canvas_size=(32, 48)", "--config.steps=100000")
+    assert config.canvas_size == config.crop_size == (32, 48)
+    assert (config.eval_every, config.checkpoint_every) == (250, 250)  # the defaults
+
+
 def test_words_hold_and_smoke_stays_small(data):
     with contextlib.chdir(tiny_runs.ROOT):
         named = commands.load_config(["--config=configs/auto.py:segnet", f"--config.data_dir={data}"])
