@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "predict",
     "sample": "sample",
     "judge": "judge",
+    "report": "report",
     "memorization": "memorization",
     "inspect": "inspect",
     "class_weights": "class_weights",

@@ -5,6 +5,7 @@ A config is a locked `ml_collections.ConfigDict`; its fields are explained in `c
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -87,4 +88,12 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
             found += differences(a, b, field + ".")
         elif a != b:
             found.append((field, a, b))
+    return found
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the single fields of a config in JSON form, each by its whole name, such as "networks.segmenter.name"."""
+    found = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found

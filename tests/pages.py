@@ -27,7 +27,8 @@ class Page(HTMLParser):
         assert tag == "rect" or self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        if data.strip():
+            self.words.append(data)
         if self.open and self.open[-1] in ("h1", "h2", "h3"):
             self.headings.append((self.open[-1], data))
 

@@ -55,6 +55,7 @@ FLAGS = {  # of the commands
     "entropy",
     "doubt",
     "per_image",
+    "noimages",
 }
 TINY = (
     "--config.dataset=folder",

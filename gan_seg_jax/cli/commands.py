@@ -18,7 +18,7 @@ from gan_seg_jax.errors import DivergedError, InputError, LostPeerError, Preempt
 from gan_seg_jax.system import faults, files, process
 
 
-def run(main: Callable[[], None], usage: str, *, devices: bool = True) -> NoReturn:
+def run(main: Callable[..., None], usage: str, *, devices: bool = True, words: bool = False) -> NoReturn:
     """Parse the flags, call `main` and end the process with the contract's exit code.
 
     Args:
@@ -26,21 +26,24 @@ def run(main: Callable[[], None], usage: str, *, devices: bool = True) -> NoRetu
         usage: what `--help` prints above the flags.
         devices: look for the devices (`parallel.initialize`) before `main`; False where `main` does it, after what it
             can answer without loading JAX.
+        words: call `main` with the list of the arguments that are no flags, which are else refused.
     """
     process.begin()
-    code = _run(main, usage, devices=devices)
+    code = _run(main, usage, devices=devices, words=words)
     process.watch(code, "")  # all is done: a signal only hastens the end
     sys.exit(code)
 
 
-def _run(main: Callable[[], None], usage: str, *, devices: bool = True) -> int:
+def _run(main: Callable[..., None], usage: str, *, devices: bool = True, words: bool = False) -> int:
     with process.lasting_streams():
         try:
             if {"--help", "-h", "-help", "--helpfull"} & set(sys.argv[1:]):
                 configs = f"\n\n{config_files.listed()}" if "config" in flags.FLAGS else ""
                 print(f"{usage.strip()}{configs}\n\nFlags:\n{_flags_help()}", flush=True)
                 return 0
-            _parse(sys.argv)
+            given = _parse(sys.argv)
+            if given and not words:
+                raise InputError(f"Unexpected argument {given[0]!r}; flags are written --name=value. See --help.")
             # Libraries log what no user can act on; a run has its own messages.
             logging.getLogger("absl").setLevel(logging.CRITICAL)
             process.find_home()
@@ -48,7 +51,7 @@ def _run(main: Callable[[], None], usage: str, *, devices: bool = True) -> int:
                 from gan_seg_jax import parallel  # after the flags: it loads JAX
 
                 parallel.initialize()
-            main()
+            main(given) if words else main()
         except Exception as error:
             return _say(error)
         return 0
@@ -88,8 +91,10 @@ def _processes() -> int:
     return sys.modules["jax"].process_count() if "jax" in sys.modules else 1
 
 
-def _parse(argv: list[str]) -> None:
-    """Parse all flags; turn whatever absl and ml_collections raise into one sentence.
+def _parse(argv: list[str]) -> list[str]:
+    """Parse all flags and return the arguments that are none.
+
+    Whatever absl and ml_collections raise is turned into one sentence.
 
     Raises:
         InputError: a flag, a config field or its value is wrong, or the config file cannot be read.
@@ -122,8 +127,7 @@ def _parse(argv: list[str]) -> None:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         reason = f"{type(error).__name__}: {_one_line(error)}"
         raise InputError(f"The config file {config_files.named(argv)}{line} cannot be run: {reason}") from error
-    if rest:
-        raise InputError(f"Unexpected argument {rest[0]!r}; flags are written --name=value. See --help.")
+    return rest
 
 
 def load_config(words: list[str]) -> ConfigDict:

@@ -16,6 +16,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
 from gan_seg_jax.augment.fields import POLICIES
@@ -135,6 +136,16 @@ def _find(path: Path) -> Path:
     near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
     hint = f" Did you mean {path.parent / near[0]}?" if near else ""
     raise InputError(f"The config file {path} does not exist; {known(path.parent)}.{hint}")
+
+
+def project_config(name: str, words: str = "") -> ConfigDict:
+    """Return one of the project's own configs, whatever the current folder has, such as cgan_seg with "smoke".
+
+    Raises:
+        InputError: A word is unknown, or words exclude each other.
+    """
+    _place(PROJECT / f"{name}.py")
+    return importlib.import_module(f"configs.{name}").get_config(words or None)
 
 
 def _place(path: Path) -> None:

@@ -208,8 +208,8 @@ CATALOG: dict[str, DatasetInfo] = {
         "dsb2018",
         {"background": (0, 0, 0), "nucleus": (255, 255, 255)},
         protocol="Nuclei, the foreground, against background; train 586 and val 78 by a rule on the ids, test = the 65 "
-        "images of the official stage 1 test, at their own sizes without void; IoU of the nuclei is the usual score. Four "
-        "test images show the same cells as training images at another brightness (gan-seg inspect names them).",
+        "images of the official stage 1 test, at their own sizes without void; IoU of the nuclei is the usual score. "
+        "Four test images show the same cells as training images at another brightness (gan-seg inspect names them).",
     ),
     # Cardona et al., PLoS Biology 2010; Arganda-Carreras et al., Frontiers in Neuroanatomy 2015.
     "isbi_em": _describe(

@@ -88,11 +88,39 @@ def bootstrap_difference(
         images = len(counts[0])
         key = (counts[0][..., 0] + counts[0][..., 2]).tobytes()
         if key not in draws:
-            draws[key] = rng.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
-        pooled = [(draws[key] @ one.reshape(images, -1)).reshape(resamples, *one.shape[1:]) for one in counts]
+            draws[key] = _draws(rng, images, resamples)
+        pooled = [_pooled(draws[key], one) for one in counts]
         total = total + score(pooled[1]) - score(pooled[0])
+    return _interval(total / len(seeds))
+
+
+def bootstrap_interval(
+    counts: np.ndarray, *, resamples: int = RESAMPLES, score: Callable[[np.ndarray], np.ndarray] = mean_iou
+) -> tuple[Any, Any]:
+    """Return the 95% interval of a score over draws of images, (low, high), as of `bootstrap_difference`.
+
+    Args:
+        counts: of single images, int [n, k, 3]: true positives, false positives, false negatives; n at least 1.
+        resamples: how many draws.
+        score: as of `bootstrap_difference`.
+    """
+    draws = _draws(np.random.default_rng(BOOTSTRAP_SEED), len(counts), resamples)
+    return _interval(score(_pooled(draws, counts)))
+
+
+def _draws(rng: np.random.Generator, images: int, resamples: int) -> np.ndarray:
+    """Return how often each resample draws each image, float64 [resamples, images]."""
+    return rng.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.float64)
+
+
+def _pooled(draws: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the counts [resamples, k, 3] of each resample."""
+    return (draws @ counts.reshape(len(counts), -1)).reshape(len(draws), *counts.shape[1:])
+
+
+def _interval(values: np.ndarray) -> tuple[Any, Any]:
     tail = 100 * (1 - CONFIDENCE) / 2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a class that is never there: it stays nan
-        low, high = np.nanpercentile(total / len(seeds), [tail, 100 - tail], axis=0)
+        low, high = np.nanpercentile(values, [tail, 100 - tail], axis=0)
     return (low, high) if np.ndim(low) else (float(low), float(high))

@@ -68,6 +68,22 @@ def judging_sheet(
     files.write_bytes(out_png, buffer.getvalue())
 
 
+def reliability(diagrams: Mapping[str, Any]) -> bytes:
+    """Return reliability diagrams (`calibration.Diagram`) by their titles, as the bytes of a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.7 * len(diagrams), 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, (title, diagram) in zip(
+        figure.subplots(1, len(diagrams), squeeze=False)[0], diagrams.items(), strict=True
+    ):
+        _reliability(axis, title, diagram)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
 def _reliability(axis, title, diagram):
     """Draw accuracy over confidence, the gap to the diagonal, and the share of pixels in each bin."""
     share = diagram.count / max(1, diagram.count.sum())

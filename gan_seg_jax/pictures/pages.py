@@ -44,9 +44,11 @@ pre { background: #222; color: #eee; padding: .6em .8em; overflow-x: auto; margi
 .row { display: inline-block; margin-right: 2em; white-space: nowrap } .row figcaption { white-space: normal }
 figure { display: inline-block; margin: .3em; vertical-align: top; max-width: 240px } .wide { max-width: 100% }
 figure img { display: block; max-width: 100%; height: auto }
+.cells figure { width: 200px } .cells img { width: 100% }
 figcaption { font-size: .75em; color: var(--faint); overflow-wrap: anywhere }
 .bar { fill: var(--bar) } .swatch { display: inline-block; width: .9em; height: .9em; border: 1px solid #888;
        margin-right: .5em; vertical-align: -.1em }
+.shade { display: block; margin: -.2em -.8em; padding: .2em .8em; background: rgb(var(--shade) / var(--share)) }
 summary { cursor: pointer } ul { font-size: .85em; overflow-wrap: anywhere }
 """
 

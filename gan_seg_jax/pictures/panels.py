@@ -133,7 +133,7 @@ def sample_panel(
         ],
     }
     if score_maps is not None:
-        columns["discriminator"] = [_cell(_map_colors(x), size) for x in score_maps]
+        columns["discriminator"] = [_cell(map_colors(x), size) for x in score_maps]
     width, height = size
     pitch = max(width, COLUMN_WIDTH) + GAP
     sheet_width = GAP + len(columns) * pitch
@@ -196,10 +196,14 @@ def plot_curves(metrics_jsonl_path: str | os.PathLike, out_png: str | os.PathLik
         metrics_jsonl_path: metrics.jsonl of a run; may be missing, empty or cut off.
         out_png: picture to write.
     """
+    files.write_bytes(out_png, curves(read_records(metrics_jsonl_path)))
+
+
+def curves(records: Sequence[dict]) -> bytes:
+    """Return the picture of `plot_curves`, as the bytes of a PNG file, of what `read_records` returned."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    records = _read_records(Path(metrics_jsonl_path))
     names = [name for record in records for name in record if name.startswith(("loss/", "grad_norm/"))]
     roles = sorted({name.split("/", 1)[1] for name in names})
     colors = {role: ROLE_COLORS[i % len(ROLE_COLORS)] for i, role in enumerate(roles)}
@@ -217,7 +221,7 @@ def plot_curves(metrics_jsonl_path: str | os.PathLike, out_png: str | os.PathLik
         _finish(axes, title, log=axes is not scores)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    files.write_bytes(out_png, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _font(size: int) -> ImageFont.ImageFont:
@@ -237,7 +241,7 @@ def _cell(array: np.ndarray, size: tuple[int, int], resampling=Image.Resampling.
     return Image.fromarray(np.ascontiguousarray(array)).resize(size, resampling)
 
 
-def _map_colors(values: np.ndarray) -> np.ndarray:
+def map_colors(values: np.ndarray) -> np.ndarray:
     """Return uint8 [h, w, 3] from values 0..1 by matplotlib's viridis, equal steps of which look equal."""
     from matplotlib import colormaps
 
@@ -269,26 +273,35 @@ def _draw_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, *, left: int, top
     start = left + round(text.getlength("0 fake")) + GAP
     end = left + width - round(text.getlength("1 real")) - GAP
     ramp = np.repeat(np.linspace(0, 1, max(2, end - start))[None], 12, axis=0)
-    sheet.paste(Image.fromarray(np.ascontiguousarray(_map_colors(ramp))), (start, top + 4))
+    sheet.paste(Image.fromarray(np.ascontiguousarray(map_colors(ramp))), (start, top + 4))
     draw.text((left, top + 1), "0 fake", fill=TEXT_COLOR, font=text)
     draw.text((end + GAP, top + 1), "1 real", fill=TEXT_COLOR, font=text)
 
 
-def _read_records(path: Path) -> list[dict]:
-    records = []
+def read_records(path: str | os.PathLike) -> list[dict]:
+    """Return the lines of a run's metrics.jsonl, which may be missing, empty or cut off.
+
+    Raises:
+        InputError: it is no regular file.
+    """
+    records, path = [], Path(path)
     for line in files.read_bytes(path, limit=files.LOG_LIMIT).splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue  # half-written by a kill
-        if isinstance(record, dict) and {"step", "split"} <= record.keys():
+        if isinstance(record, dict) and "split" in record and _is_number(record.get("step")):
             records.append(record)
     return records
 
 
 def _series(records: Sequence[dict], split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    points = [(r["step"], r[name]) for r in records if r["split"] == split and isinstance(r.get(name), (int, float))]
+    points = [(r["step"], r[name]) for r in records if r["split"] == split and _is_number(r.get(name))]
     return np.array([step for step, _ in points]), np.array([value for _, value in points], dtype=np.float64)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < 1e300  # JSON has nan, infinity and longer numbers, too
 
 
 def _plot(axes, steps, values, *, label: str, color: str, marker: str | None = None, smooth: bool = True) -> None:

@@ -1,0 +1,208 @@
+"""What lies in the folder of a run, finished or not, checked: it may be damaged, and anybody's."""
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_seg_jax.baselines import BASELINES
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.methods import get_method
+from gan_seg_jax.pictures import panels
+from gan_seg_jax.runs import checkpoint, workdirs
+from gan_seg_jax.runs.tables import SCORE_COLUMNS
+from gan_seg_jax.system import files
+from gan_seg_jax.tasks import TASKS, Task
+
+_SAMPLE = re.compile(r"([\w-]*?)(?:-(\d{7,}))?\.png")
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+
+
+class RunFiles(NamedTuple):
+    """A run as its folder has it.
+
+    Attributes:
+        workdir: the folder.
+        config: of config.json.
+        task: what the run is for.
+        classical: whether there is nothing trained in it.
+        summary: of summary.json; None of a run that is not finished.
+        records: lines of metrics.jsonl.
+        counts: of the test images, int64 [n, k, 3] (`metrics.class_counts`); None where they are not kept.
+        judging: split -> what `judge` has written.
+        samples: name -> its newest picture.
+        step: of the newest checkpoint; None where there is none.
+        data: digests of the data set by split, as the newest checkpoint knows them.
+    """
+
+    workdir: Path
+    config: ConfigDict
+    task: Task
+    classical: bool
+    summary: dict[str, Any] | None
+    records: list[dict]
+    counts: np.ndarray | None
+    judging: dict[str, dict[str, Any]]
+    samples: dict[str, Path]
+    step: int | None
+    data: dict[str, str]
+
+    @property
+    def scored_split(self) -> str | None:
+        """The split whose scores are the result, None where the run is not finished."""
+        if self.summary is None:
+            return None
+        return "val" if self.summary["test"] is None else "test"
+
+
+def read(workdir: str | Path) -> RunFiles:
+    """Return what lies in the folder of a run.
+
+    Raises:
+        InputError: it holds none, or a file in it is damaged.
+    """
+    workdir = files.local(workdir)
+    config = checkpoint.read_config(workdir)
+    classical = config.method in BASELINES
+    task = TASKS["segmentation" if classical else get_method(config).TASK]
+    meta = None
+    if workdirs.has_checkpoints(workdir) and not classical:
+        meta = checkpoint.newest_meta(workdir)
+        if meta is not None:
+            checkpoint.check_config(workdir, config, meta)
+    return RunFiles(
+        workdir=workdir,
+        config=config,
+        task=task,
+        classical=classical,
+        summary=_summary(workdir / "summary.json", task.name),
+        records=panels.read_records(workdir / "metrics.jsonl"),
+        counts=_counts(workdir / "image_counts-test.json", config.num_classes),
+        judging={split: found for split in ("val", "test") if (found := _judging(workdir / f"judging-{split}.json"))},
+        samples=_samples(workdir / "samples"),
+        step=None if meta is None else meta["step"],
+        data={} if meta is None else meta["data"],
+    )
+
+
+@contextlib.contextmanager
+def _damaged(path: Path, mend: str) -> Iterator[None]:
+    """Turn what is raised by a file of another form into a sentence that ends in `mend`."""
+    try:
+        yield
+    except _BROKEN as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise InputError(f"{files.shown(path)} is damaged ({reason}); {mend}.") from error
+
+
+def _json(path: Path, mend: str) -> dict[str, Any] | None:
+    """Return the values in a file by their names; None where it is missing."""
+    try:
+        found = files.read_json(path)
+    except FileNotFoundError:
+        return None
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')}; {mend}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{files.shown(path)} holds {type(found).__name__}, expected values by their names; {mend}.")
+    return found
+
+
+def _summary(path: Path, task: str) -> dict[str, Any] | None:
+    mend = "remove it, and let the command of the run take the final scores again"
+    found = _json(path, mend)
+    if found is None:
+        return None
+    with _damaged(path, mend):
+        if found["task"] != task:
+            raise ValueError(f"a run of {found['task']}, where its method is for {task}")
+        for scores in (found["test"], found["val"], *found["baselines"].values()):
+            _check_scores(scores)
+        if found["test"] is None and found["val"] is None:
+            raise ValueError("no scores")
+        numbers = ("best_step", "steps", "seconds", "compile_seconds", "images_per_second", "skipped_steps")
+        _check_numbers({name: found[name] for name in numbers})
+        _check_numbers(found["parameters"])
+        if not all(isinstance(text, str) for text in (*found["versions"].values(), *found["devices"])):
+            raise TypeError("versions and devices are text")
+        if found["steps"] is None or found["seconds"] is None:
+            raise ValueError("no number of steps or seconds")
+    return found
+
+
+def _check_scores(scores: Mapping[str, Any] | None) -> None:
+    if scores is not None:
+        _check_numbers({name: value for name, value in scores.items() if name != "iou_per_class"})
+        _check_numbers(scores.get("iou_per_class", {}))
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        ok = value is None or (isinstance(value, int | float) and abs(value) < 1e18 and not math.isnan(value))
+        if not ok:
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
+
+
+def _counts(path: Path, num_classes: int) -> np.ndarray | None:
+    mend = "remove it, or evaluate the run again"
+    found = _json(path, mend)
+    if found is None:
+        return None
+    with _damaged(path, mend):
+        if found["num_classes"] != num_classes:
+            raise ValueError(f"{found['num_classes']} classes, where the run has {num_classes}")
+        counts = np.zeros((len(found["images"]), num_classes, 3), np.int64)
+        for image, classes in zip(counts, found["images"], strict=True):
+            for class_id, values in classes.items():
+                image[int(class_id)] = values
+        if (counts < 0).any():
+            raise ValueError("negative counts")
+        return counts if len(counts) else None
+
+
+def _judging(path: Path) -> dict[str, Any] | None:
+    mend = "remove it, or judge the run again"
+    found = _json(path, mend)
+    if found is None:
+        return None
+    with _damaged(path, mend):
+        for scores in (*found["calibration"].values(), *found["errors_found"].values()):
+            _check_numbers(scores)
+        for fakes in (found["real_fake"] or {}).values():
+            for scores in fakes.values():
+                _check_numbers(scores)
+        _check_numbers({name: found[name] for name in ("step", "temperature", "discriminator_ece")})
+        _check_numbers(found["image_scores"] or {})
+    return found
+
+
+def _samples(folder: Path) -> dict[str, Path]:
+    """Return the newest picture of each name, those without a step among them."""
+    newest: dict[str, tuple[int, Path]] = {}
+    for path in sorted(folder.glob("*.png")):
+        if match := _SAMPLE.fullmatch(path.name):
+            number = int(match[2] or 0)
+            if number >= newest.get(match[1], (-1, path))[0]:
+                newest[match[1]] = (number, path)
+    return {name: path for name, (_, path) in newest.items()}
+
+
+def number(value: float | None, spec: str = ".4f") -> str:
+    """Return a number for people, "-" for None."""
+    return "-" if value is None else format(value, spec)
+
+
+def score_names(rows: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """Return the names of the scores that are single numbers, in their order."""
+    names = (name for scores in rows for name in scores or () if name not in ("iou_per_class", "per_image"))
+    return list(dict.fromkeys(names))
+
+
+def title_of(score: str) -> str:
+    """Return the name of a score for people."""
+    return SCORE_COLUMNS.get(score, score.replace("_", " "))
