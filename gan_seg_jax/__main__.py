@@ -19,6 +19,7 @@ COMMANDS = {
     "sample": "sample",
     "judge": "judge",
     "report": "report",
+    "compare": "compare",
     "memorization": "memorization",
     "inspect": "inspect",
     "class_weights": "class_weights",

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,17 +119,16 @@ def _calibration(run: RunFiles, look: Look | None) -> str:
 
 
 def _samples(run: RunFiles) -> str:
-    parts = []
-    for name, path in list(run.samples.items())[:_SHEETS]:
-        try:
-            sheet = np.asarray(decoding.read(path, max_pixels=images.MAX_PIXELS).image.convert("RGB"))
-        except images.ImageError as error:
-            parts.append(pages.paragraph(str(error)))
-            continue
-        parts.append(
-            pages.figure(pages.address(sheet, _SHEET), f"samples/{path.name}", alt=f"Samples, {name}", wide=True)
-        )
-    return "".join(parts)
+    return "".join(sheet(name, path) for name, path in list(run.samples.items())[:_SHEETS])
+
+
+def sheet(name: str, path: Path) -> str:
+    """Return a sheet of samples of this name, or a sentence where it is damaged."""
+    try:
+        picture = np.asarray(decoding.read(path, max_pixels=images.MAX_PIXELS).image.convert("RGB"))
+    except images.ImageError as error:
+        return pages.paragraph(error)
+    return pages.figure(pages.address(picture, _SHEET), f"samples/{path.name}", alt=f"Samples, {name}", wide=True)
 
 
 def _config(origin: Origin) -> str:
@@ -136,11 +136,12 @@ def _config(origin: Origin) -> str:
         return pages.paragraph("None of the project's configs has this method; all fields are in config.json.")
     if not origin.differences:
         return pages.paragraph(f"All fields are those of {origin.config}.")
-    rows = [["field", origin.config, "this run"], *([name, _short(a), _short(b)] for name, a, b in origin.differences)]
+    rows = [["field", origin.config, "this run"], *([name, short(a), short(b)] for name, a, b in origin.differences)]
     return pages.paragraph(f"The nearest config is {origin.config}; what differs:") + pages.table(rows, left=True)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return the value of a field, cut where it is very long."""
     text = str(value)
     return text if len(text) <= 200 else f"{text[:200]} ..."
 

@@ -206,3 +206,8 @@ def score_names(rows: Sequence[Mapping[str, Any] | None]) -> list[str]:
 def title_of(score: str) -> str:
     """Return the name of a score for people."""
     return SCORE_COLUMNS.get(score, score.replace("_", " "))
+
+
+def value_text(value: float | None) -> str:
+    """Return a score for people."""
+    return number(value, ".4f" if value is None or abs(value) < 10 else ".5g")

@@ -7,7 +7,7 @@ import numpy as np
 
 from gan_seg_jax.judging.bootstrap import bootstrap_interval
 from gan_seg_jax.pictures import pages
-from gan_seg_jax.reporting.run_files import RunFiles, number, score_names, title_of
+from gan_seg_jax.reporting.run_files import RunFiles, number, score_names, title_of, value_text
 
 _MATRIX = 25  # classes of a matrix that is shown
 _CONFUSIONS = 15
@@ -37,11 +37,6 @@ def scores(run: RunFiles) -> str:
         text = f"95% interval of the mIoU over draws of the {len(run.counts)} test images: {low:.4f} to {high:.4f}"
         parts.append(pages.paragraph(f"{text} (bootstrap). How it varies over other trainings is not in it."))
     return "".join(parts)
-
-
-def value_text(value: float | None) -> str:
-    """Return a score for people."""
-    return number(value, ".4f" if value is None or abs(value) < 10 else ".5g")
 
 
 def by_class(run: RunFiles) -> str:
