@@ -88,8 +88,7 @@ def test_a_run_that_is_not_finished_is_scored_by_its_network(two, tmp_path):
 @pytest.mark.parametrize(
     ("file", "edit", "words"),
     [
-        ("config.json", lambda config: config.update(dataset="camvid"), "their data set differ"),
-        ("config.json", lambda config: config.update(class_names=["sky", "road", "bus"]), "their classes differ"),
+        ("config.json", lambda config: config.update(dataset="camvid"), "the data sets differ"),
         ("summary.json", lambda summary: summary.update(test=None), "--split=val"),
         ("image_counts-test.json", lambda found: found["images"].pop(), "other images of test"),
         ("summary.json", lambda summary: summary.update(val=3), "summary.json is damaged"),
@@ -110,6 +109,9 @@ def test_other_contents_of_the_split_are_refused(two):
     with pytest.raises(comparison.InputError, match="images or labels of test differ"):
         comparison.check({"a": first, "b": other}, "test")
     comparison.check({"a": first, "b": other}, "val")
+    other.config.class_names = ("sky", "road", "bus")
+    with pytest.raises(comparison.InputError, match="the classes differ, sky road car and sky road bus"):
+        comparison.check({"a": first, "b": other}, "val")
 
 
 @pytest.mark.parametrize(

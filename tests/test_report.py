@@ -101,6 +101,10 @@ def test_a_run_that_is_not_finished(run):
         ("summary.json", "[]"),
         ("summary.json", '{"task": "segmentation"}'),
         ("summary.json", '{"task": "generation"}'),
+        ("summary.json", {"selected_by": 3}),
+        ("summary.json", {"baselines": {"kmeans": None}}),
+        ("summary.json", {"test": {"miou": 0.5, "iou_per_class": {"other": 0.5}}}),
+        ("summary.json", {"last": {"val": {"miou": "x"}}}),
         ("image_counts-test.json", '{"num_classes": 3, "images": [{"9": [1, 2, 3]}]}'),
         ("image_counts-test.json", '{"num_classes": 2, "images": []}'),
         ("judging-test.json", '{"calibration": 3}'),
@@ -108,6 +112,8 @@ def test_a_run_that_is_not_finished(run):
     ],
 )
 def test_a_damaged_file_is_one_sentence(run, file, content):
+    if isinstance(content, dict):  # another value in a sound file
+        content = json.dumps(json.loads((run / file).read_text()) | content)
     (run / file).write_text(content)
     outcome = report(run, "--noimages")
     assert outcome.code == 2 and outcome.err.count("\n") == 1 and file in outcome.err
@@ -135,6 +141,13 @@ def test_targets_and_data_that_are_not_there(run, tmp_path):
     outcome = report(run, "--data_dir=/nowhere")
     assert outcome.code == 2 and "--noimages" in outcome.err and "--data_dir" in outcome.err
     assert "no split 'tset'" in report(run, "--split=tset").err
+
+
+def test_a_run_that_goes_on(run):
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"steps": summary["steps"] - 1}))
+    assert report(run, "--noimages").code == 0
+    assert f"made longer since, to {summary['steps']} steps" in " ".join(read(run / "report.html").words)
 
 
 def test_text_of_others_is_escaped(run):

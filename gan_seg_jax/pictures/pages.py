@@ -24,9 +24,9 @@ _POLICY = (
 )
 _STYLE = """
 :root { color-scheme: light dark; --text: #222; --page: #fff; --faint: #555; --line: #ddd; --card: #f5f5f5;
-        --bar: #4c78a8; --error: #c62828; --warning: #a86a00; --note: #40668f; --shade: 76 120 168 }
+        --error: #c62828; --warning: #a86a00; --note: #40668f; --shade: 110 160 215 }
 @media (prefers-color-scheme: dark) { :root { --text: #ddd; --page: #16181b; --faint: #aaa; --line: #3a3d42;
-        --card: #22252a; --bar: #7ba7d7; --error: #ff7b72; --warning: #e3a84a; --note: #8ab4e0; --shade: 90 150 220 } }
+        --card: #22252a; --error: #ff7b72; --warning: #e3a84a; --note: #8ab4e0; --shade: 40 90 150 } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; padding: 0 1em; color: var(--text);
        background: var(--page) }
 h1 { font-size: 1.5em; overflow-wrap: anywhere } h2 { margin-top: 2em; border-bottom: 1px solid var(--line) }
@@ -46,7 +46,7 @@ figure { display: inline-block; margin: .3em; vertical-align: top; max-width: 24
 figure img { display: block; max-width: 100%; height: auto }
 .cells figure { width: 200px } .cells img { width: 100% }
 figcaption { font-size: .75em; color: var(--faint); overflow-wrap: anywhere }
-.bar { fill: var(--bar) } .swatch { display: inline-block; width: .9em; height: .9em; border: 1px solid #888;
+.swatch { display: inline-block; width: .9em; height: .9em; border: 1px solid #888;
        margin-right: .5em; vertical-align: -.1em }
 .shade { display: block; margin: -.2em -.8em; padding: .2em .8em; background: rgb(var(--shade) / var(--share)) }
 summary { cursor: pointer } ul { font-size: .85em; overflow-wrap: anywhere }
@@ -108,7 +108,9 @@ def cells_table(
 def bar(share: float) -> str:
     """Return a bar of a share, 0 to 1; what it shows stands beside it as a number, so it has no text of its own."""
     width = 100 * min(max(share, 0.0), 1.0)
-    return f'<svg width="100" height="12" aria-hidden="true"><rect class="bar" width="{width:.1f}" height="12"/></svg>'
+    return (
+        f'<svg width="100" height="12" aria-hidden="true"><rect fill="#5b8dc0" width="{width:.1f}" height="12"/></svg>'
+    )
 
 
 def swatch(color: Sequence[int]) -> str:

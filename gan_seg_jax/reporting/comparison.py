@@ -89,13 +89,13 @@ def check(runs: Mapping[str, RunFiles], split: str) -> None:
         if run.summary is not None and run.summary[split] is None:
             raise InputError(f"{name} has no scores of {split}; compare with --split={run.scored_split}.")
     for name, run in others:
-        pairs = [("task", first.task.name, run.task.name)]
+        pairs = [("tasks", first.task.name, run.task.name)]
         pairs.append(("classes", tuple(first.config.class_names), tuple(run.config.class_names)))
-        pairs.append(("data set", _data(first), _data(run)))
+        pairs.append(("data sets", _data(first), _data(run)))
         for what, one, other in pairs:
             if one != other:
                 pair = f"{_short(one)} and {_short(other)}"
-                raise InputError(f"{first_name} and {name} cannot be compared: their {what} differ, {pair}.")
+                raise InputError(f"{first_name} and {name} cannot be compared: the {what} differ, {pair}.")
         if None not in (one := first.data.get(split), other := run.data.get(split)) and one != other:
             raise InputError(
                 f"{first_name} and {name} cannot be compared: the images or labels of {split} differ; evaluate both on "

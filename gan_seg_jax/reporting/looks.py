@@ -87,16 +87,15 @@ def look(run: Run, split: Split, mesh: Mesh, *, shown: int) -> Look:
         miou = metrics.scores(confusion, config.class_names)["miou"]
         if miou is not None:  # of an image with labels
             for heap, value in ((best, miou), (worst, -miou)):
-                entry = (value, -found.name, found, label)
-                if len(heap) < shown:
-                    heapq.heappush(heap, entry)
-                elif entry[:2] > heap[0][:2]:
-                    heapq.heapreplace(heap, entry)
+                if len(heap) < shown or (value, -found.name) > heap[0][:2]:
+                    heapq.heappush(heap, (value, -found.name, pictures(found, label, config.class_colors)))
+                if len(heap) > shown:
+                    heapq.heappop(heap)
     top, bottom = sorted(best, key=_order, reverse=True), sorted(worst, key=_order, reverse=True)
     known = len({entry[1] for entry in (*top, *bottom)})
     bottom = bottom[: min(shown, known // 2)]
     top = [entry for entry in top if entry[1] not in {other[1] for other in bottom}]
-    seen = lambda entry: Seen(split[-entry[1]]["id"], abs(entry[0]), pictures(entry[2], entry[3], config.class_colors))
+    seen = lambda entry: Seen(split.ids[-entry[1]], abs(entry[0]), entry[2])
     return Look(
         split=split.name,
         step=run.step,

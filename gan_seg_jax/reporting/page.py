@@ -67,7 +67,8 @@ def _begin(run: RunFiles) -> str:
     if run.classical:
         return pages.paragraph(f"A classical method, fitted in {run.summary['seconds']:.0f} s; nothing is trained.")
     best = f"best step {run.summary['best_step']} by {title_of(run.summary['selected_by'])} on val"
-    return pages.paragraph(f"A run of {run.task.name}: {run.summary['steps']} steps, {best}.")
+    more = f" It has been made longer since, to {run.config.steps} steps." if run.longer else ""
+    return pages.paragraph(f"A run of {run.task.name}: {run.summary['steps']} steps, {best}.{more}")
 
 
 def _curves(run: RunFiles) -> str:
@@ -81,7 +82,7 @@ def _curves(run: RunFiles) -> str:
     names = list(dict.fromkeys(name for record in validations for name in record if name not in ("step", "split")))
     if names:
         rows = [[str(record["step"]), *(_logged(record.get(name)) for name in names)] for record in validations]
-        parts.append(pages.details("Validations as numbers", pages.table([["step", *names], *rows])))
+        parts.append(pages.details("Validations as numbers", pages.table([["step", *map(title_of, names)], *rows])))
     return "".join(parts)
 
 
@@ -184,11 +185,12 @@ def _training(run: RunFiles) -> str:
 
 def _next(run: RunFiles, origin: Origin) -> str:
     train = shlex.join(["gan-seg", "train", *origin.arguments, f"--workdir={files.shown(run.workdir)}"])
-    again = "it prints the scores again" if run.summary is not None else "it goes on where it stopped"
+    ended = run.summary is not None and not run.longer
+    again = "it prints the scores again" if ended else "it goes on where it stopped"
     parts = [pages.paragraph(f"The command of this run; {again}:"), pages.command(train)]
     if not origin.arguments:
         parts = [pages.paragraph(f"The command that began this run continues it with --workdir={run.workdir}.")]
-    elif run.summary is not None and not run.classical:
+    elif ended and not run.classical:
         longer = (f"--config.steps={2 * run.config.steps}", "--config.extend=constant")
         parts += [
             pages.paragraph("Train on, at the last learning rates:"),

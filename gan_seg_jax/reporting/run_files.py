@@ -59,6 +59,11 @@ class RunFiles(NamedTuple):
             return None
         return "val" if self.summary["test"] is None else "test"
 
+    @property
+    def longer(self) -> bool:
+        """Whether a finished run has been given more steps since."""
+        return not self.classical and self.summary is not None and self.summary["steps"] < self.config.steps
+
 
 def read(workdir: str | Path) -> RunFiles:
     """Return what lies in the folder of a run.
@@ -80,7 +85,7 @@ def read(workdir: str | Path) -> RunFiles:
         config=config,
         task=task,
         classical=classical,
-        summary=_summary(workdir / "summary.json", task.name),
+        summary=_summary(workdir / "summary.json", task.name, config.class_names),
         records=panels.read_records(workdir / "metrics.jsonl"),
         counts=_counts(workdir / "image_counts-test.json", config.num_classes),
         judging={split: found for split in ("val", "test") if (found := _judging(workdir / f"judging-{split}.json"))},
@@ -113,7 +118,7 @@ def _json(path: Path, mend: str) -> dict[str, Any] | None:
     return found
 
 
-def _summary(path: Path, task: str) -> dict[str, Any] | None:
+def _summary(path: Path, task: str, class_names: Sequence[str]) -> dict[str, Any] | None:
     mend = "remove it, and let the command of the run take the final scores again"
     found = _json(path, mend)
     if found is None:
@@ -121,8 +126,11 @@ def _summary(path: Path, task: str) -> dict[str, Any] | None:
     with _damaged(path, mend):
         if found["task"] != task:
             raise ValueError(f"a run of {found['task']}, where its method is for {task}")
-        for scores in (found["test"], found["val"], *found["baselines"].values()):
-            _check_scores(scores)
+        last = found.get("last") or {}
+        for scores in [each.get(name) for each in (found, last) for name in ("test", "val")]:
+            _check_scores({} if scores is None else scores, class_names)
+        for scores in found["baselines"].values():
+            _check_scores(scores, class_names)
         if found["test"] is None and found["val"] is None:
             raise ValueError("no scores")
         numbers = ("best_step", "steps", "seconds", "compile_seconds", "images_per_second", "skipped_steps")
@@ -130,15 +138,19 @@ def _summary(path: Path, task: str) -> dict[str, Any] | None:
         _check_numbers(found["parameters"])
         if not all(isinstance(text, str) for text in (*found["versions"].values(), *found["devices"])):
             raise TypeError("versions and devices are text")
+        if not isinstance(found["selected_by"], str | None):
+            raise TypeError("selected_by is text")
         if found["steps"] is None or found["seconds"] is None:
             raise ValueError("no number of steps or seconds")
     return found
 
 
-def _check_scores(scores: Mapping[str, Any] | None) -> None:
-    if scores is not None:
-        _check_numbers({name: value for name, value in scores.items() if name != "iou_per_class"})
-        _check_numbers(scores.get("iou_per_class", {}))
+def _check_scores(scores: Mapping[str, Any], class_names: Sequence[str]) -> None:
+    _check_numbers({name: value for name, value in scores.items() if name != "iou_per_class"})
+    if "iou_per_class" in scores:
+        _check_numbers(scores["iou_per_class"])
+        if list(scores["iou_per_class"]) != list(class_names):
+            raise ValueError("its classes are not those of config.json")
 
 
 def _check_numbers(values: Mapping[str, Any]) -> None:

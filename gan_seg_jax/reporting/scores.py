@@ -32,7 +32,7 @@ def scores(run: RunFiles) -> str:
                 "This data set has no test split: the scores are of val, by which the best step was chosen."
             )
         )
-    if run.counts is not None:
+    if run.counts is not None and run.counts.any():
         low, high = bootstrap_interval(run.counts)
         text = f"95% interval of the mIoU over draws of the {len(run.counts)} test images: {low:.4f} to {high:.4f}"
         parts.append(pages.paragraph(f"{text} (bootstrap). How it varies over other trainings is not in it."))
