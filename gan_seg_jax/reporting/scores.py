@@ -18,7 +18,8 @@ def scores(run: RunFiles) -> str:
     """Return the scores of a finished run: of the best step by split, of the last one, and of the baselines."""
     found = run.summary
     last = found.get("last") or {}
-    columns = {f"{name}, best step": found[name] for name in ("test", "val") if found[name] is not None}
+    best = "" if run.classical else ", best step"
+    columns = {f"{name}{best}": found[name] for name in ("test", "val") if found[name] is not None}
     if last.get("step") not in (None, found["best_step"]):
         columns |= {f"{name}, last step": last[name] for name in ("test", "val") if last.get(name) is not None}
     columns |= {f"{name} ({run.scored_split})": values for name, values in found["baselines"].items()}
@@ -47,19 +48,18 @@ def by_class(run: RunFiles) -> str:
         return ""
     config, others = run.config, run.summary["baselines"]
     colors = dict(zip(config.class_names, config.class_colors, strict=False))
-    counted = dict(zip(config.class_names, run.counts.sum(axis=0), strict=True)) if run.counts is not None else {}
+    counted, images = {}, {}
+    if run.counts is not None:
+        shown_in = (run.counts[..., [0, 2]].sum(axis=-1) > 0).sum(axis=0).tolist()
+        counted = dict(zip(config.class_names, run.counts.sum(axis=0).tolist(), strict=True))
+        images = dict(zip(config.class_names, shown_in, strict=True))
     more = ["precision", "recall", "pixels", "images"] if counted else []
-    images = (
-        dict(zip(config.class_names, (run.counts[..., [0, 2]].sum(axis=-1) > 0).sum(axis=0), strict=True))
-        if counted
-        else {}
-    )
     rows = []
     for name, value in iou.items():
         cells = [pages.swatch(colors.get(name, (128, 128, 128))) + pages.escaped(name)]
         cells += [pages.bar(value or 0), number(value)]
         if counted:
-            hits, more_pixels, missed = counted[name].tolist()
+            hits, more_pixels, missed = counted[name]
             cells += [
                 _share(hits, hits + more_pixels),
                 _share(hits, hits + missed),
