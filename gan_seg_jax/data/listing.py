@@ -13,6 +13,8 @@ from gan_seg_jax.system import files
 _NOTES = ("", ".txt", ".md", ".rst", ".json", ".csv", ".yaml", ".yml", ".html", ".pdf", ".log", ".sha256")
 """Endings of files beside the folders that nobody takes for data."""
 _SHOWN = 5  # names in a message
+PREPARED = "PREPARED.json"
+"""What `prepare` says of a set that it has made."""
 LONELY_MASKS = "masks without an image"
 """Why masks are left out that have no image."""
 
@@ -26,7 +28,7 @@ class Files:
 
 
 def require_layout(root: str, layout: str, *, splits: tuple[str, ...] = ("train",)) -> None:
-    """Refuse a folder that is missing, no folder, empty, or without the images of any of `splits`.
+    """Refuse a folder that is missing, no folder, empty, half prepared, or without the images of any of `splits`.
 
     `layout` says what it should hold.
     """
@@ -42,10 +44,24 @@ def require_layout(root: str, layout: str, *, splits: tuple[str, ...] = ("train"
         raise InputError(f"{files.shown(root)} cannot be listed ({error.strerror}); change its permissions.") from None
     if not names:
         raise InputError(f"The data folder {files.shown(root)} is empty; {layout} in it.")
+    if PREPARED in names and _is_unfinished(os.path.join(root, PREPARED)):
+        raise InputError(
+            f"{files.shown(root)} is not finished: gan-seg prepare was stopped, or has refused something. Start it "
+            "again with the same flags; it goes on."
+        )
     if not any(os.path.isdir(os.path.join(root, split, "images")) for split in splits):
         found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         missing = " or ".join(f"{split}/images" for split in splits)
         raise InputError(f"{files.shown(root)} has no folder {missing} (it has {files.shown(found)}); {layout}.")
+
+
+def _is_unfinished(path: str) -> bool:
+    """Tell whether a record of `prepare` says so; a file of that name may be anybody's."""
+    try:
+        record = files.read_json(path)
+    except (InputError, OSError):
+        return False
+    return isinstance(record, dict) and record.get("complete") is False
 
 
 class Listing:

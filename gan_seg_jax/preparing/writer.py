@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import gan_seg_jax
+from gan_seg_jax.data import listing
 from gan_seg_jax.data.folder import FOLDERS
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.pictures.png import encode_png
@@ -28,7 +29,8 @@ from gan_seg_jax.preparing.lines import Line, as_json, read_lines, spacing_table
 from gan_seg_jax.preparing.source import Example, Item
 from gan_seg_jax.system import files
 
-RECORD, LINES = "PREPARED.json", "PREPARED.jsonl"
+RECORD, LINES = listing.PREPARED, "PREPARED.jsonl"
+_MAY_BE_ADDED = {"skip_damaged", "skip_duplicates"}  # flags that a refusal names: what is written stays right
 _LOCK = ".prepare-lock"
 _TEMPORARY = f".{'[0-9a-f]' * 32}.tmp"  # of `files.write_bytes`
 
@@ -177,9 +179,11 @@ def _begun(root: Path) -> dict[str, Any] | None:
 
 def _expect_same(root: Path, begun: dict[str, Any], record: dict[str, Any]) -> None:
     old, new = begun["flags"], record["flags"]
-    other = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    other = {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    if not begun.get("complete"):
+        other -= _MAY_BE_ADDED - set(old)
     if other:
-        listed = ", ".join(f"--{name}={old.get(name, '')} then, {new.get(name, '')} now" for name in other)
+        listed = ", ".join(f"--{name}={old.get(name, '')} then, {new.get(name, '')} now" for name in sorted(other))
         raise InputError(
             f"--output {files.shown(root)} was begun with other flags ({listed}); name a new folder, or remove this "
             "one."

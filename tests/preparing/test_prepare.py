@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from gan_seg_jax.data.folder import open_folder
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.prepare import FLAGS
 from gan_seg_jax.preparing import FORMATS, run, source, splitting, writer
@@ -101,7 +102,10 @@ def test_an_image_in_two_splits_is_refused_or_left_out(folder, tmp_path):
     (folder / "v.txt").write_text("p9_copy\np9_copy")
     lists = {"lists": "train=t.txt,test=v.txt"}
     assert "images/p9_copy.png: image that is equal to one of another split" in message(folder, **lists)
-    found = sources.run(folder, **PLAIN, **lists, skip_duplicates=True, output=str(tmp_path / "b"))
+    with pytest.raises(InputError, match="is not finished: gan-seg prepare was stopped, or has refused something"):
+        open_folder(str(tmp_path / "out"))
+    found = sources.run(folder, **PLAIN, **lists, skip_duplicates=True)  # the flag that it names may be added
+    assert len(open_folder(str(tmp_path / "out")).splits["train"]) == found["splits"]["train"]["images"]
     assert found["left_out"]["equal to an image of another split"]["such_as"] == ["test/p9_copy"]
 
 
