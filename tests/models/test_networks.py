@@ -177,7 +177,7 @@ def test_the_recipe_leaves_the_network_and_its_weights_as_they_are():
         assert tuned.networks.to_dict() == plain.networks.to_dict()
         assert tuned.pretrained.to_dict() == plain.pretrained.to_dict() == {role: "pip:efficientnet_lite0"}
         options = tuned.optimizers[role]
-        assert (options.name, options.learning_rate, options.schedule) == ("adamw", 1e-3, "poly")
+        assert (options.name, options.learning_rate, options.schedule) == ("adamw", 2e-3, "poly")
         assert tuned.losses.weights.lovasz == tuned.losses.weights.cross_entropy == 1.0
         assert tuned.ema_decay and tuned.losses.class_weighting and tuned.augment.scale != plain.augment.scale
         with pytest.raises(InputError, match="paper and recipe stand behind the config's colon"):
