@@ -39,6 +39,7 @@ def test_a_folder_from_which_orbax_reads_nothing_is_refused(tiny, tmp_path, name
     assert outcome.code == 2 and "cannot read checkpoints" in outcome.err and not (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_one_image_in_each_split(tiny, tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(tiny.data, data)

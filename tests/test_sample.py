@@ -137,6 +137,7 @@ def test_made_pairs_bring_nothing_into_a_generator_that_may_not_see_it(generator
     assert outcome.code == 2 and "of unlabelled" in outcome.err, outcome.err
 
 
+@pytest.mark.slow
 def test_images_without_masks_need_a_network_of_others(generator, tiny, tmp_path):
     for split in tiny_runs.COUNTS:
         shutil.copytree(tiny.data / split / "images", tmp_path / "set" / split / "images")

@@ -61,7 +61,9 @@ def test_dpt_keeps_the_size_and_names_backbones_with_a_pyramid_of_their_own():
         network_checks.shapes(MODELS["dpt"](**{**SMALL["dpt"], "channels": (8, 8)}))
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("dpt", "fpn", "upernet"))) for n in SMALL]
+)
 def test_gradient_reaches_every_parameter(name):
     norm = "none" if name in ("segformer", "linear_head") else "batch"  # which would take the biases before it away
     network = MODELS[name](**SMALL[name], norm=norm)
