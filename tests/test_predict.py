@@ -16,7 +16,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import file_batches, finding, scoring
 from gan_seg_jax.postprocess import morphology, polygons
 from gan_seg_jax.tasks import TASKS, segmentation
-from tests import tiny_runs
+from tests import tiny_runs, traces
 
 FOLDERS = {"masks", "colors", "overlays", "confidence"}
 
@@ -188,18 +188,7 @@ def test_few_programs_serve_many_sizes(tiny, source, monkeypatch, options, heigh
     sizes = [(height, width) for height in heights for width in (12, 50, 91, 120, 128)]
     for number, size in enumerate(sizes):
         save(source / f"{number}.png", size)
-    looks, choices, views, chooser = [], [], scoring.make_views, scoring.make_chooser
-
-    def noting(*arguments):
-        look = views(*arguments)
-        return lambda state, stream: looks.append(1) or look(state, stream)
-
-    def noting_sizes(*arguments):
-        choose = chooser(*arguments)
-        return lambda views, stream, out_size: choices.append(out_size) or choose(views, stream, out_size)
-
-    monkeypatch.setattr(scoring, "make_views", noting)
-    monkeypatch.setattr(scoring, "make_chooser", noting_sizes)
+    looks, choices = traces.note(monkeypatch)
     outcome = run(tiny, source, source.parent / "out", *options)
     assert outcome.code == 0, outcome.err
     assert len(written(source.parent / "out")) == 4 * len(sizes)

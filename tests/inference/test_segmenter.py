@@ -13,7 +13,7 @@ from PIL import Image
 import gan_seg_jax as gs
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import labelling, scoring, segmenter
-from tests import tiny_runs
+from tests import tiny_runs, traces
 
 SIZES = ((12, 20), (40, 33), (16, 24), (7, 90))
 ALL = {"scales": (0.5, 1), "flip": True, "window": (12, 16), "min_region": 4}
@@ -120,18 +120,7 @@ def test_probabilities_are_the_same_whether_scores_were_kept(tiny, monkeypatch, 
 
 
 def test_threads_share_what_is_compiled(tiny, monkeypatch):
-    looks, choices, views, chooser = [], [], scoring.make_views, scoring.make_chooser
-
-    def noting(*arguments):
-        look = views(*arguments)
-        return lambda state, stream: looks.append(1) or look(state, stream)
-
-    def noting_sizes(*arguments):
-        choose = chooser(*arguments)
-        return lambda views, stream, out_size: choices.append(out_size) or choose(views, stream, out_size)
-
-    monkeypatch.setattr(scoring, "make_views", noting)
-    monkeypatch.setattr(scoring, "make_chooser", noting_sizes)
+    looks, choices = traces.note(monkeypatch)
     label = gs.load(tiny.cgan)
     images = [tiny_runs.draw(number, SIZES[number % 4])[0] for number in range(12)]
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
