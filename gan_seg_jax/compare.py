@@ -26,9 +26,7 @@ def main(words: list[str]) -> None:
     values = flags.FLAGS
     if len(words) < 2:
         raise InputError(f"Found {len(words)} runs; expected at least two: gan-seg compare RUN RUN ...")
-    output = files.local(values.output).expanduser()
-    if output.is_dir():
-        raise InputError(f"--output is {files.shown(output)}, a folder; expected the name of a file.")
+    output = commands.output_file(values.output)
     from gan_seg_jax import parallel  # after the flags: a mistake is answered at once
 
     parallel.initialize()

@@ -53,7 +53,7 @@ def main() -> None:
     choices = [dict(zip(("field", "value", "reason"), row, strict=True)) for row in advice]
     facts |= {"problems": shown, "suggestion": {"choices": choices, "command": command}}
     files.write_json(output / "inspect.json", facts)
-    _write(output / "inspect.html", page.page(found, facts, listed, mends).encode())
+    files.write_text(output / "inspect.html", page.page(found, facts, listed, mends))
     print(text.summary(facts, listed, mends))
     print(f"\nPictures are in {files.shown(output / 'inspect.html')}, all facts in inspect.json beside it.", flush=True)
     if count := len(problems.errors(listed)):
@@ -116,17 +116,9 @@ def _write_lists(output: Path, listed: Sequence) -> list[str]:
         number = seen[problem.name]
         path = output / "lists" / f"{problem.name}{f'-{number}' if number > 1 else ''}.lst"
         if "{files}" in problem.command:
-            content = b"".join(os.fsencode(file) + b"\0" for file, _ in problem.files)
-            _write(path, content)
+            files.write_text(path, "".join(f"{file}\0" for file, _ in problem.files))
         mends.append(problem.command.replace("{files}", shlex.quote(os.fspath(path))))
     return mends
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        files.write_bytes(path, content)
-    except OSError as error:
-        raise InputError(f"{files.shown(path)} cannot be written: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from pathlib import Path
 from absl import flags
 
 from gan_seg_jax.cli import commands
-from gan_seg_jax.errors import InputError
 from gan_seg_jax.system import files
 
 
@@ -30,24 +29,12 @@ def main() -> None:
     from gan_seg_jax.reporting import page, run_files
 
     run = run_files.read(workdir)
-    output = _output(values.output, workdir)
+    output = commands.output_file(values.output or workdir / "report.html")
     look, why_not = _look(run) if values.images else (None, "--noimages left out what the network is needed for.")
     found = nearest.find(to_json(run.config))
     origin = page.Origin("", (), ()) if found is None else page.Origin(*found)
     files.write_text(output, page.page(run, origin, look, why_not))
     print(f"The report is {files.shown(output)}.", flush=True)
-
-
-def _output(given: str, workdir: Path) -> Path:
-    """Return where to write.
-
-    Raises:
-        InputError: there is a folder of that name.
-    """
-    output = files.local(given).expanduser() if given else workdir / "report.html"
-    if output.is_dir():
-        raise InputError(f"--output is {files.shown(output)}, a folder; expected the name of a file.")
-    return output
 
 
 def _look(run):

@@ -5,9 +5,11 @@ absl alone exits with 1 on `--help` and on unknown flags, and prints a traceback
 """
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from absl import flags
@@ -186,3 +188,15 @@ def required(name: str) -> str:
     if not value:
         raise InputError(f"--{name} is missing. See --help.")
     return value
+
+
+def output_file(given: str | os.PathLike) -> Path:
+    """Return the path of the file that --output names.
+
+    Raises:
+        InputError: there is a folder of that name, or it is no path of this machine.
+    """
+    output = files.local(given).expanduser()
+    if output.is_dir():
+        raise InputError(f"--output is {files.shown(output)}, a folder; expected the name of a file.")
+    return output

@@ -1,8 +1,6 @@
 """The lines of PREPARED.jsonl: what was written of each example, and of what."""
 
-import csv
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -90,8 +88,5 @@ def as_json(line: Line) -> bytes:
 
 def spacing_table(lines: Sequence[Line]) -> str:
     """Return a row for each image of a volume: its split and id, and millimetres of a pixel and between slices."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("split", "id", "row_mm", "column_mm", "slice_mm"))
-    writer.writerows((line.split, line.id, *line.spacing) for line in lines if line.spacing)
-    return table.getvalue()
+    head = ("split", "id", "row_mm", "column_mm", "slice_mm")
+    return files.csv_text([head, *((line.split, line.id, *line.spacing) for line in lines if line.spacing)])
