@@ -1,9 +1,8 @@
-"""Lovasz-softmax against the definition of a Lovasz extension, in float64 and without sorting pixels."""
+"""Lovasz-softmax against the definition of a Lovasz extension, in float64 and without an order of pixels."""
 
 import itertools
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,7 +65,7 @@ def test_equals_the_integral_over_level_sets(seed, ties):
     if ties:
         logits = np.round(logits / 2)
     found, _ = _loss(logits, label)
-    np.testing.assert_allclose(found, _brute_force(logits, label, 3), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, _brute_force(logits, label, 3), atol=1 / lovasz.STEPS)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -93,21 +92,22 @@ def test_many_pixels_keep_their_digits():
         hits = labelled.sum() - np.cumsum(labelled)
         jaccard = 1 - hits / (labelled.sum() + np.cumsum(~labelled))
         losses.append(np.sum(errors[order] * np.diff(jaccard, prepend=0)))
-    np.testing.assert_allclose(_loss(logits, label)[0], np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(_loss(logits, label)[0], np.mean(losses), rtol=1e-4)
 
 
-def test_sorting_is_numpy_s_and_lowers_for_every_platform():
-    keys = np.random.default_rng(0).integers(0, 2**32, (3, 50), np.uint32)
-    keys[:, ::5] = keys[:, :1]
-    found = jax.jit(lovasz._argsort)(keys)
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, np.argsort(keys, axis=1, kind="stable"))
-    exported = jax.export.export(jax.jit(lovasz._argsort), platforms=("tpu", "cuda"))(keys)
-    assert "xui64>" not in exported.mlir_module()  # the packed form is the CPU's
+def test_order_is_exact_where_errors_are_a_step_apart():
+    rng = np.random.default_rng(0)
+    errors = rng.permutation(lovasz.STEPS)[:50].astype(np.float32)[:, None] / lovasz.STEPS
+    is_class = rng.random((50, 1)) < 0.4
+    found = jax.jit(lovasz._jaccard_slopes)(errors, is_class, np.ones((50, 1), bool))[:, 0]
+    order = np.argsort(-errors[:, 0])
+    wrong = np.arange(50)[:, None] >= np.arange(50)[None]  # row j: the first j + 1 pixels
+    jaccard = [_set_function(row, is_class[order, 0]) for row in wrong]
+    np.testing.assert_allclose(found[order], np.diff(jaccard, prepend=0), rtol=1e-5)
 
 
 def test_vmap_takes_each_image_alone():
     logits, label = _random(3)
     each = jax.jit(jax.vmap(lambda x, y: lovasz_softmax(x[None], y[None])), compiler_options=_FAST)
     expected = [_brute_force(logits[i], label[i], 3) for i in range(2)]
-    np.testing.assert_allclose(each(logits, label), expected, rtol=1e-5)
+    np.testing.assert_allclose(each(logits, label), expected, atol=1 / lovasz.STEPS)
