@@ -50,11 +50,7 @@ GAMES = (
     "cgan_seg:paper,luc_small",
     "refine_seg:joint,unet,image_level",
 )
-QUICK = (
-    "supervised_seg",
-    "semi_seg:advsemiseg",
-    "dcgan",
-)  # the others are slow
+QUICK = ("semi_seg:advsemiseg", "dcgan")  # the others are slow
 FAST = {"xla_backend_optimization_level": 0}  # compile quickly, run slowly
 
 

@@ -152,6 +152,7 @@ def with_the_method(tmp_path_factory):
     return copy, text
 
 
+@pytest.mark.slow
 def test_the_method_of_the_docs_trains(with_the_method):
     copy, text = with_the_method
     module, (config, _) = next(command for command in _commands(text) if "mask_critic" in command[1][0])

@@ -473,9 +473,10 @@ def flops(function, *arguments):
     return jax.jit(function).lower(*arguments).compile(compiler_options=FAST).cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("updates", "passes"),
-    [(((D,), (G,)), 8), pytest.param(((D, G),), 7, marks=pytest.mark.slow)],
+    [(((D,), (G,)), 8), (((D, G),), 7)],
     ids=["alternating", "simultaneous"],
 )
 def test_flops_of_a_step(updates, passes):

@@ -62,7 +62,7 @@ def test_dpt_keeps_the_size_and_names_backbones_with_a_pyramid_of_their_own():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("dpt", "fpn", "upernet"))) for n in SMALL]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("backbone_unet", "linear_head"))) for n in SMALL]
 )
 def test_gradient_reaches_every_parameter(name):
     norm = "none" if name in ("segformer", "linear_head") else "batch"  # which would take the biases before it away
@@ -76,7 +76,8 @@ def test_modes_of_a_network_whose_residuals_are_dropped():
     network_checks.assert_modes(network, network_checks.image())
 
 
-@pytest.mark.parametrize("name", [pytest.param("segformer", marks=pytest.mark.slow), "dpt"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["segformer", "dpt"])
 def test_bfloat16_is_close(name):
     make = lambda dtype: MODELS[name](**SMALL[name], dtype=dtype)
     network_checks.assert_bfloat16_is_close(make, network_checks.image())

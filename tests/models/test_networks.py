@@ -110,13 +110,12 @@ def test_networks_of_the_config_keep_the_size(name, words):
         return
     config = supervised_seg.get_config(",".join((name, *words)))
     config_lib.check(config)
-    sizes = [(2, *config.crop_size, 3)] if words else [(2, 131, 157, 3), (2, 97, 200, 3)]
-    for size in sizes:
-        image = jax.ShapeDtypeStruct(size, jnp.float32)
-        outputs, _ = jax.eval_shape(lambda x: segmenter(name, *words).init_with_output(keys(), x, train=True), image)
-        logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
-        for out in (logits, *auxiliary.values()):
-            assert (out.shape, out.dtype) == ((*size[:3], 4), jnp.float32)
+    size = (2, *config.crop_size, 3) if words else (2, 97, 158, 3)
+    image = jax.ShapeDtypeStruct(size, jnp.float32)
+    outputs, _ = jax.eval_shape(lambda x: segmenter(name, *words).init_with_output(keys(), x, train=True), image)
+    logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, {})
+    for out in (logits, *auxiliary.values()):
+        assert (out.shape, out.dtype) == ((*size[:3], 4), jnp.float32)
 
 
 @pytest.fixture
