@@ -272,6 +272,8 @@ def _taps(side, rate, stride, size):
 
     def along(length):
         offsets = [(k, rate * (k - side // 2)) for k in range(side)]
+        if not isinstance(length, int):  # a size that is not known yet (`jax.export`): each tap may meet it
+            return offsets
         last = (length - 1) // stride * stride
         return [(k, offset) for k, offset in offsets if -last <= offset < length]
 

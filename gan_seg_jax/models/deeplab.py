@@ -240,7 +240,7 @@ class DeepLabV3Plus(Network):
 def _features(network, image, *, train, multi_grid=(1, 1, 1)):
     """Return the backbone's features, after a check that the output stride fits the image."""
     name, stride, (height, width) = type(network).__name__, network.output_stride, image.shape[1:3]
-    if min(height, width) < 2 * stride:
+    if height < 2 * stride or width < 2 * stride:
         raise InputError(
             f"{name} with output_stride {stride} needs images of at least {2 * stride}x{2 * stride} pixels, found "
             f"{height}x{width}; choose a larger crop_size and canvas_size or a smaller output_stride."

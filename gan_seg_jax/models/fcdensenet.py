@@ -65,7 +65,7 @@ class FCDenseNet(Network):
             InputError: the image is too small for the poolings.
         """
         smallest, (height, width) = 2 ** len(self.layers), image.shape[1:3]
-        if min(height, width) < smallest:
+        if height < smallest or width < smallest:
             raise InputError(
                 f"FCDenseNet halves its input {len(self.layers)} times: the image must have at least "
                 f"{smallest}x{smallest} pixels, found {height}x{width}; use larger images or fewer blocks."

@@ -72,7 +72,7 @@ class FCN(Network):
             raise InputError(f"FCN has stride {self.stride}; choose 32, 16 or 8.")
         if self.head_kernel % 2 == 0:
             raise InputError(f"FCN has head_kernel {self.head_kernel}, which has no centre; choose an odd number.")
-        if min(image.shape[1:3]) < SMALLEST:
+        if image.shape[1] < SMALLEST or image.shape[2] < SMALLEST:
             raise InputError(
                 f"FCN with a backbone of output stride 32 needs images of at least {SMALLEST}x{SMALLEST} pixels, found "
                 f"{image.shape[1]}x{image.shape[2]}; use larger images or a larger crop_size and canvas_size."

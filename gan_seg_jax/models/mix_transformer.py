@@ -83,7 +83,7 @@ class MixTransformer(stages.Backbone):
                 "A Mix Transformer has no atrous form, since its windows overlap by design: found output_stride "
                 f"{self.output_stride}, set it to 32."
             )
-        if min(image.shape[1:3]) < SMALLEST:
+        if image.shape[1] < SMALLEST or image.shape[2] < SMALLEST:
             height, width = image.shape[1:3]
             raise InputError(
                 f"A Mix Transformer needs images of at least {SMALLEST}x{SMALLEST} pixels, found {height}x{width}; "

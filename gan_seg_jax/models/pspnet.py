@@ -72,7 +72,7 @@ class PSPNet(Network):
             InputError: the output stride is none of 8, 16 and 32, or does not fit the image and the bins.
         """
         smallest, size = self.output_stride * max(self.bins), image.shape[1:3]
-        if min(size) < smallest:
+        if size[0] < smallest or size[1] < smallest:
             raise InputError(
                 f"PSPNet with output_stride {self.output_stride} and bins {tuple(self.bins)} needs images of at least "
                 f"{smallest}x{smallest} pixels, found {size[0]}x{size[1]}; choose a larger crop_size and canvas_size, "

@@ -91,7 +91,7 @@ class SegNet(Network):
                 "stage, and a stage at least one convolution."
             )
         smallest, (height, width) = 2 ** len(self.channels), image.shape[1:3]
-        if min(height, width) < smallest:
+        if height < smallest or width < smallest:
             raise InputError(
                 f"SegNet halves its input {len(self.channels)} times: the image must have at least "
                 f"{smallest}x{smallest} pixels, found {height}x{width}; use larger images or fewer stages."

@@ -47,7 +47,7 @@ class VGG16(stages.Backbone):
         """
         plan = stages.atrous_stages((2,) * 5, self.output_stride, network="VGG-16")
         vgg_pools = self.output_stride == 32
-        if vgg_pools and min(image.shape[1:3]) < 32:
+        if vgg_pools and (image.shape[1] < 32 or image.shape[2] < 32):
             height, width = image.shape[1:3]
             raise InputError(
                 f"VGG-16 with output_stride 32 halves the image five times, which {height}x{width} pixels do not "

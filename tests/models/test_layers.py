@@ -589,3 +589,15 @@ def test_separable_conv_is_its_parts():
     made, y = both(x)
     assert y.shape == (2, 5, 4, 6)
     assert_close(made, y)
+
+
+@pytest.mark.parametrize(("stride", "rate"), [(1, 1), (2, 1), (1, 6)])
+def test_depthwise_convolutions_are_exported_for_any_size(stride, rate):
+    """With taps that the map does not reach: they are left out where its size is known."""
+    w = jax.random.normal(jax.random.key(0), (3, 3, 1, 2))
+    shape = jax.export.symbolic_shape("b, 2*h, 2*w, 2")
+    function = jax.jit(lambda x: convolution.depthwise(x, w, stride, rate))
+    exported = jax.export.export(function, platforms=["cpu", "tpu"])(jax.ShapeDtypeStruct(shape, jnp.float32))
+    for size in ((1, 2, 4, 2), (2, 8, 6, 2)):
+        x = jax.random.normal(jax.random.key(1), size)
+        np.testing.assert_allclose(exported.call(x), textbook_depthwise(x, w, stride, rate), atol=1e-5)
