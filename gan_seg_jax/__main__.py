@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "main",
     "evaluate": "evaluate",
     "predict": "predict",
+    "export": "export",
     "sample": "sample",
     "judge": "judge",
     "report": "report",

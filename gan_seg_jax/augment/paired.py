@@ -76,7 +76,7 @@ def prepare(
         if options.cutout:
             holes = jax.vmap(lambda k: hole(jax.random.fold_in(k, 3), crop_size, share=options.cutout))(rows)
             inside &= ~where_chosen(chosen, "cutout", holes, False)
-    image = (2.0 * image.astype(jnp.float32) - 255.0) / 255.0  # in this form 0 and 255 are -1 and 1 exactly
+    image = from_uint8(image)
     image, target = image[..., :3], image[..., 3:]
     if train:
         image = jax.vmap(lambda *arrays: change(*arrays, options=options))(image, inside, keys[:, 1], chosen)
@@ -84,6 +84,11 @@ def prepare(
     label = jnp.where(inside, label.astype(jnp.int32), IGNORE)
     pair = {"target": target} if paired else {}
     return {"image": image, **pair, "label": label, "valid": stream["valid"], "id": stream["id"]}
+
+
+def from_uint8(image: jax.Array) -> jax.Array:
+    """Return images of 8 bits as methods see them, float32 in [-1, 1]."""
+    return (2.0 * image.astype(jnp.float32) - 255.0) / 255.0  # in this form 0 and 255 are -1 and 1 exactly
 
 
 def to_uint8(image: jax.Array) -> jax.Array:

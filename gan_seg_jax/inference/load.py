@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.methods import get_method
-from gan_seg_jax.runs import checkpoint, integrity
-from gan_seg_jax.state import AdversarialState, create_state, variable_shapes
+from gan_seg_jax.runs import checkpoint, integrity, weights
+from gan_seg_jax.state import AdversarialState, create_state, inference_view, variable_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = No
     """Load a run for inference: averaged weights where it has them, no optimizers.
 
     Args:
-        workdir: the run's folder.
+        workdir: the run's folder, or that of its exported weights.
         which: "best", "latest" or a step.
         data_dir: where the data set is now; None: where it was.
 
@@ -56,20 +57,54 @@ def load_run(workdir: str | Path, which: str = "best", data_dir: str | None = No
         InputError: the folder holds no run, or the checkpoint cannot be read.
     """
     config = checkpoint.read_config(workdir)
+    if data_dir is not None:
+        config.data_dir = data_dir
     if config.method in BASELINES:
         raise InputError(
             f"{workdir} holds the run of {config.method}, a classical method: it has no checkpoint; its scores are in "
             "its summary.json."
         )
     method, modules, template = _networks(config, workdir)
+    if weights.are_in(workdir):
+        return _load_exported(workdir, which, config, method, modules, template)
     arrays, meta = checkpoint.load_checkpoint(workdir, which, training=False, limit=integrity.room(template))
     checkpoint.check_config(workdir, config, meta)
     stored = {role: checkpoint.network_variables(arrays, role, origin=str(workdir)) for role in modules}
     variables = checkpoint.fill(template, checkpoint.flatten(stored), origin=f"The checkpoint in {workdir}")
     state = create_state(jax.tree.map(jnp.asarray, variables), modules, {}, seed=config.seed)
-    if data_dir is not None:
-        config.data_dir = data_dir
     return Run(method, config, state.replace(step=jnp.int32(meta["step"])), meta["step"], meta["data"])
+
+
+def _load_exported(workdir, which, config, method, modules, template) -> Run:
+    """Return a run whose weights `export` has written: of the roles that label, so that no discriminator judges."""
+    arrays, facts = weights.read(workdir, integrity.room(template))
+    if which not in ("best", "latest", str(facts["step"])):
+        raise InputError(f"{workdir} holds exported weights of step {facts['step']} alone; found --checkpoint={which}.")
+    roles: list[str] = []
+    trace = lambda variables: roles.extend(acting_roles(method, config, create_state(variables, modules, {}, seed=0)))
+    jax.eval_shape(trace, template)
+    modules, template = ({role: tree[role] for role in roles} for tree in (modules, template))
+    variables = checkpoint.fill(template, arrays, origin=f"{workdir}/{weights.MODEL}")
+    state = create_state(jax.tree.map(jnp.asarray, variables), modules, {}, seed=config.seed)
+    method = types.SimpleNamespace(**{**vars(method), "score_map": None, "discriminator_inputs": None})
+    return Run(method, config, state.replace(step=jnp.int32(facts["step"])), facts["step"])
+
+
+def acting_roles(method: Any, config: ConfigDict, state: AdversarialState) -> list[str]:
+    """Return the roles whose networks a method of segmentation labels by; nothing is computed."""
+    acted: dict[str, None] = {}
+
+    def watched(role, network):
+        def apply(*args, **kwargs):
+            acted[role] = None
+            return network.apply_fn(*args, **kwargs)
+
+        return network.replace(apply_fn=apply)
+
+    networks = {role: watched(role, network) for role, network in state.networks.items()}
+    nets = inference_view(state.replace(networks=networks), jax.random.key(0))
+    jax.eval_shape(lambda: method.predict(nets, example_batch(method.STREAMS, config), nets.rng, config))
+    return list(acted)
 
 
 def _networks(config: ConfigDict, workdir: str | Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:

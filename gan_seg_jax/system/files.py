@@ -12,8 +12,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,8 @@ def write_json(path: str | os.PathLike, values: dict[str, Any]) -> None:
         InputError: the file cannot be written.
     """
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    try:
+    with _written(path):
         write_bytes(path, text.encode())
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -101,9 +100,37 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    try:
+    with _written(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a folder that takes the name `path` at the end, with all that is in it; after an error nothing is left.
+
+    Raises:
+        InputError: there is something of that name, or it cannot be written.
+    """
+    path = Path(path).absolute()
+    if os.path.lexists(path):
+        raise InputError(f"{shown(path)} is there already; give another folder.")
+    aside = path.with_name(f".{secrets.token_hex(16)}.tmp")
+    try:
+        with _written(path):
+            aside.mkdir(parents=True)
+        yield aside
+        with _written(path):
+            os.rename(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _written(path: str | os.PathLike) -> Iterator[None]:
+    """Turn an OSError within into the sentence that `path` cannot be written."""
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{shown(path)} cannot be written: {error.strerror}.") from error
 

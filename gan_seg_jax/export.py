@@ -1,0 +1,85 @@
+"""Export a trained network: for JAX alone (StableHLO), or as weights with a model card (safetensors).
+
+    python -m gan_seg_jax.export --workdir=DIR --format=stablehlo|safetensors --output=FOLDER
+        [--checkpoint=best|latest|STEP] [--size=H,W]
+
+stablehlo: `model.stablehlo`, one file that takes RGB images, uint8 [b, h, w, 3] at the scale of the run's canvas, and
+returns the probability of each class at each pixel, float32 [b, h, w, k]. Batch, height and width are free;
+`export.json` says what the sizes must be multiples of, and names the classes. A network that has to know the size of
+its images is exported for one: --size.
+
+safetensors: `model.safetensors` (the networks that label, averaged weights where the run has them), `config.json`, and
+a model card, `README.md`; `gan_seg_jax.load(FOLDER)` and `predict --workdir=FOLDER` take the folder for the run.
+"""
+
+import hashlib
+from pathlib import Path
+
+from absl import flags
+
+from gan_seg_jax.cli import commands
+from gan_seg_jax.errors import InputError
+from gan_seg_jax.system import files
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    """Return the height and the width that --size names; None where it is empty.
+
+    Raises:
+        InputError: it names none.
+    """
+    words = text.split(",")
+    if text and not (len(words) == 2 and all(word.strip().isdecimal() and 0 < int(word) < 2**16 for word in words)):
+        raise InputError(f"--size is {text!r}; expected HEIGHT,WIDTH in pixels, such as 256,256.")
+    return (int(words[0]), int(words[1])) if text else None
+
+
+def main() -> None:
+    """Run the command."""
+    values = flags.FLAGS
+    workdir, form, output = commands.required("workdir"), commands.required("format"), commands.required("output")
+    size = _size(values.size)
+    if size is not None and form == "safetensors":
+        raise InputError("--size is of stablehlo; weights alone are for images of any size. Leave it out.")
+    with files.new_folder(files.local(output)) as folder:
+        _write(folder, workdir, form, size)
+    print(f"The export to {form} is in {files.shown(output)}.", flush=True)
+
+
+def _write(folder: Path, workdir: str, form: str, size: tuple[int, int] | None) -> None:
+    """Write the files of an export into a new folder.
+
+    Raises:
+        InputError: the run cannot be loaded, or not be exported to this format.
+    """
+    from gan_seg_jax import parallel  # after the flags: a mistake is answered at once
+
+    parallel.initialize()
+    from gan_seg_jax.exporting import card, stablehlo, weights
+    from gan_seg_jax.exporting.program import describe, make_program
+    from gan_seg_jax.inference.load import load_run
+    from gan_seg_jax.reporting import run_files
+    from gan_seg_jax.runs.weights import FACTS, MODEL
+
+    run = load_run(workdir, flags.FLAGS.checkpoint)
+    if run.method.TASK != "segmentation":
+        raise InputError(f"{workdir} is a run of {run.config.method}, for {run.method.TASK}; expected a segmentation.")
+    program = None
+    if form == "safetensors":
+        name, data = MODEL, weights.serialize(run)
+        files.write_json(folder / "config.json", weights.published_config(run))
+        files.write_text(folder / "README.md", card.card(run, run_files.read(workdir).summary))
+    else:
+        program = make_program(run, size)
+        name, data = "model.stablehlo", stablehlo.serialize(program)
+    files.write_bytes(folder / name, data)
+    digest = hashlib.sha256(data).hexdigest()
+    files.write_json(folder / FACTS, {**describe(run, program), "file": name, "sha256": digest})
+
+
+if __name__ == "__main__":
+    commands.define_run_flags("workdir", "checkpoint")
+    flags.DEFINE_enum("format", None, ["stablehlo", "safetensors"], "What the network is written as.")
+    flags.DEFINE_string("output", None, "The folder that is made.")
+    flags.DEFINE_string("size", "", "HEIGHT,WIDTH of the images, where they are to have one size (stablehlo).")
+    commands.run(main, __doc__, devices=False)

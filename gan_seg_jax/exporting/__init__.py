@@ -1,0 +1,1 @@
+"""Trained networks as files that other programs read: what is exported, and a module for each format."""
