@@ -1,12 +1,12 @@
-"""Export a trained network: for JAX alone (StableHLO), or as weights with a model card (safetensors).
+"""Export a trained network: for JAX alone (StableHLO), as ONNX, or as weights with a model card (safetensors).
 
-    python -m gan_seg_jax.export --workdir=DIR --format=stablehlo|safetensors --output=FOLDER
+    python -m gan_seg_jax.export --workdir=DIR --format=stablehlo|safetensors|onnx --output=FOLDER
         [--checkpoint=best|latest|STEP] [--size=H,W]
 
-stablehlo: `model.stablehlo`, one file that takes RGB images, uint8 [b, h, w, 3] at the scale of the run's canvas, and
-returns the probability of each class at each pixel, float32 [b, h, w, k]. Batch, height and width are free;
-`export.json` says what the sizes must be multiples of, and names the classes. A network that has to know the size of
-its images is exported for one: --size.
+stablehlo and onnx: `model.stablehlo` or `model.onnx`, one file that takes RGB images, uint8 [b, h, w, 3] at the scale
+of the run's canvas, and returns the probability of each class at each pixel, float32 [b, h, w, k]. Batch, height and
+width are free; `export.json` says what the sizes must be multiples of, and names the classes. A network that has to
+know the size of its images is exported for one: --size.
 
 safetensors: `model.safetensors` (the networks that label, averaged weights where the run has them), `config.json`, and
 a model card, `README.md`; `gan_seg_jax.load(FOLDER)` and `predict --workdir=FOLDER` take the folder for the run.
@@ -40,7 +40,7 @@ def main() -> None:
     workdir, form, output = commands.required("workdir"), commands.required("format"), commands.required("output")
     size = _size(values.size)
     if size is not None and form == "safetensors":
-        raise InputError("--size is of stablehlo; weights alone are for images of any size. Leave it out.")
+        raise InputError("--size is of stablehlo and onnx; weights alone are for images of any size. Leave it out.")
     with files.new_folder(files.local(output)) as folder:
         _write(folder, workdir, form, size)
     print(f"The export to {form} is in {files.shown(output)}.", flush=True)
@@ -55,8 +55,8 @@ def _write(folder: Path, workdir: str, form: str, size: tuple[int, int] | None) 
     from gan_seg_jax import parallel  # after the flags: a mistake is answered at once
 
     parallel.initialize()
-    from gan_seg_jax.exporting import card, stablehlo, weights
-    from gan_seg_jax.exporting.program import describe, make_program
+    from gan_seg_jax.exporting import card, onnx, stablehlo, weights
+    from gan_seg_jax.exporting.program import describe, make_program, networks_of
     from gan_seg_jax.inference.load import load_run
     from gan_seg_jax.reporting import run_files
     from gan_seg_jax.runs.weights import FACTS, MODEL
@@ -71,7 +71,9 @@ def _write(folder: Path, workdir: str, form: str, size: tuple[int, int] | None) 
         files.write_text(folder / "README.md", card.card(run, run_files.read(workdir).summary))
     else:
         program = make_program(run, size)
-        name, data = "model.stablehlo", stablehlo.serialize(program)
+        networks = " and ".join(networks_of(run).values())
+        name = f"model.{form}"
+        data = stablehlo.serialize(program) if form == "stablehlo" else onnx.serialize(program, networks)
     files.write_bytes(folder / name, data)
     digest = hashlib.sha256(data).hexdigest()
     files.write_json(folder / FACTS, {**describe(run, program), "file": name, "sha256": digest})
@@ -79,7 +81,7 @@ def _write(folder: Path, workdir: str, form: str, size: tuple[int, int] | None) 
 
 if __name__ == "__main__":
     commands.define_run_flags("workdir", "checkpoint")
-    flags.DEFINE_enum("format", None, ["stablehlo", "safetensors"], "What the network is written as.")
+    flags.DEFINE_enum("format", None, ["stablehlo", "onnx", "safetensors"], "What the network is written as.")
     flags.DEFINE_string("output", None, "The folder that is made.")
-    flags.DEFINE_string("size", "", "HEIGHT,WIDTH of the images, where they are to have one size (stablehlo).")
+    flags.DEFINE_string("size", "", "HEIGHT,WIDTH of the images, where they are to have one size (stablehlo, onnx).")
     commands.run(main, __doc__, devices=False)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,12 @@ program = jax.export.deserialize(open(sys.argv[1], "rb").read())
 assert program.platforms == ("cpu", "cuda", "tpu")
 label = lambda images: np.asarray(program.call(images))
 """
+ONNX = """
+import onnxruntime
+sys.modules["jax"] = None
+session = onnxruntime.InferenceSession(sys.argv[1])
+label = lambda images: session.run(["probabilities"], {"image": images})[0]
+"""
 RUN = """
 given = np.load(sys.argv[2])
 np.savez(sys.argv[3], **{name: label(given[name]) for name in given.files})
@@ -54,22 +61,27 @@ def labelled_alone(reader, model, tmp_path):
     return {shape: found[str(shape)] for shape in SHAPES}
 
 
-def expect_probabilities(found, workdir):
-    """Compare with those of `predict`, on canvases of these sizes."""
-    run = load.load_run(workdir)
+@pytest.fixture(scope="module")
+def segmenter(tiny):
+    """The tiny run, to be called with images."""
+    return gs.load(tiny.cgan)
+
+
+def expect_probabilities(found, workdir, segmenter):
+    """Compare with those of `predict`: of a whole canvas, and of canvases of another size."""
+    whole, (count, *size) = SHAPES
+    assert [found[shape].shape for shape in SHAPES] == [(*whole, 3), (count, *size, 3)]
+    right = segmenter(drawn(*whole)[0]).probabilities
+    assert np.std(right) > 0.02
+    np.testing.assert_allclose(found[whole][0], right, atol=1e-4)
+    run, sizes = load.load_run(workdir), jnp.tile(jnp.array(size, jnp.int32), (count, 1))
+    stream = {"image": drawn(count, *size), "content": sizes, "size": sizes, "valid": jnp.ones(count, bool)}
     score = jax.jit(scoring.make_scorer(run.method, run.config), static_argnums=2)
-    for (count, *size), probabilities in found.items():
-        assert probabilities.shape == (count, *size, 3) and probabilities.dtype == np.float32
-        whole = jnp.tile(jnp.array(size, jnp.int32), (count, 1))
-        stream = {"image": drawn(count, *size), "content": whole, "size": whole, "valid": jnp.ones(count, bool)}
-        right = jax.nn.softmax(score(run.state, {**stream, "id": jnp.zeros(count, jnp.int32)}, tuple(size)))
-        np.testing.assert_allclose(probabilities, right, atol=1e-4)
-        assert np.std(right) > 0.02
-    image = drawn(*SHAPES[0])[0]
-    np.testing.assert_allclose(found[SHAPES[0]][0], gs.load(workdir)(image).probabilities, atol=1e-4)
+    right = jax.nn.softmax(score(run.state, {**stream, "id": jnp.zeros(count, jnp.int32)}, tuple(size)))
+    np.testing.assert_allclose(found[SHAPES[1]], right, atol=1e-4)
 
 
-def test_stablehlo_needs_jax_alone(tiny, tmp_path):
+def test_stablehlo_needs_jax_alone(tiny, segmenter, tmp_path):
     pytest.importorskip("flatbuffers", reason="jax.export serializes by it")
     outcome = export(tiny, tmp_path / "out", "--format=stablehlo")
     assert outcome.code == 0, outcome.err
@@ -77,8 +89,35 @@ def test_stablehlo_needs_jax_alone(tiny, tmp_path):
     assert facts["input"]["shape"] == ["b", "8*h", "8*w", 3] and facts["input"]["size_multiple"] == 8
     assert facts["output"]["shape"] == ["b", "8*h", "8*w", 3] and facts["class_names"] == ["sky", "road", "car"]
     assert facts["networks"] == {"generator": "unet"} and facts["step"] == 6
-    expect_probabilities(labelled_alone(JAX, tmp_path / "out" / "model.stablehlo", tmp_path), tiny.cgan)
+    expect_probabilities(labelled_alone(JAX, tmp_path / "out" / "model.stablehlo", tmp_path), tiny.cgan, segmenter)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.npz", "given.npz", "out"]
+
+
+def test_onnx_needs_a_runtime_alone(tiny, segmenter, tmp_path):
+    pytest.importorskip("jax2onnx", reason="the extra onnx and jax2onnx")
+    outcome = export(tiny, tmp_path / "out", "--format=onnx")
+    assert outcome.code == 0, outcome.err
+    facts = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert facts["file"] == "model.onnx" and facts["input"]["shape"] == ["b", "8*h", "8*w", 3]
+    expect_probabilities(labelled_alone(ONNX, tmp_path / "out" / "model.onnx", tmp_path), tiny.cgan, segmenter)
+
+
+@pytest.mark.parametrize(
+    ("convert", "message"),
+    [
+        (
+            lambda *_, **__: 1 / 0,
+            "jax2onnx cannot convert unet for all sizes: division by zero; give one, such as --size=",
+        ),
+        (None, r"this format needs jax2onnx, .* pip install --no-deps jax2onnx=="),
+    ],
+)
+def test_onnx_that_cannot_be_made_is_refused(tiny, tmp_path, monkeypatch, convert, message):
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "jax2onnx", convert and types.SimpleNamespace(to_onnx=convert))
+    outcome = export(tiny, tmp_path / "out", "--format=onnx")
+    assert outcome.code == 2 and re.search(message, outcome.err, re.I), outcome.err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +129,12 @@ def weights(tiny, tmp_path_factory):
     return folder
 
 
-def test_exported_weights_label_as_the_run(tiny, weights, tmp_path):
+def test_exported_weights_label_as_the_run(segmenter, weights, tmp_path):
     arrays = safetensors.numpy.load_file(weights / "model.safetensors")
     assert {name.split("/")[0] for name in arrays} == {"generator"}  # no discriminator, and no optimizer
     assert arrays["generator/params/down_0/kernel"].shape == (4, 4, 3, 4)
-    images = [tiny_runs.draw(number, size)[0] for number, size in enumerate(((12, 20), (40, 33)))]
-    for ours, theirs in zip(gs.load(weights)(images), gs.load(tiny.cgan)(images), strict=True):
+    images = [tiny_runs.draw(number, size)[0] for number, size in enumerate(((12, 20), (16, 24), (24, 30)))]
+    for ours, theirs in zip(gs.load(weights)(images), segmenter(images), strict=True):
         np.testing.assert_array_equal(ours.labels, theirs.labels)
         np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
     Image.fromarray(images[0]).save(tmp_path / "a.png")
@@ -152,7 +191,7 @@ def test_a_network_that_asks_for_the_size_is_exported_for_one(tiny, monkeypatch)
         ((), "--format is missing"),
         (("--format=stablehlo", "--size=256"), "--size is '256'; expected HEIGHT,WIDTH"),
         (("--format=stablehlo", "--size=0,256"), "--size is '0,256'"),
-        (("--format=safetensors", "--size=8,8"), "--size is of stablehlo"),
+        (("--format=safetensors", "--size=8,8"), "--size is of stablehlo and onnx"),
         (("--format=stablehlo", "--checkpoint=5"), "checkpoint"),
     ],
 )

@@ -11,7 +11,6 @@ import gan_seg_jax
 from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import Run, acting_roles
-from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.state import inference_view
 
 MULTIPLES = (8, 16, 32, 64, 128, 256)  # of height and width; the first that the networks take is the program's
@@ -74,11 +73,8 @@ def _label(run: Run) -> Callable[[jax.Array], jax.Array]:
     nets = inference_view(jax.device_get(run.state), key)
 
     def label(image: jax.Array) -> jax.Array:
-        unknown = jnp.full(image.shape[:3], IGNORE, jnp.int32)
-        rows = image.shape[:1]
-        stream = {"label": unknown, "valid": jnp.ones(rows, bool), "id": jnp.zeros(rows, jnp.int32)}
-        stream["image"] = paired.from_uint8(image)
-        logits = run.method.predict(nets, {"labelled": stream}, key, run.config)
+        batch = {"labelled": {"image": paired.from_uint8(image)}}  # what labels is shown nothing else
+        logits = run.method.predict(nets, batch, key, run.config)
         return jax.nn.softmax(logits.astype(jnp.float32))
 
     return label
