@@ -25,7 +25,7 @@ def load(workdir: str, checkpoint: str | int = "best", *, batch_size: int | None
     """Load a trained run of segmentation, to be called with images; this loads JAX, importing the package does not.
 
     Args:
-        workdir: folder of the run.
+        workdir: folder of the run, or of its weights as `export --format=safetensors` writes them.
         checkpoint: "best" (by validation), "latest" or a step.
         batch_size: most images at once; None is that of the training, and of `predict`. With 1, single images are
             labelled faster, and rounding may choose another label where two classes are as good as equal.

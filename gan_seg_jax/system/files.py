@@ -90,7 +90,7 @@ def write_json(path: str | os.PathLike, values: dict[str, Any]) -> None:
         InputError: the file cannot be written.
     """
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    with _written(path):
+    with written(path):
         write_bytes(path, text.encode())
 
 
@@ -100,7 +100,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    with _written(path):
+    with written(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
@@ -117,18 +117,18 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
         raise InputError(f"{shown(path)} is there already; give another folder.")
     aside = path.with_name(f".{secrets.token_hex(16)}.tmp")
     try:
-        with _written(path):
+        with written(path):
             aside.mkdir(parents=True)
         yield aside
-        with _written(path):
+        with written(path):
             os.rename(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _written(path: str | os.PathLike) -> Iterator[None]:
-    """Turn an OSError within into the sentence that `path` cannot be written."""
+def written(path: str | os.PathLike) -> Iterator[None]:
+    """Turn an OSError within into the InputError that `path` cannot be written."""
     try:
         yield
     except OSError as error:
