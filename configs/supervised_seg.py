@@ -16,7 +16,7 @@ lite0 start from ImageNet's weights, which the package efficientnet-lite0-pytorc
 fair; `paper` sets the paper's own form and recipe (configs/networks.py says what differs), for an accelerator and for
 data of the user's:
 python -m gan_seg_jax.main --config=configs/supervised_seg.py:deeplabv3,paper --config.dataset=folder
-`recipe` is what this project trains one network best with: AdamW, class weights, Lovasz, zoom, colour, an average.
+`recipe` is what this project trains one network best with: AdamW, class weights, Lovasz, an average of weights.
 `--config.backbone=NAME` changes the backbone of FCN, PSPNet and DeepLab; names are in gan_seg_jax/models/backbones.py.
 Cost, `scenes`, two CPU cores: 2.5 minutes.
 Scores, as far as they are run: experiments/results/first_table and, of the networks on CamVid at

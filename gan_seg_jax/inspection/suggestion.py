@@ -15,6 +15,7 @@ from gan_seg_jax.data.catalog import Dataset, Split
 
 _STRIDE = 32
 _SMALLEST = 64  # side of a canvas: two pixels are left of it
+_FEW_PASSES = 20  # over the images, in which zoom and colour take more from a training than they bring
 _EPOCHS = 100  # how often each image is seen, within the bounds on steps
 _LOOKED_AT = 32  # images in which colour is looked for
 _PIXELS_OF_A_CORE = 180_000_000  # that a processor core takes through a U-Net over EfficientNet-Lite0 in 40 minutes
@@ -90,7 +91,8 @@ def suggest(dataset: Dataset, there: Machine, *, pretrained: bool) -> Suggestion
         Choice("samples_every", 5 * every, "two sample sheets"),
     )
     crop = Choice("crop_size", canvas.value, "the whole image, for what surrounds a thing tells what it is")
-    return Suggestion(words, why, (canvas, crop, batch, steps, *checks, _weighting(train), _policy(train, words)))
+    policy = _policy(train, steps.value * batch.value / len(train))
+    return Suggestion(words, why, (canvas, crop, batch, steps, *checks, _weighting(train), policy))
 
 
 def _budget(there: Machine) -> tuple[int, str]:
@@ -154,7 +156,7 @@ def _weighting(train: Split) -> Choice:
     return Choice("losses.class_weighting", "root_median_frequency", f"{times}; the root keeps weights mild")
 
 
-def _policy(train: Split, words: str) -> Choice:
+def _policy(train: Split, passes: float) -> Choice:
     rows = np.unique(np.linspace(0, len(train) - 1, _LOOKED_AT).astype(int)).tolist()
     images = [train[row]["image"] for row in rows]
     grey = sum(bool(np.all(image == image[:, :, :1])) for image in images)
@@ -164,6 +166,6 @@ def _policy(train: Split, words: str) -> Choice:
             "if yours have one: light"
         )
         return Choice("augment.policy", "medical", reason)
-    if "recipe" in words:
-        return Choice("augment.policy", "", "the recipe brings zoom and colour of its own")
+    if passes < _FEW_PASSES:
+        return Choice("augment.policy", "", f"each image is seen {passes:.0f} times: mirror images are change enough")
     return Choice("augment.policy", "light", "zoom, a little turning and colour suit any photographs")

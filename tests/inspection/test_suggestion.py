@@ -76,9 +76,10 @@ def test_network_weights_and_policy_follow_from_the_data():
     assert plain.words == "unet" and "pip install" in plain.why_words
     assert plain.fields["augment.policy"] == "light" and plain.fields["losses.class_weighting"] == ""
     rich = suggested(LAPTOP, 100, (96, 96), pixels=(990, 10, 0))
-    assert rich.words == "unet_lite0,recipe" and rich.fields["augment.policy"] == ""
+    assert rich.words == "unet_lite0,recipe" and rich.fields["augment.policy"] == "light"
     assert rich.fields["losses.class_weighting"] == "root_median_frequency"
     assert suggested(LAPTOP, 100, (96, 96), colour=False).fields["augment.policy"] == "medical"
+    assert suggested(GPU, 50_000, (64, 64)).fields["augment.policy"] == ""
     (canvas,) = [choice for choice in suggested(LAPTOP, 9, (3000, 4000)).choices if choice.field == "canvas_size"]
     assert "scaled by 0.07" in canvas.reason and "resize=none" in canvas.reason
 

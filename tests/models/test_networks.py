@@ -177,8 +177,9 @@ def test_the_recipe_leaves_the_network_and_its_weights_as_they_are():
         assert tuned.pretrained.to_dict() == plain.pretrained.to_dict() == {role: "pip:efficientnet_lite0"}
         options = tuned.optimizers[role]
         assert (options.name, options.learning_rate, options.schedule) == ("adamw", 2e-3, "poly")
+        assert options.head_factor == 2.5 and module.get_config("recipe").optimizers[role].head_factor == 1.0
         assert tuned.losses.weights.lovasz == tuned.losses.weights.cross_entropy == 1.0
-        assert tuned.ema_decay and tuned.losses.class_weighting and tuned.augment.scale != plain.augment.scale
+        assert tuned.ema_decay and tuned.losses.class_weighting
         with pytest.raises(InputError, match="paper and recipe stand behind the config's colon"):
             module.get_config("paper,recipe")
 
