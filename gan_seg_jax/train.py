@@ -199,7 +199,8 @@ def _log(run: TrainingRun, progress: Progress) -> None:
     line = progress.log.line()
     run.writer.scalars(progress.step, "train", line)
     losses = {name: value for name, value in line.items() if name.startswith("loss/")}
-    run.writer.progress(progress.step, images_per_second=line["images_per_second"], losses=losses)
+    images, speed = run.config.batch_size * run.config.rounds, line["images_per_second"]
+    run.writer.progress(progress.step, images_per_second=speed, images=images, losses=losses)
 
 
 def _validate(run: TrainingRun, state: AdversarialState, tracker: Tracker, evaluator, sheet) -> None:

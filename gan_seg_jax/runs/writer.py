@@ -143,19 +143,23 @@ class Writer:
         if self._events is not None:
             self._events.image(step or 0, name, png, size=array.shape[:2])
 
-    def progress(self, step: int, *, images_per_second: float | None, losses: Mapping[str, float | None]) -> None:
+    def progress(
+        self, step: int, *, images_per_second: float | None, images: int, losses: Mapping[str, float | None]
+    ) -> None:
         """Show how far the training is: images/s, losses, time left.
 
-        Time left is from the mean speed since the first call in this process, validation included.
+        Time left is from the mean speed since the first call in this process, validation included; at the first call
+        from the current speed.
 
         Args:
             step: number of steps done.
             images_per_second: current speed, or None while unknown.
+            images: that each step takes.
             losses: name -> number, shown in this order.
         """
         values = [f"{text(images_per_second, '.1f')} images/s"]
         values += [f"{name} {text(value, '.4g')}" for name, value in losses.items()]
-        self._progress.show(step, *values)
+        self._progress.show(step, *values, rate=images_per_second and images_per_second / images)
 
     def message(self, line: str) -> None:
         """Print `line` to stdout without breaking the bar."""

@@ -36,10 +36,11 @@ class Progress:
     def __exit__(self, *error) -> None:
         self.close()
 
-    def show(self, done: int, *values: str) -> None:
+    def show(self, done: int, *values: str, rate: float | None = None) -> None:
         """Show that `done` are done, with values beside it; without any, how many a second.
 
-        Time left is from the mean speed since the first call, so that compiling does not count.
+        Time left is from the mean speed since the first call, so that compiling does not count; at the first call from
+        `rate`, how many a second, where that is known.
         """
         if not self._active:
             return
@@ -56,18 +57,20 @@ class Progress:
                 self._bar.refresh()
         elif now - self._line_time >= SECONDS_BETWEEN_LINES or done >= self._total:
             self._line_time = now
-            parts = [f"{self._unit} {done}/{self._total}", *values, f"left {self._time_left(now, done)}"]
+            parts = [f"{self._unit} {done}/{self._total}", *values, f"left {self._time_left(now, done, rate)}"]
             print("  ".join(parts), file=sys.stderr, flush=True)
 
     def _speed(self, now: float, done: int) -> str:
         began, first = self._started
         return f"{(done - first) / (now - began):.1f} {self._unit}s/s" if now > began else f"- {self._unit}s/s"
 
-    def _time_left(self, now: float, done: int) -> str:
-        began, first = self._started
-        if done <= first:
-            return "0:00" if done >= self._total else "?"
-        seconds = (now - began) / (done - first) * max(0, self._total - done)
+    def _time_left(self, now: float, done: int, rate: float | None) -> str:
+        (began, first), left = self._started, max(0, self._total - done)
+        if done > first:
+            rate = (done - first) / (now - began) if now > began else None
+        if left and not rate:
+            return "?"
+        seconds = left / rate if left else 0
         return tqdm.tqdm.format_interval(seconds).removeprefix("0")
 
     def message(self, text: str, *, file=None) -> None:

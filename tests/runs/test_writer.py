@@ -133,10 +133,12 @@ def test_plain_lines_come_at_most_every_ten_seconds(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(writer.time, "monotonic", lambda: clock[0])
     with open_writer(tmp_path, progress=False) as out:
         for step in range(0, 101, 5):
-            out.progress(step, images_per_second=18.25, losses={"loss/generator": 1.23456, "loss/discriminator": None})
+            out.progress(
+                step, images_per_second=18.25, images=2, losses={"loss/generator": 1.23456, "loss/discriminator": None}
+            )
             clock[0] += 4.0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "step 0/100  18.2 images/s  loss/generator 1.235  loss/discriminator -  left ?"
+    assert lines[0] == "step 0/100  18.2 images/s  loss/generator 1.235  loss/discriminator -  left 0:10"
     assert lines[1].startswith("step 15/100") and lines[1].endswith("left 1:08")
     assert lines[-1].startswith("step 100/100") and lines[-1].endswith("left 0:00")
     assert len(lines) == 8
@@ -145,9 +147,9 @@ def test_plain_lines_come_at_most_every_ten_seconds(tmp_path, monkeypatch, capsy
 def test_bar_and_messages(tmp_path, capsys):
     with open_writer(tmp_path, progress=True) as out:
         out.message("before")
-        out.progress(50, images_per_second=None, losses={"loss/generator": 1.0})
+        out.progress(50, images_per_second=None, images=2, losses={"loss/generator": 1.0})
         out.message("between")
-        out.progress(100, images_per_second=20.0, losses={"loss/generator": 0.5})
+        out.progress(100, images_per_second=20.0, images=2, losses={"loss/generator": 0.5})
     printed = capsys.readouterr()
     assert printed.out.split() == ["before", "between"]
     assert "step 100/100" in printed.err and "20.0 images/s" in printed.err and "loss/generator 0.5" in printed.err
@@ -158,7 +160,7 @@ def test_inactive_writer_does_nothing(tmp_path, capsys):
         out.scalars(1, "train", {"a": 1.0})
         out.rewind(0)
         out.images(1, "a", np.zeros((2, 2, 3), np.uint8))
-        out.progress(10, images_per_second=1.0, losses={})
+        out.progress(10, images_per_second=1.0, images=2, losses={})
         out.message("nobody reads this")
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr() == ("", "")
