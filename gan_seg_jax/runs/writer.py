@@ -9,7 +9,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +143,19 @@ class Writer:
         if self._events is not None:
             self._events.image(step or 0, name, png, size=array.shape[:2])
 
+    def hparams(self, values: Mapping[str, object], scores: Iterable[str]) -> None:
+        """Tell TensorBoard's hparams plugin what a finished run was made with, for its table of several runs.
+
+        Args:
+            values: name -> number, bool or text; anything else is written as text.
+            scores: names of scalars that the table shows beside them, such as "test/miou".
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        if self._events is not None:
+            self._events.hparams(values, scores)
+
     def progress(
         self, step: int, *, images_per_second: float | None, images: int, losses: Mapping[str, float | None]
     ) -> None:
@@ -204,6 +217,13 @@ class _EventFile:
 
         image = summary_pb2.Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=png)
         self._write(step, summary=summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=name, image=image)]))
+
+    def hparams(self, values: Mapping[str, object], scores: Iterable[str]) -> None:
+        from tensorboardX.summary import hparams
+
+        plain = {name: x if isinstance(x, (bool, int, float, str)) else str(x) for name, x in values.items()}
+        for summary in hparams(plain, dict.fromkeys(scores)):
+            self._write(0, summary=summary)
 
     def close(self) -> None:
         file, self._file = self._file, None

@@ -44,5 +44,5 @@ def score(
         if test is not None:
             sheet = run.task.sheet(run.method, config, test)
             run.writer.images(progress.best_step, "test", sheet(state))
-        report.write(run.workdir, summary, run.writer, image_counts)
+        report.write(run.workdir, config, summary, run.writer, image_counts)
     return summary

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import parallel
 from gan_seg_jax.baselines import BASELINES
+from gan_seg_jax.config import flat, to_json
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.judging.counts import score_labelling
 from gan_seg_jax.pictures import panels
@@ -107,11 +108,14 @@ def gathered(image_counts: dict[int, np.ndarray], images: int, num_classes: int)
     return parallel.sum_over_processes(counts)
 
 
-def write(workdir: Path, summary: dict[str, Any], writer: Writer, image_counts: np.ndarray | None) -> None:
+def write(
+    workdir: Path, config: ConfigDict, summary: dict[str, Any], writer: Writer, image_counts: np.ndarray | None
+) -> None:
     """Write the test scores, the curves and the summary; then print the table. The first process's work.
 
     Args:
         workdir: folder of the run.
+        config: of the run.
         summary: from `summarize`.
         writer: of the run.
         image_counts: of the test images, int64 [n, k, 3] (`metrics.class_counts`), in the order of the split; None
@@ -120,9 +124,11 @@ def write(workdir: Path, summary: dict[str, Any], writer: Writer, image_counts: 
     if image_counts is not None:
         per_image = [{str(c): image[c].tolist() for c in np.flatnonzero(image.any(axis=1))} for image in image_counts]
         write_json(workdir / "image_counts-test.json", {"num_classes": image_counts.shape[1], "images": per_image})
-    if scored_split(summary) == "test":
-        values = {name: value for name, value in summary["test"].items() if name != "iou_per_class"}
-        writer.scalars(summary["best_step"], "test", values)
+    split = scored_split(summary)
+    values = {name: value for name, value in (summary[split] or {}).items() if name != "iou_per_class"}
+    if split == "test":
+        writer.scalars(summary["best_step"], split, values)
+    writer.hparams(flat(to_json(config)), [f"{split}/{name}" for name in values])
     panels.plot_curves(workdir / "metrics.jsonl", workdir / "curves.png")
     write_json(workdir / "summary.json", summary)
     writer.message("\n" + summary_text(summary) + f"\n\nEverything is in {workdir}.")

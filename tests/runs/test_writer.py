@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.pictures import judgement, panels, png
@@ -115,6 +116,18 @@ def test_tensorboard_events_without_tensorflow(tmp_path):
     (image,) = [v.image for e in events for v in e.summary.value if v.HasField("image")]
     assert (image.height, image.width) == (4, 5)
     assert [e.step for e in events if e.session_log.status == event_pb2.SessionLog.START] == [6]
+
+
+def test_hparams_are_read_by_the_plugin_s_own_format(tmp_path):
+    with open_writer(tmp_path, tensorboard=True) as out:
+        out.hparams({"batch_size": 4, "dtype": "float32", "crop_size": [96, 128], "share": True}, ["test/miou"])
+    found = {v.tag: v.metadata.plugin_data for e in read_events(tmp_path) for v in e.summary.value}
+    assert {data.plugin_name for data in found.values()} == {"hparams"}
+    start = HParamsPluginData.FromString(found["_hparams_/session_start_info"].content).session_start_info.hparams
+    assert (start["batch_size"].number_value, start["share"].bool_value) == (4, True)
+    assert (start["dtype"].string_value, start["crop_size"].string_value) == ("float32", "[96, 128]")
+    table = HParamsPluginData.FromString(found["_hparams_/experiment"].content).experiment
+    assert [metric.name.tag for metric in table.metric_infos] == ["test/miou"]
 
 
 def test_images_are_png_files(tmp_path):
