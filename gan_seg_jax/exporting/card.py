@@ -119,6 +119,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(value: str) -> str:
-    """Return text that may be anybody's for Markdown: on one line, and no markup of tables or HTML."""
+    """Return text that may be anybody's for Markdown: on one line, and no markup of tables, links or HTML."""
     plain = " ".join(str(value).split())
-    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[").replace("`", "'")

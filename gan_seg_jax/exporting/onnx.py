@@ -38,15 +38,15 @@ def serialize(program: Program, networks: str) -> bytes:
     try:
         with convolution.native_alone():
             model = jax2onnx.to_onnx(program.function, [program.images], **names)
-    except Exception as error:  # whatever it raises at an operation that it does not know
+        _correct_sizes(model)
+        data = model.SerializeToString()
+        found = _difference(program, runtime, data)
+    except Exception as error:  # whatever converter and runtime raise at an operation that they do not know
         reason = " ".join(str(error).split())[:200]
         free, mend = (" for all sizes", "give one, such as --size=256,256, or ") if program.multiple else ("", "")
         raise InputError(
             f"jax2onnx cannot convert {networks}{free}: {reason}; {mend}take --format=stablehlo."
         ) from error
-    _correct_sizes(model)
-    data = model.SerializeToString()
-    found = _difference(program, runtime, data)
     if not found <= TOLERANCE:
         raise InputError(
             f"{networks} as ONNX gives probabilities that are {found:.2g} away from its own, expected at most "

@@ -10,11 +10,15 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def serialize(program: Program) -> bytes:
-    """Return the program as `jax.export.deserialize` reads it.
+    """Return the program as `jax.export.deserialize` reads it, without the places of source files on this machine.
 
     Raises:
         InputError: the library that serializes is not installed.
     """
     need("flatbuffers", "stablehlo")  # jax.export imports it
-    exported = export.export(jax.jit(program.function), platforms=PLATFORMS)(program.images)
-    return bytes(exported.serialize())
+    kept = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        return bytes(export.export(jax.jit(program.function), platforms=PLATFORMS)(program.images).serialize())
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", kept)

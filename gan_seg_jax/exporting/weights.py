@@ -12,7 +12,7 @@ from gan_seg_jax.exporting.program import networks_of
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.runs.integrity import flatten
 
-_PLACES = ("data_dir", "folder", "index_file")  # fields whose values are places of the machine of the training
+_PLACES = ("data_dir", "folder", "index_file", "feature_network")  # fields that hold places of the training's machine
 _OF_ROLES = ("init", "pretrained")  # groups of such fields, one for each role
 
 

@@ -84,6 +84,9 @@ def _load_exported(workdir, which, config, method, modules, template) -> Run:
     trace = lambda variables: roles.extend(acting_roles(method, config, create_state(variables, modules, {}, seed=0)))
     jax.eval_shape(trace, template)
     modules, template = ({role: tree[role] for role in roles} for tree in (modules, template))
+    for path, leaf in checkpoint.flatten(template).items():
+        if path in arrays and arrays[path].dtype != leaf.dtype:
+            raise InputError(f"{workdir}/{weights.MODEL} has {path} as {arrays[path].dtype}, expected {leaf.dtype}.")
     variables = checkpoint.fill(template, arrays, origin=f"{workdir}/{weights.MODEL}")
     state = create_state(jax.tree.map(jnp.asarray, variables), modules, {}, seed=config.seed)
     method = types.SimpleNamespace(**{**vars(method), "score_map": None, "discriminator_inputs": None})

@@ -167,5 +167,5 @@ def _policy(train: Split, passes: float) -> Choice:
         )
         return Choice("augment.policy", "medical", reason)
     if passes < _FEW_PASSES:
-        return Choice("augment.policy", "", f"each image is seen {passes:.0f} times: mirror images are change enough")
+        return Choice("augment.policy", "", f"each image is seen {passes:.3g} times: mirror images are change enough")
     return Choice("augment.policy", "light", "zoom, a little turning and colour suit any photographs")

@@ -221,7 +221,7 @@ class _EventFile:
     def hparams(self, values: Mapping[str, object], scores: Iterable[str]) -> None:
         from tensorboardX.summary import hparams
 
-        plain = {name: x if isinstance(x, (bool, int, float, str)) else str(x) for name, x in values.items()}
+        plain = {name: x if isinstance(x, (bool, int, float)) else files.shown(str(x)) for name, x in values.items()}
         for summary in hparams(plain, dict.fromkeys(scores)):
             self._write(0, summary=summary)
 

@@ -107,7 +107,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a folder that takes the name `path` at the end, with all that is in it; after an error nothing is left.
+    """Yield a folder that takes the name `path` at the end, with all that is in it; after an error it is removed.
 
     Raises:
         InputError: there is something of that name, or it cannot be written.

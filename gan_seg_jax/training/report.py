@@ -128,7 +128,7 @@ def write(
     values = {name: value for name, value in (summary[split] or {}).items() if name != "iou_per_class"}
     if split == "test":
         writer.scalars(summary["best_step"], split, values)
-    writer.hparams(flat(to_json(config)), [f"{split}/{name}" for name in values])
     panels.plot_curves(workdir / "metrics.jsonl", workdir / "curves.png")
     write_json(workdir / "summary.json", summary)
+    writer.hparams(flat(to_json(config)), [f"{split}/{name}" for name in values])
     writer.message("\n" + summary_text(summary) + f"\n\nEverything is in {workdir}.")

@@ -120,12 +120,14 @@ def test_tensorboard_events_without_tensorflow(tmp_path):
 
 def test_hparams_are_read_by_the_plugin_s_own_format(tmp_path):
     with open_writer(tmp_path, tensorboard=True) as out:
-        out.hparams({"batch_size": 4, "dtype": "float32", "crop_size": [96, 128], "share": True}, ["test/miou"])
+        values = {"batch_size": 4, "dtype": "float32", "crop_size": [96, 128], "share": True, "data_dir": "a\udcff"}
+        out.hparams(values, ["test/miou"])
     found = {v.tag: v.metadata.plugin_data for e in read_events(tmp_path) for v in e.summary.value}
     assert {data.plugin_name for data in found.values()} == {"hparams"}
     start = HParamsPluginData.FromString(found["_hparams_/session_start_info"].content).session_start_info.hparams
     assert (start["batch_size"].number_value, start["share"].bool_value) == (4, True)
     assert (start["dtype"].string_value, start["crop_size"].string_value) == ("float32", "[96, 128]")
+    assert start["data_dir"].string_value == "a\\xff"
     table = HParamsPluginData.FromString(found["_hparams_/experiment"].content).experiment
     assert [metric.name.tag for metric in table.metric_infos] == ["test/miou"]
 
