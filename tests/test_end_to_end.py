@@ -779,6 +779,7 @@ TrainingRun.poll = die
     assert checkpoint.load_checkpoint(tmp_path / "run", "latest")[1]["step"] == 2
 
 
+@pytest.mark.slow
 def test_without_a_workdir_the_run_is_named_after_its_config(tiny, tmp_path, compile_once):
     args = (*tiny_runs.supervised_args(tiny.data), "--config.steps=1", *PLAIN)
     with contextlib.chdir(tmp_path):

@@ -171,6 +171,7 @@ def _tests_of(page, *more):
     return [sys.executable, *words, "-n", "0", "-p", "no:cacheprovider", *more]
 
 
+@pytest.mark.slow
 def test_the_method_of_the_docs_is_tested_when_it_is_named(with_the_method):
     copy, text = with_the_method
     found = subprocess.run(_tests_of(text, "--collect-only", "-q"), cwd=copy, capture_output=True, text=True)

@@ -71,7 +71,9 @@ def test_equals_the_textbook_and_only_the_named_roles_move(name, phase):
     assert_follows_the_textbook(functools.partial(train_step, **options), CASES[name], begin(name), options)
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "critic rounds")) for name in COMPILED]
+)
 def test_equals_the_textbook_when_compiled(name):
     options = options_of(name)
     step = jax.jit(functools.partial(train_step, **options))

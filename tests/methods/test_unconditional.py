@@ -184,6 +184,7 @@ def test_only_what_is_named_moves(moving):
     assert not any(jax.tree.leaves((same.params, same.collections)))
 
 
+@pytest.mark.slow
 def test_styles_are_trained_and_averaged():
     """A step of both players, on pairs."""
     config = make_config("stylegan2,joint,smoke").unlock()

@@ -71,6 +71,7 @@ def test_gradient_reaches_every_parameter(name):
     network_checks.assert_gradient_reaches_every_parameter(network, image)
 
 
+@pytest.mark.slow
 def test_modes_of_a_network_whose_residuals_are_dropped():
     network = MODELS["segformer"](**SMALL["segformer"], drop_path=0.5)
     network_checks.assert_modes(network, network_checks.image())

@@ -53,7 +53,8 @@ def test_scores_by_stride(stride, reads):
     assert {name for name in params if name.startswith("score")} == reads
 
 
-@pytest.mark.parametrize("options", [{"stride": 32}, pytest.param({"backbone": "vgg16"}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"stride": 32}, {"backbone": "vgg16"}])
 def test_fcn_gradient_reaches_every_parameter(options):
     network = FCN(3, **(SMALL | options))
     network_checks.assert_gradient_reaches_every_parameter(network, network_checks.image(2, 65, 78))
