@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -95,15 +96,39 @@ def test_many_pixels_keep_their_digits():
     np.testing.assert_allclose(_loss(logits, label)[0], np.mean(losses), rtol=1e-4)
 
 
-def test_order_is_exact_where_errors_are_a_step_apart():
+@pytest.mark.parametrize("form", [lovasz._slopes_by_counts, lovasz._slopes_by_sort])
+def test_order_is_exact_where_errors_are_a_step_apart(form):
     rng = np.random.default_rng(0)
     errors = rng.permutation(lovasz.STEPS)[:50].astype(np.float32)[:, None] / lovasz.STEPS
     is_class = rng.random((50, 1)) < 0.4
-    found = jax.jit(lovasz._jaccard_slopes)(errors, is_class, np.ones((50, 1), bool))[:, 0]
+    found = jax.jit(form)(errors, is_class, np.ones((50, 1), bool))[:, 0]
     order = np.argsort(-errors[:, 0])
     wrong = np.arange(50)[:, None] >= np.arange(50)[None]  # row j: the first j + 1 pixels
     jaccard = [_set_function(row, is_class[order, 0]) for row in wrong]
     np.testing.assert_allclose(found[order], np.diff(jaccard, prepend=0), rtol=1e-5)
+
+
+def test_accelerators_sort_and_processors_count():
+    logits, label = _random(0)
+    text = {
+        name: jax.export.export(jax.jit(lovasz_softmax), platforms=(name,))(logits, label).mlir_module()
+        for name in ("cpu", "tpu", "cuda")
+    }
+    assert [name for name in text if "stablehlo.sort" in text[name]] == ["tpu", "cuda"]
+    by_counts, by_sort = (
+        jax.jit(form)(*_facts(logits, label)) for form in (lovasz._slopes_by_counts, lovasz._slopes_by_sort)
+    )
+    errors, _, known = _facts(logits, label)
+    np.testing.assert_allclose(
+        *(np.sum(x * errors * known, (0, 1, 2)) for x in (by_counts, by_sort)), atol=1 / lovasz.STEPS
+    )
+
+
+def _facts(logits, label):
+    """Return the errors of each class, whether a pixel is labelled with it, and whether with any."""
+    is_class = label[..., None] == np.arange(logits.shape[-1])
+    probabilities = np.asarray(jax.nn.softmax(logits))
+    return np.where(is_class, 1 - probabilities, probabilities), is_class, (label != 255)[..., None]
 
 
 def test_vmap_takes_each_image_alone():
