@@ -41,7 +41,7 @@ def make_program(run: Run, size: tuple[int, int] | None = None) -> Program:
     Raises:
         InputError: the networks take no images of this size, or have to know one where none is given.
     """
-    function, reason = _label(run), None
+    function, names = _label(run), " and ".join(networks_of(run).values())
     if size is not None:
         program = Program(function, _images("b", *size), 0)
         try:
@@ -49,21 +49,21 @@ def make_program(run: Run, size: tuple[int, int] | None = None) -> Program:
         except InputError:
             raise
         except Exception as error:  # whatever JAX raises
-            names, reason = " and ".join(networks_of(run).values()), " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200]
             raise InputError(f"{names} cannot be exported for images of {size[0]}x{size[1]}: {reason}.") from error
         return program
+    refusal = None
     for multiple in MULTIPLES:
         program = Program(function, _images("b", f"{multiple}*h", f"{multiple}*w"), multiple)
         try:
             jax.eval_shape(function, program.images)
         except Exception as error:  # whatever JAX raises where a network asks how large its images are
-            reason = error
+            refusal = error
         else:
             return program
-    names = " and ".join(networks_of(run).values())
     raise InputError(
         f"{names} has to know the size of its images; export it for one, such as --size=256,256."
-    ) from reason
+    ) from refusal
 
 
 def _images(*size: Any) -> jax.ShapeDtypeStruct:
