@@ -161,6 +161,9 @@ def get_config() -> ConfigDict:
 
     # The run.
     config.eval_every = 250  # steps between validations; the best checkpoint is chosen by them
+    # Early stopping: training ends after so many validations in a row, in the last phase, without a better score than
+    # the best one; 0 is off, and all steps are taken.
+    config.patience = 0
     config.checkpoint_every = 250  # steps between checkpoints (validations make one too)
     config.keep_checkpoints = 2  # of the newest checkpoints, besides the best
     config.log_every = 50  # steps between lines of metrics.jsonl

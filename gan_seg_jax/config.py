@@ -21,6 +21,7 @@ MAY_CHANGE_ON_RESUME = (
     "steps",
     "log_every",
     "eval_every",
+    "patience",
     "checkpoint_every",
     "samples_every",
     "keep_checkpoints",

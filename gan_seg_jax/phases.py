@@ -75,6 +75,22 @@ def _planned_ends(config: ConfigDict) -> list[tuple[int, tuple[tuple[str, ...], 
     return ends
 
 
+def last_phase(config: ConfigDict) -> int:
+    """Return the steps after which the last phase begins: 0 where there is one phase."""
+    return max((end for end, _ in _planned_ends(config)[:-1]), default=0)
+
+
+def is_complete(config: ConfigDict, steps: int, unimproved: int) -> bool:
+    """Return whether a run has come to its end.
+
+    Args:
+        config: of the run.
+        steps: that it has taken.
+        unimproved: validations in a row without a better score, of which `config.patience` are enough.
+    """
+    return steps >= config.steps or 0 < config.patience <= unimproved
+
+
 def frozen_backbones(config: ConfigDict, step: int) -> frozenset[str]:
     """Return the roles whose backbone does not move in the step after `step` steps.
 

@@ -19,7 +19,7 @@ from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import PreemptedError, unknown
 from gan_seg_jax.methods import get_method
-from gan_seg_jax.phases import frozen_backbones, phase_ends
+from gan_seg_jax.phases import frozen_backbones, is_complete, last_phase, phase_ends
 from gan_seg_jax.runs import workdirs
 from gan_seg_jax.runs.checkpoint_store import Checkpoints
 from gan_seg_jax.runs.preemption import Preemption
@@ -135,10 +135,14 @@ def train_loop(
             if progress.evaluated != progress.step and _is_due(config.eval_every, config, progress):
                 run.pause(state, tracker)
                 _validate(run, state, tracker, evaluator, sheet)
+                if progress.log.sums and is_complete(config, progress.step, progress.unimproved):
+                    _log(run, progress)
                 run.save(state, tracker)
             elif progress.step > 0 and progress.step % config.checkpoint_every == 0:
                 run.save(state, tracker)
-            if progress.step >= config.steps:
+            if is_complete(config, progress.step, progress.unimproved):
+                if progress.step < config.steps:
+                    run.writer.message(_why_stopped(config, progress))
                 return state
             run.poll(state, tracker)
             variant = _variant(config, ends, progress.step)
@@ -159,6 +163,14 @@ def train_loop(
 def _is_due(every: int, config: ConfigDict, progress: Progress) -> bool:
     """Return whether what is done every so many steps, and after the last one, is to be done now."""
     return progress.step > 0 and (progress.step % every == 0 or progress.step >= config.steps)
+
+
+def _why_stopped(config: ConfigDict, progress: Progress) -> str:
+    """Return the sentence that says why a run ends before its last step."""
+    return (
+        f"Stopped at step {progress.step} of {config.steps}: {progress.unimproved} validations in a row were no better "
+        f"than that of step {progress.best_step} (config.patience is {config.patience}; with more, training goes on)."
+    )
 
 
 def _next(batches: Iterator, run: TrainingRun, state: AdversarialState, tracker: Tracker) -> dict[str, Any]:
@@ -211,7 +223,9 @@ def _validate(run: TrainingRun, state: AdversarialState, tracker: Tracker, evalu
     values = {name: value for name, value in scores.items() if name != "iou_per_class"}
     run.writer.scalars(progress.step, "val", values)
     if run.task.is_better(scores, progress.best_scores):
-        progress.best_step, progress.best_scores = progress.step, scores
+        progress.best_step, progress.best_scores, progress.unimproved = progress.step, scores, 0
+    elif progress.step > last_phase(config):
+        progress.unimproved += 1
     shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
     run.writer.message(f"step {progress.step} val: {shown}{' (best)' if progress.best_step == progress.step else ''}")
     if scores.get("collapsed"):

@@ -10,7 +10,7 @@ from gan_seg_jax import models
 from gan_seg_jax.config import differences, digest, from_json, to_json
 from gan_seg_jax.data import fields as data
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.phases import phase_ends, plan, updates_of
+from gan_seg_jax.phases import last_phase, phase_ends, plan, updates_of
 from gan_seg_jax.runs import workdirs
 from gan_seg_jax.training import fields as training
 
@@ -218,6 +218,7 @@ def test_phase_lengths_are_scaled():
     assert ends == [(200, ((G,),)), (800, ((D,), (G,))), (900, ((D, G),))]
     config.steps = 7
     assert [end for end, _ in phase_ends(config)] == [2, 6, 7]
+    assert last_phase(config) == 6 and last_phase(supervised_seg.get_config()) == 0
 
 
 @pytest.mark.parametrize(

@@ -473,6 +473,30 @@ def test_a_finished_run_is_extended_at_its_last_rates(tiny, tmp_path, compile_on
     assert tiny_runs.digests(workdir) == tiny_runs.digests(whole)
 
 
+def test_training_stops_when_validation_is_no_better(tiny, tmp_path, compile_once, monkeypatch):
+    """It stays stopped when it is killed in its final scores, and more patience continues it, in the same bits."""
+    task = TASKS["segmentation"]
+    monkeypatch.setattr(type(task), "is_better", lambda self, scores, best: best is None)
+    flags = (*tiny.args, *PLAIN, "--config.eval_every=1", "--config.log_every=4", "--config.baselines=()")
+    workdir, whole = tmp_path / "run", tmp_path / "whole"
+    patient = (*flags, "--config.patience=2", f"--workdir={workdir}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingRun, "stop", before_call(TrainingRun.stop, signal_once(signal.SIGTERM)))
+        assert tiny_runs.command("main", *patient).code == 75
+    outcome = tiny_runs.command("main", *patient)
+    assert outcome.code == 0, outcome.err
+    assert "Stopped at step 3 of 6: 2 validations in a row were no better than that of step 1" in outcome.out
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert (summary["steps"], summary["best_step"], summary["unimproved"]) == (3, 1, 2)
+    assert summary["last"]["step"] == 3 and summary["last"]["val"] != summary["val"]
+    assert [line["step"] for line in lines(workdir) if line["split"] == "train"] == [3]
+    assert "is finished" in tiny_runs.command("main", *patient).out
+    assert tiny_runs.command("main", *patient, "--config.patience=4").code == 0
+    assert tiny_runs.command("main", *flags, "--config.patience=4", f"--workdir={whole}").code == 0
+    assert json.loads((workdir / "summary.json").read_text())["steps"] == 5
+    assert tiny_runs.digests(workdir) == tiny_runs.digests(whole)
+
+
 @pytest.mark.slow
 def test_the_log_of_a_killed_run_is_that_of_an_undisturbed_one(tiny, supervised, tmp_path, compile_once):
     """Killed before the first checkpoint, between a line and its checkpoint, and interrupted between two lines."""

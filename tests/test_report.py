@@ -150,6 +150,17 @@ def test_a_run_that_goes_on(run):
     assert f"made longer since, to {summary['steps']} steps" in " ".join(read(run / "report.html").words)
 
 
+def test_a_run_that_stopped_early(run):
+    summary, config = (json.loads((run / name).read_text()) for name in ("summary.json", "config.json"))
+    (run / "summary.json").write_text(json.dumps(summary | {"steps": summary["steps"] - 1, "unimproved": 3}))
+    (run / "config.json").write_text(json.dumps(config | {"patience": 3}))
+    origin = page.Origin("", (), ("--config=configs/cgan_seg.py", "--config.patience=3"))
+    found = pages.read(page.page(run_files.read(run), origin, None, ""))
+    text = " ".join(found.words)
+    assert f"It stopped before step {summary['steps']}" in text
+    assert "--config.patience=6" in text and "--config.steps" not in text
+
+
 def test_text_of_others_is_escaped(run):
     summary = json.loads((run / "summary.json").read_text())
     summary["versions"]["<script>alert(1)</script>\x1b"] = "<b>"

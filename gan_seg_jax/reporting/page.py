@@ -68,6 +68,8 @@ def _begin(run: RunFiles) -> str:
         return pages.paragraph(f"A classical method, fitted in {run.summary['seconds']:.0f} s; nothing is trained.")
     best = f"best step {run.summary['best_step']} by {title_of(run.summary['selected_by'])} on val"
     more = f" It has been made longer since, to {run.config.steps} steps." if run.longer else ""
+    if run.stopped:
+        more = f" It stopped before step {run.config.steps}, for validation was not better any more."
     return pages.paragraph(f"A run of {run.task.name}: {run.summary['steps']} steps, {best}.{more}")
 
 
@@ -192,8 +194,11 @@ def _next(run: RunFiles, origin: Origin) -> str:
         parts = [pages.paragraph(f"The command that began this run continues it with --workdir={run.workdir}.")]
     elif ended and not run.classical:
         longer = (f"--config.steps={2 * run.config.steps}", "--config.extend=constant")
+        how = "Train on, at the last learning rates:"
+        if run.stopped:
+            longer, how = (f"--config.patience={2 * run.config.patience}",), "Train on, with more patience:"
         parts += [
-            pages.paragraph("Train on, at the last learning rates:"),
+            pages.paragraph(how),
             pages.command(f"{train} {shlex.join(longer)}"),
         ]
     if run.classical or (run.summary is None and run.step is None):

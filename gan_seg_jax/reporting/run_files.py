@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.methods import get_method
+from gan_seg_jax.phases import is_complete
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs import checkpoint, workdirs
 from gan_seg_jax.runs.tables import SCORE_COLUMNS
@@ -61,8 +62,15 @@ class RunFiles(NamedTuple):
 
     @property
     def longer(self) -> bool:
-        """Whether a finished run has been given more steps since."""
-        return not self.classical and self.summary is not None and self.summary["steps"] < self.config.steps
+        """Whether a finished run has been given more steps, or more patience, since."""
+        if self.classical or self.summary is None:
+            return False
+        return not is_complete(self.config, self.summary["steps"], self.summary["unimproved"])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a finished run ended before its last step, by `config.patience`."""
+        return self.summary is not None and not self.longer and self.summary["steps"] < self.config.steps
 
 
 def read(workdir: str | Path) -> RunFiles:
@@ -133,15 +141,16 @@ def _summary(path: Path, task: str, class_names: Sequence[str]) -> dict[str, Any
             _check_scores(scores, class_names)
         if found["test"] is None and found["val"] is None:
             raise ValueError("no scores")
-        numbers = ("best_step", "steps", "seconds", "compile_seconds", "images_per_second", "skipped_steps")
+        numbers = ("best_step", "steps", "unimproved", "seconds", "compile_seconds", "images_per_second")
+        numbers += ("skipped_steps",)
         _check_numbers({name: found[name] for name in numbers})
         _check_numbers(found["parameters"])
         if not all(isinstance(text, str) for text in (*found["versions"].values(), *found["devices"])):
             raise TypeError("versions and devices are text")
         if not isinstance(found["selected_by"], str | None):
             raise TypeError("selected_by is text")
-        if found["steps"] is None or found["seconds"] is None:
-            raise ValueError("no number of steps or seconds")
+        if None in (found["steps"], found["seconds"], found["unimproved"]):
+            raise ValueError("no number of steps, seconds or unimproved validations")
     return found
 
 

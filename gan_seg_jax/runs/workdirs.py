@@ -18,7 +18,7 @@ from gan_seg_jax.config_fields import RENAMED
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.methods import generators
 from gan_seg_jax.models import MODELS
-from gan_seg_jax.phases import plan, planned
+from gan_seg_jax.phases import is_complete, plan, planned
 from gan_seg_jax.runs import checkpoint
 from gan_seg_jax.system import files
 from gan_seg_jax.system.files import write_json
@@ -162,7 +162,7 @@ def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
             _keep_plan(config, begun, workdir)
     try:
         summary = files.read_json(workdir / "summary.json")
-        return summary if summary["steps"] >= config.steps else None
+        return summary if is_complete(config, summary["steps"], summary["unimproved"]) else None
     except FileNotFoundError:
         return None
     except (InputError, TypeError, KeyError) as error:

@@ -173,6 +173,7 @@ def _summarize(config: ConfigDict, scores: dict[str, Any], seconds: float) -> di
         "selected_by": None,
         "best_step": None,
         "steps": 0,
+        "unimproved": 0,
         "seconds": seconds,
         "compile_seconds": None,
         "images_per_second": None,

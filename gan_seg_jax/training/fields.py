@@ -14,7 +14,7 @@ POSITIVE = (
     "checkpoint_every",
     "max_bad_steps",
 )
-NOT_NEGATIVE = ("seed", "penalty_every", "samples_every")
+NOT_NEGATIVE = ("seed", "penalty_every", "samples_every", "patience")
 MOST = {"steps": 2**31 - 1, "batch_size": 2**16, "rounds": 2**10}  # no more than any machine could hold
 DTYPES = ("float32", "bfloat16")
 KINDS = {  # as of `config_fields`
@@ -31,6 +31,7 @@ KINDS = {  # as of `config_fields`
     "feature_network": str,
     "ema_decay": float,
     "eval_every": int,
+    "patience": int,
     "checkpoint_every": int,
     "keep_checkpoints": int,
     "log_every": int,

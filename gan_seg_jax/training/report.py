@@ -46,6 +46,7 @@ def summarize(
         "selected_by": task.selected_by,
         "best_step": progress.best_step,
         "steps": progress.step,
+        "unimproved": progress.unimproved,
         "seconds": progress.seconds,
         "compile_seconds": progress.compile_seconds,
         "images_per_second": rate,

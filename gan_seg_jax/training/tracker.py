@@ -27,6 +27,7 @@ class Progress:
         best_step: step of the best validation so far, None before the first.
         best_scores: all of its scores.
         evaluated: step of the latest validation, 0 before the first.
+        unimproved: validations in a row, the latest one included, that the last phase has had without a better score.
         seconds: wall time of all processes so far, compilation included.
         compile_seconds: of it, compilation.
         images: images trained on, and `image_seconds`: the time they took, without compilation, validation and saving.
@@ -37,6 +38,7 @@ class Progress:
     best_step: int | None = None
     best_scores: dict[str, Any] | None = None
     evaluated: int = 0
+    unimproved: int = 0
     seconds: float = 0.0
     compile_seconds: float = 0.0
     images: int = 0
