@@ -1,4 +1,4 @@
-"""Parts of HTML pages that need nothing else: no network, no script, their pictures in them; light and dark.
+"""Parts of HTML pages that need no network and no script, light and dark; most have their pictures in them.
 
 What comes from elsewhere (names of files and classes, what libraries say) goes through `escaped`.
 """
@@ -20,7 +20,7 @@ _QUALITY = 85
 # So a browser holds it to that, whatever is in it.
 _POLICY = (
     '<meta http-equiv="Content-Security-Policy" '
-    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+    "content=\"default-src 'none'; img-src {}; style-src 'unsafe-inline'\">"
 )
 _STYLE = """
 :root { color-scheme: light dark; --text: #222; --page: #fff; --faint: #555; --line: #ddd; --card: #f5f5f5;
@@ -53,10 +53,17 @@ summary { cursor: pointer } ul { font-size: .85em; overflow-wrap: anywhere }
 """
 
 
-def page(title: Any, content: str) -> str:
-    """Return a whole page, its title also the heading of the first level."""
+def page(title: Any, content: str, *, pictures_beside: bool = False) -> str:
+    """Return a whole page, its title also the heading of the first level.
+
+    Args:
+        title: text.
+        content: HTML.
+        pictures_beside: whether its pictures are files beside it; else they are in it.
+    """
     name = escaped(title)
-    head = f'<meta charset="utf-8">{_POLICY}<meta name="viewport" content="width=device-width"><title>{name}</title>'
+    policy = _POLICY.format("'self' file:" if pictures_beside else "data:")
+    head = f'<meta charset="utf-8">{policy}<meta name="viewport" content="width=device-width"><title>{name}</title>'
     body = f"<body><main><h1>{name}</h1>{content}</main></body>"
     return f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head>{body}</html>\n'
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +14,11 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.phases import is_complete
 from gan_seg_jax.pictures import panels
-from gan_seg_jax.runs import checkpoint, workdirs
+from gan_seg_jax.runs import checkpoint, samples, workdirs
 from gan_seg_jax.runs.tables import SCORE_COLUMNS
 from gan_seg_jax.system import files
 from gan_seg_jax.tasks import TASKS, Task
 
-_SAMPLE = re.compile(r"([\w-]*?)(?:-(\d{7,}))?\.png")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
@@ -97,7 +95,7 @@ def read(workdir: str | Path) -> RunFiles:
         records=panels.read_records(workdir / "metrics.jsonl"),
         counts=_counts(workdir / "image_counts-test.json", config.num_classes),
         judging={split: found for split in ("val", "test") if (found := _judging(workdir / f"judging-{split}.json"))},
-        samples=_samples(workdir / "samples"),
+        samples={name: found[0][1] for name, found in samples.found(workdir / "samples").items()},
         step=None if meta is None else meta["step"],
         data={} if meta is None else meta["data"],
     )
@@ -200,17 +198,6 @@ def _judging(path: Path) -> dict[str, Any] | None:
         _check_numbers({name: found[name] for name in ("step", "temperature", "discriminator_ece")})
         _check_numbers(found["image_scores"] or {})
     return found
-
-
-def _samples(folder: Path) -> dict[str, Path]:
-    """Return the newest picture of each name, those without a step among them."""
-    newest: dict[str, tuple[int, Path]] = {}
-    for path in sorted(folder.glob("*.png")):
-        if match := _SAMPLE.fullmatch(path.name):
-            number = int(match[2] or 0)
-            if number >= newest.get(match[1], (-1, path))[0]:
-                newest[match[1]] = (number, path)
-    return {name: path for name, (_, path) in newest.items()}
 
 
 def number(value: float | None, spec: str = ".4f") -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.pictures.png import encode_png
+from gan_seg_jax.runs import samples
 from gan_seg_jax.runs.tables import text
 from gan_seg_jax.system import files
 from gan_seg_jax.system.progress import Progress
@@ -119,7 +120,7 @@ class Writer:
             self._events.hide_after(step)
 
     def images(self, step: int | None, name: str, array: np.ndarray) -> None:
-        """Save a picture as samples/<name>-<step, 7 digits>.png and in TensorBoard.
+        """Save a picture as samples/<name>-<step, 7 digits>.png, on the page samples/index.html and in TensorBoard.
 
         Args:
             step: number of steps done; None is a picture of the run's start, whose file is <name>.png.
@@ -135,11 +136,11 @@ class Writer:
         if not self._active:
             return
         png = encode_png(array)
-        number = "" if step is None else f"-{step:07d}"
-        path = self._workdir / "samples" / f"{name.replace('/', '-')}{number}.png"
+        path = self._workdir / "samples" / samples.file_name(name, step)
         with _io_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_bytes(path, png)
+            samples.write_index(path.parent)
         if self._events is not None:
             self._events.image(step or 0, name, png, size=array.shape[:2])
 

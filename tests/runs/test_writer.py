@@ -16,6 +16,7 @@ from gan_seg_jax.pictures import judgement, panels, png
 from gan_seg_jax.runs import tables, writer
 from gan_seg_jax.runs.writer import Writer
 from gan_seg_jax.system import files
+from tests import pages
 
 COLORS = ((128, 128, 128), (128, 0, 0), (0, 0, 192))
 NAMES = ("sky", "building", "car")
@@ -140,7 +141,30 @@ def test_images_are_png_files(tmp_path):
         with pytest.raises(ValueError, match="uint8"):
             out.images(1200, "val", picture / 255)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "samples/val-sample-0001200.png")), picture)
-    assert set(os.listdir(tmp_path / "samples")) == {"augmented.png", "val-sample-0001200.png"}
+    assert set(os.listdir(tmp_path / "samples")) == {"augmented.png", "val-sample-0001200.png", "index.html"}
+
+
+def test_pictures_are_on_a_page_the_newest_first(tmp_path):
+    run = tmp_path / "<b>run"
+    picture = np.zeros((6, 8, 3), np.uint8)
+    with open_writer(run) as out:
+        out.images(None, "augmented", picture)
+        for step in (20, 100, 12345678):
+            out.images(step, "val", picture)
+    (run / "samples" / "of somebody else.png").write_bytes(b"")
+    with open_writer(run) as out:
+        out.images(100, "test", picture)
+    page = pages.Page((run / "samples" / "index.html").read_text())
+    assert page.sources == [
+        "augmented.png",
+        "test-0000100.png",
+        "val-12345678.png",
+        "val-0000100.png",
+        "val-0000020.png",
+    ]
+    assert [text for level, text in page.headings] == ["Samples of <b>run", "augmented", "test", "val"]
+    assert "step 12345678" in page.words and "before the first step" in page.words
+    assert all((run / "samples" / source).is_file() for source in page.sources)
 
 
 def test_plain_lines_come_at_most_every_ten_seconds(tmp_path, monkeypatch, capsys):
