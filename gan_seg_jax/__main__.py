@@ -17,6 +17,8 @@ COMMANDS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "export": "export",
+    "push": "push",
+    "pull": "pull",
     "sample": "sample",
     "judge": "judge",
     "report": "report",

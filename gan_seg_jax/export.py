@@ -58,25 +58,20 @@ def _write(folder: Path, workdir: str, form: str, size: tuple[int, int] | None) 
     from gan_seg_jax import parallel  # after the flags: a mistake is answered at once
 
     parallel.initialize()
-    from gan_seg_jax.exporting import card, onnx, stablehlo, weights
-    from gan_seg_jax.exporting.program import describe, make_program, networks_of
-    from gan_seg_jax.inference.load import load_run
+    from gan_seg_jax.exporting import onnx, published, stablehlo
+    from gan_seg_jax.exporting.program import describe, load_segmentation, make_program, networks_of
     from gan_seg_jax.reporting import run_files
-    from gan_seg_jax.runs.weights import FACTS, MODEL
+    from gan_seg_jax.runs.weights import FACTS
 
-    run = load_run(workdir, flags.FLAGS.checkpoint)
-    if run.method.TASK != "segmentation":
-        raise InputError(f"{workdir} is a run of {run.config.method}, for {run.method.TASK}; expected a segmentation.")
-    program = None
+    run = load_segmentation(workdir, flags.FLAGS.checkpoint)
     if form == "safetensors":
-        name, data = MODEL, weights.serialize(run)
-        files.write_json(folder / "config.json", weights.published_config(run))
-        files.write_text(folder / "README.md", card.card(run, run_files.read(workdir).summary))
-    else:
-        program = make_program(run, size)
-        networks = " and ".join(networks_of(run).values())
-        name = f"model.{form}"
-        data = stablehlo.serialize(program) if form == "stablehlo" else onnx.serialize(program, networks)
+        found = run_files.read(workdir)
+        published.write(folder, run, found.summary, found.counts)
+        return
+    program = make_program(run, size)
+    name = f"model.{form}"
+    networks = " and ".join(networks_of(run).values())
+    data = stablehlo.serialize(program) if form == "stablehlo" else onnx.serialize(program, networks)
     with files.written(folder / name):
         files.write_bytes(folder / name, data)
     digest = hashlib.sha256(data).hexdigest()

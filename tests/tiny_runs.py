@@ -56,6 +56,9 @@ FLAGS = {  # of the commands
     "doubt",
     "per_image",
     "noimages",
+    "repository",
+    "licence",
+    "private",
 }
 TINY = (
     "--config.dataset=folder",

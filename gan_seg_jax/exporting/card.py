@@ -4,11 +4,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from gan_seg_jax.data.catalog import CATALOG
 from gan_seg_jax.exporting.program import networks_of
 from gan_seg_jax.inference.load import Run
+from gan_seg_jax.judging.bootstrap import bootstrap_interval
 from gan_seg_jax.models import pip_weights
 from gan_seg_jax.runs.tables import SCORE_COLUMNS, text
 from gan_seg_jax.state import parameter_counts
@@ -17,7 +19,7 @@ _HEADER = """---
 library_name: gan_seg_jax
 pipeline_tag: image-segmentation
 tags: [image-segmentation, jax, flax]
----
+{}---
 """
 _PROTOCOL = (
     "Scores are of one confusion matrix over all pixels of a split, at the size of its labels, void (255) left out; "
@@ -34,12 +36,14 @@ result = segmenter("image.jpg")
 averages of the weights where the run has kept them. `config.json` is the config of the training."""
 
 
-def card(run: Run, summary: Mapping[str, Any] | None) -> str:
+def card(run: Run, summary: Mapping[str, Any] | None, image_counts: np.ndarray | None = None, licence: str = "") -> str:
     """Return the card.
 
     Args:
         run: the run.
         summary: of its summary.json; None of a run that is not finished.
+        image_counts: of its test images, int64 [n, k, 3] (`metrics.class_counts`); None where they are not kept.
+        licence: of the weights, as their owner gives it; "" where nothing is said.
     """
     config, counts, networks = run.config, parameter_counts(run.state), networks_of(run)
     named = ", ".join(f"{name} ({role}, {counts[role]:,} parameters)" for role, name in networks.items())
@@ -53,11 +57,12 @@ def card(run: Run, summary: Mapping[str, Any] | None) -> str:
             [[str(i), _cell(name), " ".join(map(str, color))] for i, (name, color) in enumerate(classes)],
         ),
         "## Data\n\n" + _data(config),
-        "## Scores\n\n" + _scores(run, summary),
-        "## Licence\n\n" + _licence(config, networks),
+        "## Scores\n\n" + _scores(run, summary, image_counts),
+        "## Licence\n\n" + _licence(config, networks, licence),
         "## How to load it\n\n" + _LOADING,
     ]
-    return _HEADER + "\n" + "\n\n".join(parts) + "\n"
+    header = _HEADER.format(f"license: {licence}\n" if licence else "")
+    return header + "\n" + "\n\n".join(parts) + "\n"
 
 
 def _data_name(config: ConfigDict) -> str:
@@ -77,8 +82,8 @@ def _data(config: ConfigDict) -> str:
     return " ".join(filter(None, parts))
 
 
-def _scores(run: Run, summary: Mapping[str, Any] | None) -> str:
-    """Return the scores that the run's records hold."""
+def _scores(run: Run, summary: Mapping[str, Any] | None, image_counts: np.ndarray | None) -> str:
+    """Return the scores that the run's records hold, with the interval of the mean IoU over images."""
     if summary is None:
         return "The folder of the run holds no final scores."
     splits = {split: summary[split] for split in ("val", "test") if summary[split] is not None}
@@ -92,12 +97,20 @@ def _scores(run: Run, summary: Mapping[str, Any] | None) -> str:
         for name in run.config.class_names
     ]
     chosen = f" The step was chosen by {summary['selected_by']} on val." if summary["selected_by"] else ""
-    return f"{_table(['', *splits], rows)}\n\n{_PROTOCOL}{chosen}{other}"
+    interval = ""
+    if image_counts is not None and image_counts.any():
+        low, high = bootstrap_interval(image_counts)
+        interval = (
+            f" The 95% interval of the mean IoU over draws of the {len(image_counts)} test images is {low:.4f} to "
+            f"{high:.4f} (bootstrap); how it varies over other trainings is not in it."
+        )
+    return f"{_table(['', *splits], rows)}\n\n{_PROTOCOL}{chosen}{interval}{other}"
 
 
-def _licence(config: ConfigDict, networks: Mapping[str, str]) -> str:
-    """Return what is known of the rights of others."""
-    lines = []
+def _licence(config: ConfigDict, networks: Mapping[str, str], licence: str) -> str:
+    """Return the licence that the weights are given, and what is known of the rights of others."""
+    lines = [f"- The weights are published under {_cell(licence)}."] if licence else []
+    known = len(lines)
     for role in networks:
         source = config.pretrained[role] if role in config.pretrained else ""
         if source.startswith(pip_weights.PREFIX):
@@ -107,7 +120,8 @@ def _licence(config: ConfigDict, networks: Mapping[str, str]) -> str:
             lines.append(f"- The {role} started from {_cell(name)}, whose licence the run does not know.")
         if role in config.init and config.init[role] not in ("", "random"):
             lines.append(f"- The {role} started from another run, or was made by it; what holds for that, holds here.")
-    lines = lines or ["- No weights from elsewhere: the networks started from random numbers."]
+    if len(lines) == known:
+        lines.append("- No weights from elsewhere: the networks started from random numbers.")
     return "\n".join(
         [*lines, "- The run does not know the licence of its images and labels; look where they are from."]
     )

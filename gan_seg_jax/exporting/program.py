@@ -10,7 +10,7 @@ from jax import export
 import gan_seg_jax
 from gan_seg_jax.augment import paired
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference.load import Run, acting_roles
+from gan_seg_jax.inference.load import Run, acting_roles, load_run
 from gan_seg_jax.state import inference_view
 
 MULTIPLES = (8, 16, 32, 64, 128, 256)  # of height and width; the first that the networks take is the program's
@@ -29,6 +29,18 @@ class Program(NamedTuple):
     function: Callable[[jax.Array], jax.Array]
     images: jax.ShapeDtypeStruct
     multiple: int
+
+
+def load_segmentation(workdir: str, which: str) -> Run:
+    """Return the run that is exported; see `load_run`.
+
+    Raises:
+        InputError: it cannot be loaded, or does not segment.
+    """
+    run = load_run(workdir, which)
+    if run.method.TASK != "segmentation":
+        raise InputError(f"{workdir} is a run of {run.config.method}, for {run.method.TASK}; expected a segmentation.")
+    return run
 
 
 def make_program(run: Run, size: tuple[int, int] | None = None) -> Program:

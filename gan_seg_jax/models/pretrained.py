@@ -25,6 +25,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.models import pip_weights
 from gan_seg_jax.models.backbones import create_backbone
 from gan_seg_jax.models.stages import Backbone
+from gan_seg_jax.system import hub
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _CLASSIFIERS = ("fc", "classifier", "aux_classifier", "AuxLogits", "head", "pre_logits", "conv_head")
@@ -32,6 +33,9 @@ _TORCH_AXES = {0: (), 1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}  # by t
 _PIECE = re.compile(r"(.*)\[(\d)/([1-9])\]")  # see `stages.Backbone.own_key`
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 _FLOATS = ("F16", "BF16", "F32", "F64")
+_NO_SAFETENSORS = (
+    ", the only format that is read: choose another repository, or convert with safetensors.torch.save_file."
+)
 _AS_IT_IS = Backbone()  # knows no other layout
 
 
@@ -125,36 +129,9 @@ def _torch_shape(leaf):
 
 
 def _path(source):
-    if source.startswith("hf:"):
-        return _download(source)
+    if source.startswith(hub.PREFIX):
+        return hub.file(source, "model.safetensors", missing=_NO_SAFETENSORS)
     return pip_weights.find(source) if source.startswith(pip_weights.PREFIX) else Path(source)
-
-
-def _download(source):
-    """Return the local path of the weights of "hf:OWNER/NAME" or "hf:OWNER/NAME@REVISION"."""
-    repository, _, revision = source.removeprefix("hf:").partition("@")
-    try:
-        import huggingface_hub
-        from huggingface_hub import errors
-    except ImportError as error:
-        raise InputError(
-            f"{source} needs the package huggingface_hub (pip install huggingface_hub); "
-            "or download the file yourself and name its path."
-        ) from error
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors", revision=revision or None))
-    except errors.LocalEntryNotFoundError as error:  # a subclass of EntryNotFoundError, hence first
-        raise InputError(
-            f"{source} is not in the local cache and Hugging Face cannot be reached; download the file elsewhere."
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise InputError(
-            f"{source} has no model.safetensors, the only format that is read: choose another repository, or convert "
-            "its weights with safetensors.torch.save_file."
-        ) from error
-    except Exception as error:  # HTTP, permissions, names: the package has dozens of types, and changes them
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise InputError(f"{source} cannot be downloaded: {reason}") from error
 
 
 def _check_file(path):
