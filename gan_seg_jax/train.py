@@ -20,7 +20,7 @@ from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import PreemptedError, unknown
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.phases import frozen_backbones, is_complete, last_phase, phase_ends
-from gan_seg_jax.runs import workdirs
+from gan_seg_jax.runs import prepared, workdirs
 from gan_seg_jax.runs.checkpoint_store import Checkpoints
 from gan_seg_jax.runs.preemption import Preemption
 from gan_seg_jax.runs.writer import Writer
@@ -80,6 +80,8 @@ def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[st
             services = writer, checkpoints, preemption
             run = TrainingRun(config, method, tasks.of(method), dataset, mesh, workdir, found, *services)
             state, tracker = run.restore(state, began)
+            if first:  # its data are those of its checkpoints
+                prepared.keep(workdir, config.data_dir)
             if tracker.progress.step == 0 and first and augmented.is_due(config):
                 writer.images(None, "augmented", augmented.sheet(config, dataset))
             evaluator = run.task.evaluator(method, config, dataset.splits["val"], mesh, workdir)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from gan_seg_jax.data import images
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.preparing import nifti
 from gan_seg_jax.system import files
 
 LIST_ENDING = ".txt"
+VOLUME_ENDINGS = nifti.ENDINGS
 _SHOWN = 5  # names in a message
 
 
@@ -22,7 +24,7 @@ def find_images(
     Of a folder all below it, the `folders` of `output` left out; linked folders are followed, and what is left out is
     counted and named on stderr, but for hidden files. Of a list (`.txt`, UTF-8: a path a line, relative to the list's
     folder) the files, named from the folder that all of them are in. The ending becomes `.png`; where that makes two
-    names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`).
+    names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`). Volumes keep theirs as it is.
 
     Raises:
         InputError: nothing there is an image, or the list cannot be read.
@@ -31,7 +33,7 @@ def find_images(
         if path.suffix.lower() == LIST_ENDING:
             root, names = _read_list(path)
             return _with_targets(root, names)
-        return [(path, Path(path.stem + ".png"))]
+        return [(path, _target(Path(path.name), whole=False))]
     if not path.is_dir():
         raise InputError(
             f"--input is {path}, which does not exist; expected an image, a folder of images, or a list of them "
@@ -66,12 +68,19 @@ def _with_targets(root: Path, names: list[Path]) -> list[tuple[Path, Path]]:
     """Return (file, name of its outputs) of the images `names` below `root`."""
     whole: set[Path] = set()  # names that keep their ending
     while True:
-        targets = [name.with_name(name.name + ".png") if name in whole else name.with_suffix(".png") for name in names]
+        targets = [_target(name, whole=name in whole) for name in names]
         uses = collections.Counter(targets)
         clashing = {name for name, target in zip(names, targets, strict=True) if uses[target] > 1} - whole
         if not clashing:
             return [(root / name, target) for name, target in zip(names, targets, strict=True)]
         whole |= clashing
+
+
+def _target(name: Path, *, whole: bool) -> Path:
+    """Return the name of the outputs of a file; `whole`: of an image, too, with its ending."""
+    if name.name.lower().endswith(VOLUME_ENDINGS):
+        return name
+    return name.with_name(name.name + ".png") if whole else name.with_suffix(".png")
 
 
 def _walk(root: Path, written: set[str], endings: tuple[str, ...]) -> tuple[list[Path], list[Path]]:

@@ -11,6 +11,7 @@ import numpy as np
 from skimage import measure
 
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.labels import IGNORE
 
 MOST_REGIONS = 100_000  # of an image: a mask with more is noise, and its polygons would be gigabytes
 Ring = list[list[float]]  # [[x, y], ...], the first point once more at the end
@@ -41,12 +42,13 @@ class Region(NamedTuple):
 
 
 def regions(labels: np.ndarray) -> list[Region]:
-    """Return the regions of a label map uint8 [h, w], from the top down, those of every class.
+    """Return the regions of a label map uint8 [h, w], from the top down, those of every class; 255 is of none.
 
     Raises:
         TooManyRegions: it has more than `MOST_REGIONS`.
     """
-    numbered, number = measure.label(labels.astype(np.int16) + 1, connectivity=1, return_num=True)
+    known = np.where(labels == IGNORE, 0, labels.astype(np.int16) + 1)
+    numbered, number = measure.label(known, connectivity=1, return_num=True)
     if number > MOST_REGIONS:
         raise TooManyRegions(f"has {number} regions; expected at most {MOST_REGIONS}: clean it up with --min_region.")
     found = []

@@ -86,7 +86,7 @@ def _example(path: str, mask: str, meaning: Meaning, options: Options) -> Exampl
     dataset = _read(path)
     values = _pixels(path, dataset, options).astype(np.float32)
     low, high = intensity.limits(values, options)
-    grey = intensity.to_grey(values, low, high)
+    grey = intensity.expect_contrast(intensity.to_grey(values, low, high))
     if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
         grey = 255 - grey
     picture, spacing = pictures.from_pixels(grey), _spacing(dataset)

@@ -10,20 +10,21 @@ FLAGS = frozenset({"window", "level", "percentiles"})
 FLAT = "slices of a single value"
 
 
-def check_flags(options: Options, *, measured: bool = False) -> None:
+def check_flags(options: Options, *, measured: bool = False, window: str = "window") -> None:
     """Refuse flags that do not say which values are black and white.
 
     Args:
         options: The flags.
         measured: Whether values are calibrated, so that only a window will do.
+        window: What the flag `window` is called.
 
     Raises:
         InputError: None or both are given, or they are wrong.
     """
     if (options.window > 0) == bool(options.percentiles) or options.window < 0:
         raise InputError(
-            "Nothing says which values are black and white: --window=WIDTH --level=CENTRE (of CT, in Hounsfield units: "
-            "400 and 40 for soft tissue)"
+            f"Nothing says which values are black and white: --{window}=WIDTH --level=CENTRE (of CT, in Hounsfield "
+            "units: 400 and 40 for soft tissue)"
             + ("." if measured else ", or --percentiles=1,99 of each volume (MR); give one of them.")
         )
     if options.percentiles:
@@ -42,13 +43,13 @@ def limits(values: np.ndarray, options: Options) -> tuple[float, float]:
 
 
 def to_grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return values [h, w] as uint8 [h, w]: 0 at `low` and below, and where they are not finite; 255 from `high` on.
-
-    Raises:
-        LeftOut: All are the same.
-    """
+    """Return values [h, w] as uint8 [h, w]: 0 at `low` and below, and where they are no number; 255 from `high` on."""
     scaled = (np.nan_to_num(values.astype(np.float32), nan=low, posinf=high, neginf=low) - low) / max(high - low, 1e-12)
-    grey = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+    return np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+
+
+def expect_contrast(grey: np.ndarray) -> np.ndarray:
+    """Return a grey picture; raises `LeftOut` where all of its pixels are the same."""
     if grey.min() == grey.max():
         raise LeftOut(FLAT)
     return grey

@@ -38,35 +38,63 @@ class Axis(NamedTuple):
 
 
 class Volume(NamedTuple):
-    """A volume that was cut: `values` [slices, h, w], what is black and white, and mm of (h, w, slices)."""
+    """A volume that was cut.
+
+    Attributes:
+        values: float32 [slices, h, w].
+        low: The value that is black.
+        high: The value that is white.
+        spacing: Millimetres of (h, w, slices); () where they are not known.
+        axes: The stored axes of slices, h and w.
+        image: As nibabel has opened it.
+    """
 
     values: np.ndarray
     low: float
     high: float
     spacing: tuple[float, ...]
+    axes: tuple[Axis, Axis, Axis]
+    image: Any
+
+    def grey(self, number: int) -> np.ndarray:
+        """Return a slice as uint8 [h, w]."""
+        return intensity.to_grey(self.values[number], self.low, self.high)
 
 
 def open_source(options: Options) -> Source:
     """List the slices of all volumes; raises `InputError` as `Format.open_source`."""
-    intensity.check_flags(options)
-    one_of("axis", options.axis, (*_ANATOMICAL, "0", "1", "2"), "It says how volumes are cut into slices.")
+    check_flags(options)
     one_of("missing_masks", options.missing_masks, ("", "unlabelled", "skip"))
-    need("nibabel", "medical")
     info, void_color = class_names.find(options)
     meaning = meanings.meaning_of(options, info, void_color)
     found, items = listing.Listing(options.source), []
-    load, load_label = _last(_load), _last(_load_label)  # slices come in order
+    load, load_label = _last(read), _last(_load_label)  # slices come in order
     for split, volumes, labels in pairs.by_split(options, found, ENDINGS):
         for volume_id, path in volumes.items():
             label = labels.pop(volume_id, "")
             side = "unlabelled" if not label and options.missing_masks == "unlabelled" else split
             for number in range(_count(path, options)):
-                read = functools.partial(_slice, load, load_label, path, label, number, meaning, options)
+                example = functools.partial(_slice, load, load_label, path, label, number, meaning, options)
                 paths = (path, label) if label else (path,)
-                items.append(Item(f"{volume_id}_{number:04d}", paths, read, side, volume_id))
+                items.append(Item(f"{volume_id}_{number:04d}", paths, example, side, volume_id))
         found.left_out["masks without an image"] += [os.path.relpath(path, options.source) for path in labels.values()]
     mapping = meanings.describe(meaning, info) | intensity.describe(options) | {"axis": options.axis}
     return Source(info, items, mapping, found.left_out, void_is_meant=bool(options.void) or options.reduce_zero_label)
+
+
+def check_flags(options: Options, *, window: str = "window") -> None:
+    """Refuse flags that do not say how volumes become slices, and a machine without nibabel.
+
+    Args:
+        options: The flags.
+        window: What the flag `window` is called.
+
+    Raises:
+        InputError: One is missing or wrong, or nibabel is not installed.
+    """
+    intensity.check_flags(options, window=window)
+    one_of("axis", options.axis, (*_ANATOMICAL, "0", "1", "2"), "It says how volumes are cut into slices.")
+    need("nibabel", "medical")
 
 
 def _count(path: str, options: Options) -> int:
@@ -85,15 +113,14 @@ def _slice(load, load_label, path: str, label: str, number: int, meaning: Meanin
     if not label and options.missing_masks != "unlabelled":
         pairs.miss(path, options)
     volume = load(path, options)
-    values = volume.values[number]
-    picture = pictures.from_pixels(intensity.to_grey(values, volume.low, volume.high))
+    picture = pictures.from_pixels(intensity.expect_contrast(volume.grey(number)))
     if not label:
         return Example(picture, spacing=volume.spacing)
     numbers = load_label(label, path, options)[number]
     if not np.all(numbers == np.rint(numbers)):  # of NaN neither
         raise Unclear(label, "holds numbers with a fraction; a label volume has the id of a class in every voxel.")
     classes = masks.classes_of_numbers(label, numbers.astype(np.int64), meaning)
-    strange = ~np.isfinite(values)
+    strange = ~np.isfinite(volume.values[number])
     classes[strange] = IGNORE
     notes = {"void_where_values_are_not_finite": int(strange.sum())} if strange.any() else {}
     return Example(picture, classes, notes=notes, spacing=volume.spacing)
@@ -117,7 +144,7 @@ def _last(load: Callable) -> Callable:
     return again
 
 
-def _load(path: str, options: Options) -> Volume:
+def read(path: str, options: Options) -> Volume:
     """Read a volume, of its channels the one that is asked for; raises `ImageError`."""
     image = _open(path)
     axes = _axes(path, image, options)
@@ -125,7 +152,7 @@ def _load(path: str, options: Options) -> Volume:
     if options.channel >= channels or (channels > 1 and options.channel < 0):
         raise Unclear(path, f"has {channels} channels or times; --channel=0 to {channels - 1} says which one to take.")
     values = _cut(path, image, axes, max(options.channel, 0))
-    return Volume(values, *intensity.limits(values, options), _spacing(image, axes))
+    return Volume(values, *intensity.limits(values, options), _spacing(image, axes), axes, image)
 
 
 def _load_label(path: str, volume: str, options: Options) -> np.ndarray:
@@ -169,8 +196,10 @@ def _axes(path: str, image: Any, options: Options) -> tuple[Axis, Axis, Axis]:
         across = int(options.axis)
         rows, columns = (number for number in range(3) if number != across)
         return Axis(across, False), Axis(rows, False), Axis(columns, False)
-    orientation = need("nibabel", "medical").io_orientation(image.affine)  # [stored axis] -> axis of RAS+, direction
-    if not (image.header["qform_code"] or image.header["sform_code"]) or not np.all(np.isfinite(orientation)):
+    says = (image.header["qform_code"] or image.header["sform_code"]) and np.all(np.isfinite(image.affine))
+    # [stored axis] -> axis of RAS+, direction; NaN where the affine has no such axis
+    orientation = need("nibabel", "medical").io_orientation(image.affine) if says else np.full((3, 2), np.nan)
+    if not np.all(np.isfinite(orientation)):
         raise Unclear(path, "does not say how it lies (no qform or sform); --axis=2 cuts along the third stored axis.")
     stored = {int(axis): Axis(number, direction < 0) for number, (axis, direction) in enumerate(orientation)}
     across, rows, columns = (stored[axis] for axis in _ACROSS[options.axis])
@@ -184,7 +213,16 @@ def _cut(path: str, image: Any, axes: tuple[Axis, Axis, Axis], channel: int) -> 
     except Exception as error:
         raise _damaged(path, error) from None
     values = values.reshape(*values.shape[:3], -1)[..., channel].transpose([axis.number for axis in axes])
-    return np.flip(values, [place for place, axis in enumerate(axes) if axis.turned])
+    return np.flip(values, _turned(axes))
+
+
+def uncut(values: np.ndarray, axes: tuple[Axis, Axis, Axis]) -> np.ndarray:
+    """Return values [slices, h, w] along the axes of the stored array that they were cut from."""
+    return np.flip(values, _turned(axes)).transpose(np.argsort([axis.number for axis in axes]))
+
+
+def _turned(axes: tuple[Axis, Axis, Axis]) -> list[int]:
+    return [place for place, axis in enumerate(axes) if axis.turned]
 
 
 def _spacing(image: Any, axes: tuple[Axis, Axis, Axis]) -> tuple[float, ...]:

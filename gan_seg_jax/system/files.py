@@ -16,7 +16,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gan_seg_jax.errors import InputError
 
@@ -69,13 +69,24 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    with replaced(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replaced(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Yield a new file, open for writing, that takes the name `path` at the end; after an error it is removed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(16)}.tmp")  # short: the name may be as long as names get
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(temporary, flags, 0o666)
     try:
         with open(handle, "wb") as file:
-            file.write(data)
+            yield file
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

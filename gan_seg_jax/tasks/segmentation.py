@@ -3,7 +3,7 @@
 Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,14 +160,20 @@ def pictures(image: np.ndarray, mask: np.ndarray, confidence: np.ndarray, colors
     return dict(zip(FOLDERS, found, strict=True))
 
 
-def make_pictures(
-    run: Run, files: list[tuple[Path, Path]], options: Options, maps: Sequence[str] = ()
-) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
-    """Yield (output name, folder -> picture) of each image that can be read; `maps` are of `labelling.MAPS`."""
+def picture_maker(run: Run, options: Options, maps: Sequence[str] = ()) -> Callable:
+    """Return a function that yields (name, folder -> picture) of images; `maps` are of `labelling.MAPS`.
+
+    The function takes (what to read, name) of each, and what reads it: files, as in training, where it is not given.
+    """
     label = ImageLabeller(run, options, mesh=parallel.make_mesh(), maps=maps)
-    for found in label(files, file_batches.reader(run.config)):
-        more = {name: np.round(255.0 * found.maps[name]).astype(np.uint8) for name in maps}
-        yield found.name, pictures(found.image, found.labels, found.confidence, run.config.class_colors) | more
+    read_file = file_batches.reader(run.config)
+
+    def make(items: Iterable, read: Callable = read_file) -> Iterator[tuple[Any, dict[str, np.ndarray]]]:
+        for found in label(items, read):
+            more = {name: np.round(255.0 * found.maps[name]).astype(np.uint8) for name in maps}
+            yield found.name, pictures(found.image, found.labels, found.confidence, run.config.class_colors) | more
+
+    return make
 
 
 def check_canvas(method: Any, config: ConfigDict, dataset: Dataset, state: AdversarialState) -> None:
@@ -209,7 +215,7 @@ TASK = Task(
         "memorization": "makes no images; name that of a generator",
     },
     check_canvas=check_canvas,
-    pictures=Pictures(FOLDERS, "labelled", make_pictures, maps=MAPS, masks="masks"),
+    pictures=Pictures(FOLDERS, "labelled", picture_maker, maps=MAPS, masks="masks"),
     has_options=True,
     has_image_counts=True,
     has_baselines=True,

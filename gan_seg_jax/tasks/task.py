@@ -21,8 +21,8 @@ class Pictures(NamedTuple):
     Attributes:
         folders: in which they are, each under the image's name.
         done: what the images are then, for people.
-        make: (run, [(file, output name), ...], options, maps) -> (output name, folder -> uint8 picture) of each image,
-            those that cannot be read left out.
+        maker: (run, options, maps) -> a function from [(file, name), ...] to (name, folder -> uint8 picture) of each,
+            those that cannot be read left out; of segmentation it takes, too, what reads in place of files.
         takes_masks: config -> whether it is given masks of class ids in place of images.
         maps: further pictures, each a folder, that are made where they are asked for.
         masks: the folder of class ids, "" where there is none.
@@ -30,7 +30,7 @@ class Pictures(NamedTuple):
 
     folders: tuple[str, ...]
     done: str
-    make: Callable[..., Any]
+    maker: Callable[..., Callable]
     takes_masks: Callable[[ConfigDict], bool] = lambda config: False
     maps: tuple[str, ...] = ()
     masks: str = ""

@@ -213,13 +213,10 @@ def _canvas(given: np.ndarray, config: ConfigDict) -> dict[str, np.ndarray]:
     return {**arrays, "valid": np.bool_(True), "id": np.int32(0)}
 
 
-def make_pictures(
-    run: Run, files: list[tuple[Path, Path]], options: Options, maps: Sequence[str] = ()
-) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
-    """Yield (output name, folder -> picture) of each image that can be read."""
+def picture_maker(run: Run, options: Options, maps: Sequence[str] = ()) -> Callable:
+    """Return a function from [(file, output name), ...] to (output name, folder -> picture) of what can be read."""
     del options, maps
-    for name, image in translate_images(run, files):
-        yield name, {FOLDER: image}
+    return lambda files: ((name, {FOLDER: image}) for name, image in translate_images(run, files))
 
 
 def _evaluator(
@@ -242,5 +239,5 @@ TASK = Task(
         "judge": "labels no images: only segmentations are judged here; its scores are in summary.json",
         "crf_search": "labels no images: there is nothing that a CRF could refine",
     },
-    pictures=Pictures((FOLDER,), "translated", make_pictures, takes_masks),
+    pictures=Pictures((FOLDER,), "translated", picture_maker, takes_masks),
 )
