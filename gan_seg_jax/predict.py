@@ -9,7 +9,8 @@ For each image, sub-folders kept: `masks/` (uint8 class ids, size of the input),
 a list, too: a file that ends in .txt, with a path on each line.
 
 A NIfTI volume (.nii, .nii.gz) is labelled slice by slice, cut as the run's data were (or as --axis and the flags below
-it say), and becomes a volume: `masks/NAME`, `confidence/NAME`; --areas writes `volumes.csv`, too, with mm3.
+it say), and becomes a volume: `masks/NAME`, `confidence/NAME`; --areas writes `volumes.csv`, too, with mm3. Of a video
+(.mp4, .avi, .mov, .mkv, .webm) `masks/NAME/000000.png` and so on are the frames, and there is an overlay video.
 
 --entropy writes `entropy/` (uint8 = round(255 H / log k) of the probabilities), --doubt `doubt/` (round(255 (1 - D)),
 how made up the discriminator finds the place), --areas `areas.csv` (pixels and share of each class in each image, and
@@ -37,13 +38,14 @@ from gan_seg_jax.data.decoding import ImageError
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import finding, mask_files, options, volumes
 from gan_seg_jax.inference.load import Run, load_run
+from gan_seg_jax.inference.videos import Videos
 from gan_seg_jax.inference.volumes import Volumes
 from gan_seg_jax.pictures.png import write_picture
 from gan_seg_jax.system.progress import track
 from gan_seg_jax.tasks.task import Pictures
 
 Found = list[tuple[Path, Path]]  # (file, name of its outputs)
-Media = dict[Path, Volumes]  # name of outputs -> what labels that file, of those that are no images
+Media = dict[Path, Volumes | Videos]  # name of outputs -> what labels that file, of those that are no images
 
 
 def write(output: Path, name: Path, pictures: dict[str, np.ndarray]) -> None:
@@ -84,21 +86,27 @@ def media_of(found: Found, output: Path, workdir: str, run: Run, maps: Sequence[
         InputError: the run makes no `masks`, a flag is missing, or a package.
     """
     of = lambda endings: [name for _, name in found if name.name.lower().endswith(endings)]
-    names = of(finding.VOLUME_ENDINGS)
-    if names and not masks:
-        raise InputError(f"{workdir} is a run of {run.config.method}, which makes no masks; {names[0]} is no image.")
-    return dict.fromkeys(names, Volumes(output, maps, volumes.cut_from_flags(workdir))) if names else {}
+    cut, moving = of(finding.VOLUME_ENDINGS), of(finding.VIDEO_ENDINGS)
+    if (cut or moving) and not masks:
+        name = (cut or moving)[0]
+        raise InputError(f"{workdir} is a run of {run.config.method}, which makes no masks; {name} is no image.")
+    media: Media = {}
+    if cut:
+        media |= dict.fromkeys(cut, Volumes(output, maps, volumes.cut_from_flags(workdir)))
+    if moving:
+        media |= dict.fromkeys(moving, Videos(output, maps, run.config, keep=flags.FLAGS.skip_existing))
+    return media
 
 
 def label_media(make: Callable, todo: Found, media: Media) -> set[Path]:
-    """Label volumes; return the names of those that are done, the others are reported."""
+    """Label volumes and videos; return the names of those that are done, the others are reported."""
     written = set()
     for file, name in todo:
         try:
             media[name].label(make, file, name)
             written.add(name)
         except ImageError as error:
-            tqdm.tqdm.write(f"skipped: {error}", file=sys.stderr)
+            tqdm.tqdm.write(f"not done: {error}", file=sys.stderr)
     return written
 
 
@@ -136,7 +144,7 @@ def main() -> None:
     folders = (*pictures.folders, *maps)
     expect_apart(source, output, folders)
     endings = images.MASK_ENDINGS if pictures.takes_masks(run.config) else images.ENDINGS
-    endings = (*endings, *finding.VOLUME_ENDINGS) if pictures.masks else endings
+    endings = (*endings, *finding.MEDIA_ENDINGS) if pictures.masks else endings
     found = finding.find_images(source, output, (*pictures.folders, *pictures.maps), endings)
     media = media_of(found, output, workdir, run, maps, pictures.masks)
     mask_files.expect_writable(output, folders)
@@ -164,7 +172,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     commands.define_run_flags("workdir", "checkpoint")
-    flags.DEFINE_string("input", None, "An image or volume, a folder of them (sub-folders too), or a list (.txt).")
+    flags.DEFINE_string(
+        "input", None, "An image, volume or video, a folder of them (and sub-folders), or a list (.txt)."
+    )
     flags.DEFINE_string("output", None, "Folder for the pictures.")
     flags.DEFINE_bool("skip_existing", False, "Leave images whose pictures are all there, whatever run made them.")
     flags.DEFINE_bool("areas", False, "Write areas.csv: pixels and share, maybe mm2, of each class in each image.")

@@ -175,7 +175,7 @@ def test_volumes_that_cannot_be_used(work):
     outcome = predict(work, *GREY, "--axis=axial")
     assert outcome.code == 0 and "1 of 7 files labelled" in outcome.out and "Traceback" not in outcome.err
     for words in ("times.nii.gz: has 2 channels or times; --channel=0 to 1", "pipe.nii: does not exist, or is no"):
-        assert f"skipped: {work / 'in' / words}" in outcome.err
+        assert f"not done: {work / 'in' / words}" in outcome.err
     for name in ("text", "cut"):
         assert f"{name}.nii: is damaged" in outcome.err
     for name in ("flat", "none"):

@@ -13,6 +13,8 @@ from gan_seg_jax.system import files
 
 LIST_ENDING = ".txt"
 VOLUME_ENDINGS = nifti.ENDINGS
+VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+MEDIA_ENDINGS = (*VOLUME_ENDINGS, *VIDEO_ENDINGS)
 _SHOWN = 5  # names in a message
 
 
@@ -24,7 +26,7 @@ def find_images(
     Of a folder all below it, the `folders` of `output` left out; linked folders are followed, and what is left out is
     counted and named on stderr, but for hidden files. Of a list (`.txt`, UTF-8: a path a line, relative to the list's
     folder) the files, named from the folder that all of them are in. The ending becomes `.png`; where that makes two
-    names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`). Volumes keep theirs as it is.
+    names equal (a.jpg, a.png) both keep their full name (`a.jpg.png`). Volumes and videos keep theirs as it is.
 
     Raises:
         InputError: nothing there is an image, or the list cannot be read.
@@ -78,7 +80,7 @@ def _with_targets(root: Path, names: list[Path]) -> list[tuple[Path, Path]]:
 
 def _target(name: Path, *, whole: bool) -> Path:
     """Return the name of the outputs of a file; `whole`: of an image, too, with its ending."""
-    if name.name.lower().endswith(VOLUME_ENDINGS):
+    if name.name.lower().endswith(MEDIA_ENDINGS):
         return name
     return name.with_name(name.name + ".png") if whole else name.with_suffix(".png")
 
