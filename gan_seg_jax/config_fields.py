@@ -23,6 +23,7 @@ LONGEST_LIST = 4096
 DEEPEST = 8  # prior runs of prior runs
 LARGEST = 2**63
 RENAMED = {"judge": "feature_network"}  # fields, and runs of `prior_runs`, by the names that they had before
+ADDED = {"patience": 0}  # fields that older runs lack, and what they did without them
 
 # A kind is a type (float takes whole numbers, too), [kind] for a list, or a dict of fields.
 SHARED = training.KINDS | data.KINDS | augment.KINDS | losses.KINDS
@@ -39,6 +40,18 @@ def present_names(values: Any, depth: int = 0) -> Any:
     if isinstance(found.get("prior_runs"), dict):
         priors = found["prior_runs"].items()
         found["prior_runs"] = {RENAMED.get(name, name): present_names(prior, depth + 1) for name, prior in priors}
+    return found
+
+
+def present_fields(values: Any, depth: int = 0) -> Any:
+    """Return a stored config with the fields that it would have now, by their present names."""
+    if depth == 0:
+        values = present_names(values)
+    if not isinstance(values, dict) or depth > DEEPEST:
+        return values
+    found = ADDED | values
+    if isinstance(found.get("prior_runs"), dict):
+        found["prior_runs"] = {name: present_fields(prior, depth + 1) for name, prior in found["prior_runs"].items()}
     return found
 
 

@@ -203,4 +203,11 @@ def test_former_names_are_read_by_their_present_ones():
         config["judge"] = config.pop("feature_network")
     assert config_fields.present_names(values) == again
     for stranger in (None, [1], {"prior_runs": 3}, {"prior_runs": {"judge": 3}}, NESTED):
-        config_fields.present_names(stranger)
+        config_fields.present_fields(stranger)
+
+
+def test_fields_that_older_runs_lack_are_those_that_change_nothing():
+    values, again = text_of("dcgan"), text_of("dcgan")
+    for config in (values, values["prior_runs"]["feature_network"]):
+        del config["patience"]
+    assert config_fields.present_fields(values) == again

@@ -114,7 +114,7 @@ class ImageLabeller:
         """
         image, views = labelled.image, labelled.views
         seen = self._shown(image)
-        stream = _canvas(seen, self._config, canvas.bucket(seen.shape), self._options)
+        stream = on_canvas(seen, self._config, canvas.bucket(seen.shape), self._options)
         if views is None:
             batch = self._stack([stream], canvas.bucket(seen.shape))
             with self._lock:
@@ -144,7 +144,7 @@ class ImageLabeller:
     def _dispatch(self, item: tuple[tuple[int, int], list]) -> tuple[jax.Array | scoring.Views | None, ...]:
         """Return labels, confidence, further maps and maybe the views of a group of `file_batches.groups`."""
         out_size, group = item
-        batch = self._stack([_canvas(seen, self._config, out_size, self._options) for _, _, seen in group], out_size)
+        batch = self._stack([on_canvas(seen, self._config, out_size, self._options) for _, _, seen in group], out_size)
         with self._lock:
             views = self._label.look(self._state, batch)
             found = self._label.choose(views, batch, out_size)
@@ -166,8 +166,15 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
     return file_batches.resized(image, size, Image.Resampling.BILINEAR)
 
 
-def _canvas(image: np.ndarray, config: ConfigDict, out_size: tuple[int, int], options: Options) -> dict[str, Any]:
-    """Return an image as the host delivers it; its label is never looked at."""
+def on_canvas(image: np.ndarray, config: ConfigDict, out_size: tuple[int, int], options: Options) -> dict[str, Any]:
+    """Return an image uint8 [h, w, 3] as the host delivers it; its label is never looked at.
+
+    Args:
+        image: the image.
+        config: of the run.
+        out_size: to which the image itself is padded, for the CRF.
+        options: how it is labelled.
+    """
     canvas_size = canvas.canvas_of(image.shape, config.canvas_size, resize=config.resize)
     empty = np.zeros(image.shape[:2], np.uint8)
     arrays = canvas.fit_to_canvas(image, empty, canvas_size, resize=config.resize, rng=None)

@@ -54,7 +54,7 @@ def make_views(
     """
 
     def views(state: AdversarialState, stream: dict[str, jax.Array]) -> Views:
-        network, found = _make_network(method, config, options, state, stream), []
+        network, found = make_network(method, config, options, state, stream), []
         for scale in options.scales:
             image, content = view_names(scale)
             canvas = prepare({**stream, "image": stream[image], "content": stream[content]}, config)["image"]
@@ -72,7 +72,9 @@ def make_views(
     return views
 
 
-def _make_network(method, config, options, state, stream) -> Callable[[jax.Array], jax.Array]:
+def make_network(
+    method: Any, config: ConfigDict, options: Options, state: AdversarialState, stream: dict[str, jax.Array]
+) -> Callable[[jax.Array], jax.Array]:
     """Return a function from canvases [b, h, w, 3], as methods see them, to the network's scores [b, h, w, k]."""
     nets = inference_view(state, jax.random.key(0))
 

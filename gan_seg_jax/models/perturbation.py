@@ -27,6 +27,12 @@ class EncoderFeatures(nn.Module):
         return features
 
 
+def ends_encoder(context: nn.module.InterceptorContext) -> bool:
+    """Tell whether a call that `flax.linen.intercept_methods` has intercepted returns what the decoder sees."""
+    ends = context.module.path == (BACKBONE,) or isinstance(context.module, EncoderFeatures)
+    return ends and context.method_name == "__call__"
+
+
 @contextlib.contextmanager
 def decoded_twice(rate: float, key: chex.PRNGKey) -> Iterator[None]:
     """Let the decoder of the network that is applied within see 2 b examples: its b, and the same perturbed.
@@ -54,11 +60,10 @@ def decoded_twice(rate: float, key: chex.PRNGKey) -> Iterator[None]:
         return jnp.where(keep, features / (1.0 - rate), 0.0).astype(features.dtype)
 
     def intercept(call, args, kwargs, context):
-        output, module = call(*args, **kwargs), context.module
-        ends = module.path == (BACKBONE,) or isinstance(module, EncoderFeatures)
-        if context.method_name != "__call__" or not ends:
+        output = call(*args, **kwargs)
+        if not ends_encoder(context):
             return output
-        found.append(module.name)
+        found.append(context.module.name)
         leaves, tree = jax.tree.flatten(output)
         twice = [jnp.concatenate([leaf, perturb(leaf, index)]) for index, leaf in enumerate(leaves)]
         return jax.tree.unflatten(tree, twice)

@@ -129,6 +129,7 @@ def _summary(path: Path, task: str, class_names: Sequence[str]) -> dict[str, Any
     found = _json(path, mend)
     if found is None:
         return None
+    found = {"unimproved": 0, **found}  # which older runs lack
     with _damaged(path, mend):
         if found["task"] != task:
             raise ValueError(f"a run of {found['task']}, where its method is for {task}")

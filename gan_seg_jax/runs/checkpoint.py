@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_seg_jax import models, parallel
 from gan_seg_jax.config import check, differences, from_json, to_json
-from gan_seg_jax.config_fields import check_fields, present_names
+from gan_seg_jax.config_fields import check_fields, present_fields
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.methods import fields_of
 from gan_seg_jax.runs.checkpoint_store import Checkpoints
@@ -50,7 +50,7 @@ def read_config(workdir: str | Path):
     """
     path = files.local(workdir) / "config.json"
     try:
-        values = present_names(files.read_json(path))
+        values = present_fields(files.read_json(path))
     except FileNotFoundError as error:
         raise InputError(f"{workdir} is not the folder of a run: {path} is missing.") from error
     try:

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from gan_seg_jax import parallel
-from gan_seg_jax.config_fields import present_names
+from gan_seg_jax.config_fields import present_fields
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.runs import integrity
 from gan_seg_jax.runs.integrity import Damaged, array_digest, flatten
@@ -132,7 +132,7 @@ class Checkpoints:
             raise InputError(f"There is no checkpoint of step {step} in {self.directory}; there are: {known}.")
         with self._reading(step):
             meta = integrity.open_meta(self.directory / str(step))
-        return {**meta, "config": present_names(meta["config"])} if "config" in meta else meta
+        return {**meta, "config": present_fields(meta["config"])} if "config" in meta else meta
 
     def load(
         self, step: int, *, training: bool = True, limit: int | None = None

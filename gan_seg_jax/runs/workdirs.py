@@ -162,7 +162,7 @@ def finished(workdir: Path, config: ConfigDict) -> dict[str, Any] | None:
             _keep_plan(config, begun, workdir)
     try:
         summary = files.read_json(workdir / "summary.json")
-        return summary if is_complete(config, summary["steps"], summary["unimproved"]) else None
+        return summary if is_complete(config, summary["steps"], summary.get("unimproved", 0)) else None
     except FileNotFoundError:
         return None
     except (InputError, TypeError, KeyError) as error:

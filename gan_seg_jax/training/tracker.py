@@ -47,7 +47,8 @@ class Progress:
 
     @classmethod
     def restored(cls, meta: dict[str, Any]) -> "Progress":
-        """Return what a checkpoint's meta holds."""
+        """Return what a checkpoint's meta holds; older ones lack `unimproved`."""
+        meta = {"unimproved": 0, **meta}
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{**{name: meta[name] for name in names}, "log": StepLog(**meta["log"])})
 

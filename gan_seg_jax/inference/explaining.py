@@ -1,0 +1,164 @@
+"""Why an image was labelled so, and how sure that is: what `predict --explain` draws of it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_seg_jax.augment import resample
+from gan_seg_jax.data import canvas
+from gan_seg_jax.inference import attribution, file_batches
+from gan_seg_jax.inference.labelling import on_canvas
+from gan_seg_jax.inference.load import Run
+from gan_seg_jax.inference.options import PLAIN
+from gan_seg_jax.inference.scoring import from_canvas, make_network, prepare
+from gan_seg_jax.models.layers import resize_logits
+from gan_seg_jax.pictures import explanation, panels
+from gan_seg_jax.state import AdversarialState, inference_view
+
+CLASSES = 4  # that are explained of an image: those of the largest areas
+METHODS = ("grad_cam", "integrated_gradients", "occlusion")
+_TITLES = {"grad_cam": "Grad-CAM", "integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
+_TITLES |= {"entropy": "entropy", "mirror": "differs when mirrored", "doubt": "the discriminator's doubt"}
+_BRIGHTEST = 99.5  # percentile of a map that is drawn as 1, so that single pixels do not darken the rest
+
+
+class Explanation(NamedTuple):
+    """What is found of one image.
+
+    Attributes:
+        labels: class ids of one pass of the network, uint8 [h, w].
+        classes: ids that are explained, of the largest areas, the largest first.
+        maps: method of `METHODS` -> float32 [n, h, w], a map for each class: what speaks for it is positive.
+        uncertainty: name -> float32 [h, w], 0 to 1: `entropy` of the probabilities as a share of log k, `mirror`, the
+            total variation distance of the probabilities of the image and of its mirror image, and, where the run has a
+            discriminator that scores places, `doubt`, 1 - its score.
+    """
+
+    labels: np.ndarray
+    classes: list[int]
+    maps: Mapping[str, np.ndarray]
+    uncertainty: Mapping[str, np.ndarray]
+
+
+class Explainer:
+    """Explains images of any sizes with a run, one at a time; compiled once for each canvas and bucket of sizes."""
+
+    def __init__(self, run: Run, classes: int = CLASSES):
+        """Prepare to explain at most so many classes of an image."""
+        self._run, self._most = run, classes
+        self._look = jax.jit(self._uncertainty, static_argnums=2)
+        self._explain = jax.jit(self._attributions, static_argnums=3)
+
+    def __call__(self, image: np.ndarray) -> Explanation:
+        """Return the explanation of an image uint8 [h, w, 3]."""
+        config, out_size = self._run.config, canvas.bucket(image.shape)
+        stream = jax.tree.map(lambda x: jnp.asarray(x)[None], on_canvas(image, config, out_size, PLAIN))
+        window = (slice(0, image.shape[0]), slice(0, image.shape[1]))
+        labels, uncertainty = jax.device_get(self._look(self._run.state, stream, out_size))
+        labels = labels[window]
+        areas = np.bincount(labels.ravel(), minlength=config.num_classes)
+        classes = [int(c) for c in np.argsort(-areas, kind="stable")[: self._most] if areas[c]]
+        padded = classes + classes[-1:] * (self._most - len(classes))  # one program for any number of classes
+        maps = jax.device_get(self._explain(self._run.state, stream, jnp.array(padded, jnp.int32), out_size))
+        return Explanation(
+            labels=labels,
+            classes=classes,
+            maps={name: values[(slice(0, len(classes)), *window)] for name, values in maps.items()},
+            uncertainty={name: values[window] for name, values in uncertainty.items()},
+        )
+
+    def _network(self, state: AdversarialState, stream: dict[str, jax.Array]) -> tuple[Any, jax.Array]:
+        """Return the network as a function of images on a canvas, and this image on its canvas."""
+        config = self._run.config
+        return make_network(self._run.method, config, PLAIN, state, stream), prepare(stream, config)["image"]
+
+    def _own_size(self, maps: jax.Array, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> jax.Array:
+        """Return maps [h', w', n] on the canvas at the image's own size, [n, *out_size]."""
+        found = from_canvas(maps[None], stream, self._run.config, 1.0, out_size)[0]
+        return jnp.moveaxis(found, -1, 0)
+
+    def _uncertainty(self, state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> Any:
+        """Return the labels and the maps of `Explanation.uncertainty`, at `out_size`."""
+        run = self._run
+        network, image = self._network(state, stream)
+        logits = network(image)
+        mirrored = network(image[:, :, ::-1])[:, :, ::-1]
+        resized = from_canvas(logits, stream, run.config, 1.0, out_size)[0]
+        logarithms = jax.nn.log_softmax(resized)
+        entropy = -jnp.sum(jnp.exp(logarithms) * logarithms, axis=-1) / np.log(max(resized.shape[-1], 2))
+        distance = 0.5 * jnp.sum(jnp.abs(jax.nn.softmax(logits) - jax.nn.softmax(mirrored)), axis=-1)
+        found = {"entropy": entropy, "mirror": self._own_size(distance[0, ..., None], stream, out_size)[0]}
+        if run.method.score_map is not None:
+            nets = inference_view(state, jax.random.key(0))
+            scores = run.method.score_map(nets, image, jax.nn.softmax(logits), run.config).astype(jnp.float32)
+            doubt = resize_logits(1 - scores[..., None], image.shape[1:3])[0]
+            found["doubt"] = jnp.clip(self._own_size(doubt, stream, out_size)[0], 0, 1)
+        return jnp.argmax(resized, axis=-1).astype(jnp.uint8), found
+
+    def _attributions(
+        self, state: AdversarialState, stream: dict[str, jax.Array], numbers: jax.Array, out_size: tuple[int, int]
+    ) -> dict[str, jax.Array]:
+        """Return the maps of `Explanation.maps` of some classes, int32 [n], at `out_size`."""
+        network, image = self._network(state, stream)
+        size = image.shape[1:3]
+        inside = jnp.all(jnp.stack(jnp.meshgrid(*map(jnp.arange, size), indexing="ij"), -1) < stream["content"][0], -1)
+        labels = jnp.argmax(network(image)[0], axis=-1)
+        regions = (labels == numbers[:, None, None]) & inside
+        each = lambda method: jax.lax.map(lambda one: method(network, image, *one), (regions, numbers))
+        found = {"integrated_gradients": each(attribution.integrated_gradients)}
+        if attribution.has_encoder(network, image):
+            cams = each(attribution.grad_cam)[..., None]
+            ends = jnp.tile(jnp.array(cams.shape[1:3], jnp.int32), (len(cams), 1))
+            whole = jnp.tile(jnp.array(size, jnp.int32), (len(cams), 1))
+            found["grad_cam"] = resample.resize_bilinear(cams, ends, whole, out_size=size)[..., 0]
+        found["occlusion"] = attribution.occlusion(network, image, regions, numbers)
+        return {
+            name: self._own_size(jnp.moveaxis(found[name], 0, -1), stream, out_size)
+            for name in METHODS
+            if name in found
+        }
+
+
+def sheets(run: Run, files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield (output name, sheet uint8 [H, W, 3]) of each image; those that cannot be read are left out.
+
+    Args:
+        run: a run of segmentation.
+        files: (file, output name).
+    """
+    explain, read = Explainer(run), file_batches.reader(run.config)
+    for _, group in file_batches.groups(list(files), read, lambda image: image, lambda out_size: 1):
+        for name, image, _ in group:
+            yield name, sheet(image, explain(image), run.config)
+
+
+def sheet(image: np.ndarray, found: Explanation, config: Any) -> np.ndarray:
+    """Draw an explanation: what was found and how sure it is, then a row for each class.
+
+    Args:
+        image: uint8 [h, w, 3].
+        found: what was found of it.
+        config: of the run.
+    """
+    colors = config.class_colors
+    first = {"image": image, "labels": panels.overlay(image, found.labels, colors)}
+    first |= {_TITLES[name]: panels.map_colors(values) for name, values in found.uncertainty.items()}
+    rows = [("What was found, and how unsure it is (yellow: most)", first)]
+    for place, number in enumerate(found.classes):
+        region = np.where(found.labels == number, found.labels, 255)
+        maps = {_TITLES[name]: _drawn(values[place]) for name, values in found.maps.items()}
+        share = np.mean(found.labels == number)
+        title = f"{config.class_names[number]}, {100 * share:.1f}% of the image: what speaks for it (yellow: most)"
+        rows.append((title, {"where": panels.overlay(image, region, colors), **maps}))
+    return explanation.sheet(rows)
+
+
+def _drawn(values: np.ndarray) -> np.ndarray:
+    """Return what speaks for a class as colours; what speaks against it is drawn as nothing."""
+    positive = np.maximum(values, 0)
+    top = np.percentile(positive, _BRIGHTEST)
+    return panels.map_colors(positive / top if top > 0 else positive)
