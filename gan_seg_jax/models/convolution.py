@@ -319,17 +319,28 @@ def _depthwise_cpu(x, w, *, stride, rate):
 
 
 def _depthwise_transpose_cpu(y, w, *, stride, rate, size):
-    w, y32 = w.astype(jnp.float32), y.astype(jnp.float32)
+    """Sum over the taps what each position of the result gets; of a stride, by the phases of the position.
 
-    def place(part, offset):  # at s m + offset
-        config = [(0, 0, 0)] * 4
-        for axis in (1, 2):
-            o = offset[axis - 1]
-            config[axis] = (o, size[axis - 1] - 1 - (part.shape[axis] - 1) * stride - o, stride - 1)
-        return jax.lax.pad(part, jnp.zeros((), part.dtype), config)
+    At s a + p that is sum_{k: s | p - offset_k} y[a + (p - offset_k) / s] w[k]: windows of y, as in the convolution
+    itself. To place each tap's product at its offset instead takes up to 4.5 times as long (5x5, 144 channels, Intel).
+    """
+    taps, w, y32 = _taps(w.shape[0], rate, stride, size), w.astype(jnp.float32), y.astype(jnp.float32)
+    grid = [-(-length // stride) for length in size]
+    reach = [max(abs(offset[axis]) for _, offset in taps) // stride + 1 for axis in (0, 1)]
+    beyond = [(r, r + g - n) for r, g, n in zip(reach, grid, y.shape[1:3], strict=True)]
+    padded = jnp.pad(y32, ((0, 0), *beyond, (0, 0)))
 
-    taps = _taps(w.shape[0], rate, stride, size)
-    return sum(place(y32 * w[k, l, 0], offset) for (k, l), offset in taps).astype(y.dtype)
+    def phase(p, q):
+        met = [(kl, (p - i, q - j)) for kl, (i, j) in taps if (p - i) % stride == 0 == (q - j) % stride]
+        starts = [(kl, (reach[0] + i // stride, reach[1] + j // stride)) for kl, (i, j) in met]
+        windows = [padded[:, a : a + grid[0], b : b + grid[1]] * w[k, l, 0] for (k, l), (a, b) in starts]
+        return sum(windows) if windows else jnp.zeros((len(y), *grid, y.shape[-1]), jnp.float32)
+
+    if stride == 1:
+        return phase(0, 0).astype(y.dtype)
+    rows = [jnp.stack([phase(p, q) for q in range(stride)], axis=3) for p in range(stride)]
+    whole = jnp.stack(rows, axis=2).reshape(len(y), grid[0] * stride, grid[1] * stride, -1)
+    return whole[:, : size[0], : size[1]].astype(y.dtype)
 
 
 def _depthwise_weight_gradient_cpu(x, y, *, stride, rate, side):
