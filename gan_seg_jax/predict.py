@@ -2,7 +2,7 @@
 
     python -m gan_seg_jax.predict --workdir=DIR --input=FILE_FOLDER_OR_LIST --output=FOLDER
         [--checkpoint=best|latest|STEP] [--skip_existing] [--areas] [--polygons=geojson|coco] [--entropy] [--doubt]
-        [--scales=0.75,1,1.25] [--flip] [--window=H,W] [--crf] [--min_region=50] ...
+        [--explain] [--scales=0.75,1,1.25] [--flip] [--window=H,W] [--crf] [--min_region=50] ...
 
 For each image, sub-folders kept: `masks/` (uint8 class ids, size of the input), `colors/`, `overlays/`, `confidence/`
 (uint8 = round(255 p) of the chosen class, before any clean-up). A damaged image is reported and skipped. --input may be
@@ -15,7 +15,9 @@ it say), and becomes a volume: `masks/NAME`, `confidence/NAME`; --areas writes `
 --entropy writes `entropy/` (uint8 = round(255 H / log k) of the probabilities), --doubt `doubt/` (round(255 (1 - D)),
 how made up the discriminator finds the place), --areas `areas.csv` (pixels and share of each class in each image, and
 mm2 where a spacing.csv beside the images says how large a pixel is), --polygons `polygons/NAME.geojson` or, for coco,
-`polygons.json`. --skip_existing leaves images whose pictures are all there: a killed command goes on.
+`polygons.json`. --explain writes `explained/`, a sheet for each image, which takes seconds: its entropy, what changes
+in a mirror and the discriminator's doubt, and for the four largest classes Grad-CAM, integrated gradients and what
+occlusion takes away. --skip_existing leaves images whose pictures are all there: a killed command goes on.
 
 With a run of translation: `images/` (RGB, size of the input). Where such a run's input is labels, --input holds masks
 of class ids.
@@ -36,7 +38,7 @@ from gan_seg_jax.cli import commands
 from gan_seg_jax.data import images, spacing
 from gan_seg_jax.data.decoding import ImageError
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.inference import finding, mask_files, options, volumes
+from gan_seg_jax.inference import explaining, finding, mask_files, options, volumes
 from gan_seg_jax.inference.load import Run, load_run
 from gan_seg_jax.inference.videos import Videos
 from gan_seg_jax.inference.volumes import Volumes
@@ -44,6 +46,7 @@ from gan_seg_jax.pictures.png import write_picture
 from gan_seg_jax.system.progress import track
 from gan_seg_jax.tasks.task import Pictures
 
+EXPLAINED = "explained"
 Found = list[tuple[Path, Path]]  # (file, name of its outputs)
 Media = dict[Path, Volumes | Videos]  # name of outputs -> what labels that file, of those that are no images
 
@@ -65,10 +68,16 @@ def wanted_maps(pictures: Pictures, workdir: str, method: str) -> list[str]:
         InputError: what is asked for is of masks or probabilities, and such a run makes none.
     """
     values = flags.FLAGS
-    asked = [name for name in ("areas", "polygons", "entropy", "doubt") if getattr(values, name)]
+    asked = [name for name in ("areas", "polygons", "entropy", "doubt", "explain") if getattr(values, name)]
     if asked and not pictures.masks:
         raise InputError(f"{workdir} is a run of {method}, which makes no masks; leave out --{asked[0]}.")
     return [name for name in pictures.maps if name in asked]
+
+
+def explain(output: Path, todo: Found, run: Run) -> None:
+    """Write the explanations of images."""
+    for name, sheet in track(explaining.sheets(run, todo), len(todo), "explanation"):
+        write_picture(output / EXPLAINED / name, sheet)
 
 
 def expect_apart(source: Path, output: Path, folders: Sequence[str]) -> None:
@@ -141,11 +150,11 @@ def main() -> None:
     task.check_options(how, workdir)
     pictures = task.pictures
     maps = wanted_maps(pictures, workdir, run.config.method)
-    folders = (*pictures.folders, *maps)
+    folders = (*pictures.folders, *maps, *([EXPLAINED] if flags.FLAGS.explain else []))
     expect_apart(source, output, folders)
     endings = images.MASK_ENDINGS if pictures.takes_masks(run.config) else images.ENDINGS
     endings = (*endings, *finding.MEDIA_ENDINGS) if pictures.masks else endings
-    found = finding.find_images(source, output, (*pictures.folders, *pictures.maps), endings)
+    found = finding.find_images(source, output, (*pictures.folders, *pictures.maps, EXPLAINED), endings)
     media = media_of(found, output, workdir, run, maps, pictures.masks)
     mask_files.expect_writable(output, folders)
     is_there = lambda name: all(os.path.isfile(output / folder / name) for folder in folders)
@@ -160,6 +169,8 @@ def main() -> None:
     for name, made in track(make(stills), len(stills)):
         write(output, name, made)
         written.add(name)
+    if flags.FLAGS.explain:
+        explain(output, [(file, name) for file, name in stills if name in written], run)
     written |= label_media(make, [(file, name) for file, name in todo if name in media], media)
     kind = "files" if media else "images"
     if not written and not there:
@@ -181,6 +192,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum("polygons", None, ["geojson", "coco"], "Write the regions of the masks as polygons.")
     flags.DEFINE_bool("entropy", False, "Write the entropy of the probabilities as pictures.")
     flags.DEFINE_bool("doubt", False, "Write where the discriminator takes the prediction for made up, as pictures.")
+    flags.DEFINE_bool("explain", False, "Write a sheet for each image: why it was labelled so, and how sure that is.")
     options.define_flags()
     volumes.define_flags()
     commands.run(main, __doc__)

@@ -1,12 +1,13 @@
 """Show a run as one page: curves, scores, best and worst images, calibration, config, what next.
 
     python -m gan_seg_jax.report --workdir=DIR [--output=report.html] [--split=test] [--checkpoint=best|latest|STEP]
-        [--data_dir=..] [--count=4] [--noimages]
+        [--data_dir=..] [--count=4] [--explain] [--noimages]
 
 Writes DIR/report.html, a page that needs no other file, no network and no script. Runs of every task are shown,
 finished or not, with what there is of them. The confusion matrix, the best and the worst images by their mean IoU and
 the reliability diagram are made by one pass of the network over a split: by default test, val where there is no test or
-the run is not finished. With --noimages they are left out. What `judge` has written into DIR is shown, too.
+the run is not finished. With --noimages they are left out. --explain shows why the worst image was labelled so, as
+`predict --explain` does. What `judge` has written into DIR is shown, too.
 """
 
 from pathlib import Path
@@ -56,7 +57,7 @@ def _look(run):
     loaded = load_run(run.workdir, values.checkpoint, values.data_dir)
     with looks.data_needed():
         split, mesh = open_split(loaded, values.split or run.scored_split or "val")
-    return looks.look(loaded, split, mesh, shown=values.count), ""
+    return looks.look(loaded, split, mesh, shown=values.count, explain=values.explain), ""
 
 
 if __name__ == "__main__":
@@ -65,5 +66,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "count", 4, "How many of the best and of the worst images, at most.", lower_bound=1, upper_bound=50
     )
+    flags.DEFINE_boolean("explain", False, "Whether to explain the worst image.")
     flags.DEFINE_boolean("images", True, "Whether to label a split for the best and worst images.")
     commands.run(main, __doc__, devices=False)

@@ -302,6 +302,18 @@ def test_areas_and_polygons_of_each_image(tiny, source, tmp_path, monkeypatch):
     assert outcome.code == 0 and "0 of 0 images labelled, 2 were there" in outcome.out, outcome.err
 
 
+def test_explanations_are_made_of_images_alone(tiny, source, tmp_path):
+    out = tmp_path / "out"
+    save(source / "a.png")
+    outcome = run(tiny, source, out, "--explain")
+    assert outcome.code == 0 and "explained" in outcome.out, outcome.err
+    (sheet,) = (out / "explained").rglob("*.png")
+    assert min(Image.open(sheet).size) > 320 and (out / "masks" / sheet.relative_to(out / "explained")).is_file()
+    before = sheet.stat().st_mtime_ns
+    assert "1 were there" in run(tiny, source, out, "--explain", "--skip_existing").out
+    assert sheet.stat().st_mtime_ns == before
+
+
 def test_maps_of_entropy_and_doubt(tiny, source, tmp_path):
     for number, size in enumerate([(12, 20), (40, 33)]):
         save(source / f"{number}.png", size)

@@ -32,7 +32,7 @@ def read(path):
 def whole(tiny, tmp_path_factory):
     """The report of the tiny run, and its outcome."""
     output = tmp_path_factory.mktemp("report") / "page.html"
-    return report(tiny.cgan, f"--output={output}", "--count=2"), read(output)
+    return report(tiny.cgan, f"--output={output}", "--count=2", "--explain"), read(output)
 
 
 def test_all_parts_are_there(tiny, whole):
@@ -42,7 +42,7 @@ def test_all_parts_are_there(tiny, whole):
     of = f"of {tiny_runs.COUNTS['test']} images of test, step"
     for part in ("Scores", "Classes", "Curves", "Confusion matrix", f"Worst {of}", f"Best {of}", "Calibration"):
         assert any(heading.startswith(part) for heading in headings), part
-    assert {"Samples", "Config", "Data", "Training", "What next"} <= {*headings}
+    assert {"Explanation", "Samples", "Config", "Data", "Training", "What next"} <= {*headings}
     summary = json.loads((tiny.cgan / "summary.json").read_text())
     for value in (summary["test"]["miou"], *summary["test"]["iou_per_class"].values()):
         assert f"{value:.4f}" in found.words

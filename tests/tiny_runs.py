@@ -64,6 +64,7 @@ FLAGS = {  # of the commands
     "repository",
     "licence",
     "private",
+    "explain",
 }
 TINY = (
     "--config.dataset=folder",

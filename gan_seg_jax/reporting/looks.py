@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from gan_seg_jax import metrics
 from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.inference import explaining
 from gan_seg_jax.inference.labelling import ImageLabeller, Labelled
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.judging.calibration import Reliability
@@ -45,6 +46,7 @@ class Look:
         reliability: confidence against accuracy of all labelled pixels.
         best: images of the highest mean IoU over their classes, the best first.
         worst: of the lowest, the worst first; none of them is among the best.
+        explained: name of an image and the address of its explanation, where one is wanted: of the worst one.
     """
 
     split: str
@@ -55,6 +57,7 @@ class Look:
     reliability: Reliability
     best: list[Seen]
     worst: list[Seen]
+    explained: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 def labelled(run: Run, split: Split, places: Sequence[int], mesh: Mesh) -> Iterator[tuple[Labelled, np.ndarray]]:
@@ -74,8 +77,16 @@ def labelled(run: Run, split: Split, places: Sequence[int], mesh: Mesh) -> Itera
         yield found, labels.pop(found.name)
 
 
-def look(run: Run, split: Split, mesh: Mesh, *, shown: int) -> Look:
-    """Label a whole split and count; `shown` is how many of the best and of the worst images are kept, at most."""
+def look(run: Run, split: Split, mesh: Mesh, *, shown: int, explain: bool = False) -> Look:
+    """Label a whole split and count.
+
+    Args:
+        run: the run.
+        split: the split.
+        mesh: the devices.
+        shown: how many of the best and of the worst images are kept, at most.
+        explain: whether to explain the worst image.
+    """
     config, k = run.config, run.config.num_classes
     counts, reliability, by_image = Counts(k), Reliability(), np.zeros((len(split), k, 3), np.int64)
     best: list = []
@@ -105,7 +116,15 @@ def look(run: Run, split: Split, mesh: Mesh, *, shown: int) -> Look:
         reliability=reliability,
         best=list(map(seen, top)),
         worst=list(map(seen, bottom)),
+        explained=[_explained(run, split, -entry[1]) for entry in bottom[:1] if explain],
     )
+
+
+def _explained(run: Run, split: Split, place: int) -> tuple[str, str]:
+    """Return the name of an image and the address of its explanation."""
+    image = split[place]["image"]
+    sheet = explaining.sheet(image, explaining.Explainer(run)(image), run.config)
+    return split.ids[place], pages.address(sheet, max(sheet.shape))
 
 
 def _order(entry: tuple) -> tuple[float, int]:

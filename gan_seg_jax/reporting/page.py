@@ -104,7 +104,16 @@ def _looked(run: RunFiles, look: Look | None, why_not: str) -> list[str]:
         pages.section("Confusion matrix", scores.confusion(look.confusion, run.config.class_names)),
         pages.section(f"Worst {of}", colors + looks.rows_of(look.worst)),
         pages.section(f"Best {of}", looks.rows_of(look.best)),
+        pages.section("Explanation", _explained(look)),
     ]
+
+
+def _explained(look: Look) -> str:
+    if not look.explained:
+        return ""
+    words = "What the network uses, which is not what is right: maps of Grad-CAM, integrated gradients and occlusion."
+    figures = [pages.figure(address, f"The worst image, {name}", wide=True) for name, address in look.explained]
+    return pages.paragraph(words) + "".join(figures)
 
 
 def _calibration(run: RunFiles, look: Look | None) -> str:
