@@ -176,7 +176,8 @@ def main() -> None:
     if not written and not there:
         raise InputError(f"None of the {len(found)} {kind} of {source} could be read.")
     describe(output, source, [each for each in found if each[1] in written | there], run, media, pictures.masks)
-    where = f"{{{','.join(folders)}}}" if len(folders) > 1 else folders[0]
+    places = [folder for folder in folders if (output / folder).is_dir()]
+    where = f"{{{','.join(places)}}}" if len(places) > 1 else places[0]
     already = f", {len(there)} were there" if there else ""
     print(f"{len(written)} of {len(todo)} {kind} {pictures.done}{already}: {output}/{where}")
 

@@ -175,6 +175,7 @@ def test_the_files_of_a_run(tiny):
     names = {path.name for path in tiny.cgan.iterdir()}
     assert {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "samples", "curves.png"} <= names
     assert any(name.startswith("events.") for name in names)
+    assert json.loads((tiny.cgan / "PREPARED.json").read_text()) == tiny_runs.PREPARED
     assert {"val-0000003.png", "val-0000006.png"} <= {path.name for path in (tiny.cgan / "samples").iterdir()}
     assert json.loads((tiny.cgan / "config.json").read_text())["class_names"] == ["sky", "road", "car"]
     kept = {int(path.name) for path in (tiny.cgan / "checkpoints").iterdir() if path.name.isdigit()}

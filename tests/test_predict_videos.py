@@ -193,6 +193,15 @@ def test_what_cannot_be_done_is_said_first(work, monkeypatch):
     load.load_run().config.max_pixels = 32 * 48 - 1
     outcome = predict(work)
     assert outcome.code == 2 and "has frames of 32 x 48 pixels" in outcome.err and "None of the 1 files" in outcome.err
+    run = load.load_run()
+    with run.config.unlocked():
+        run.config.input = "target"
+    method = types.SimpleNamespace(**{**vars(run.method), "TASK": "translation"})
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "load_run", lambda *args: run.__class__(method, run.config, run.state, 0))
+        places = (f"--workdir={work / 'run'}", f"--input={work / 'in' / 'a.mp4'}", f"--output={work / 'out'}")
+        outcome = tiny_runs.command("predict", *places)
+    assert outcome.code == 2 and "which makes no masks; a.mp4 is no image" in outcome.err
     monkeypatch.setitem(sys.modules, "av", None)
     outcome = predict(work)
     assert outcome.code == 2 and 'pip install ".[video]"' in outcome.err

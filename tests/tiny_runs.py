@@ -66,6 +66,7 @@ FLAGS = {  # of the commands
     "private",
     "explain",
 }
+PREPARED = {"format": "nifti", "version": "1", "flags": {"window": 255.0, "level": 127.5, "axis": "axial"}}
 TINY = (
     "--config.dataset=folder",
     "--config.steps=6",
@@ -305,6 +306,7 @@ def place(tmp_path_factory) -> Place:
     if "place" not in _places:
         root = tmp_path_factory.mktemp("tiny")
         data = write_set(root / "data")
+        (data / "PREPARED.json").write_text(json.dumps(PREPARED))
         session = tmp_path_factory.getbasetemp()
         if "PYTEST_XDIST_WORKER" in os.environ:
             session = session.parent  # of all workers
