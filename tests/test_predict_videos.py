@@ -118,7 +118,7 @@ def test_a_killed_command_goes_on(work):
     outcome = predict(work, "--skip_existing")
     assert "0 of 0 files labelled, 1 were there" in outcome.out, outcome.err
     overlay.unlink()
-    (overlay.parent / ".0123.tmp").touch()
+    (overlay.parent / f".{'0f' * 16}.tmp").touch()
     gone = {f"{number:06d}.png" for number in (2, 7, 8)}
     for name in gone:
         (folder / name).unlink()

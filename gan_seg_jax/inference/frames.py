@@ -134,7 +134,7 @@ def write(path: Path, frames: Iterable[Frame], video: Video) -> None:
     av = need("av", "video")
     with files.written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(".*.tmp"):  # of a process that was killed
+        for left in path.parent.glob(files.TEMPORARY):  # of a process that was killed
             left.unlink()
         with files.replaced(path) as file:
             try:

@@ -32,7 +32,6 @@ from gan_seg_jax.system import files
 RECORD, LINES = listing.PREPARED, "PREPARED.jsonl"
 _MAY_BE_ADDED = {"skip_damaged", "skip_duplicates"}  # flags that a refusal names: what is written stays right
 _LOCK = ".prepare-lock"
-_TEMPORARY = f".{'[0-9a-f]' * 32}.tmp"  # of `files.write_bytes`
 
 
 class Target:
@@ -140,7 +139,7 @@ def open_target(root: Path, record: dict[str, Any]) -> Iterator[Target]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"Another process is writing {files.shown(root)}; wait for it.") from None
-        for path in (*root.glob(_TEMPORARY), *root.glob(f"*/*/{_TEMPORARY}")):  # of a process that was killed
+        for path in (*root.glob(files.TEMPORARY), *root.glob(f"*/*/{files.TEMPORARY}")):  # of a process that was killed
             with _writing(path):
                 path.unlink()
         files.write_json(root / RECORD, {**record, "complete": False})

@@ -22,6 +22,8 @@ from gan_seg_jax.errors import InputError
 
 LIMIT = 2**26  # bytes of a file of JSON or text
 LOG_LIMIT = 2**32  # of metrics.jsonl
+TEMPORARY = f".{'[0-9a-f]' * 32}.tmp"
+"""Pattern of the names of files that are not whole yet, which a killed process leaves behind."""
 
 
 def read_bytes(path: str | os.PathLike, *, limit: int = LIMIT) -> bytes:
