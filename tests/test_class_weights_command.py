@@ -48,11 +48,12 @@ def test_table_flag_and_file(data_dir, tmp_path):
         "inverse",
         "median_frequency",
         "root_median_frequency",
+        "fourth_root_median_frequency",
         "effective_number",
     ]
     assert sky.split()[:4] == ["sky", "15", "78.95%", "0.4211"]
     assert road.split()[:4] == ["road", "4", "21.05%", "1.579"]
-    assert car.split() == ["car", "0", "0.00%", "0", "0", "0", "0"]
+    assert car.split() == ["car", "0", "0.00%", "0", "0", "0", "0", "0"]
     assert "no pixel of the training labels is car" in outcome.out
     flag = re.search(r'--config\.losses\.class_weights="\((.*)\)"', outcome.out)
     assert flag[1] == "0.4211, 1.579, 0.0"

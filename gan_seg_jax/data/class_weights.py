@@ -6,7 +6,7 @@ classes that occur at all:
 - inverse: w_c ~ 1 / n_c.
 - median_frequency: w_c = median(f) / f_c, f_c = n_c / N_c (Eigen and Fergus 2015, arXiv:1411.4734;
   SegNet, Badrinarayanan et al. 2017, arXiv:1511.00561).
-- root_median_frequency: its square root, a milder form.
+- root_median_frequency and fourth_root_median_frequency: its square root and the root of that, milder forms.
 - effective_number: w_c ~ (1 - beta) / (1 - beta^n_c) (Cui et al. 2019, arXiv:1901.05555, equation 7).
 
 The first and the last are scaled to a mean of 1. A class that does not occur gets 0: no pixel can ask for its weight.
@@ -53,6 +53,10 @@ def _root_median_frequency(pixels: np.ndarray, pixels_of_images: np.ndarray) -> 
     return np.sqrt(_median_frequency(pixels, pixels_of_images))
 
 
+def _fourth_root_median_frequency(pixels: np.ndarray, pixels_of_images: np.ndarray) -> np.ndarray:
+    return np.sqrt(_root_median_frequency(pixels, pixels_of_images))
+
+
 def _effective_number(pixels: np.ndarray, pixels_of_images: np.ndarray, beta: float | None = None) -> np.ndarray:
     log_beta = np.log1p(-1.0 / pixels.mean()) if beta is None else np.log(beta)
     weights = 1.0 / -np.expm1(pixels * log_beta)
@@ -64,6 +68,7 @@ RULES: dict[str, Callable[..., np.ndarray]] = {
     "inverse": _inverse,
     "median_frequency": _median_frequency,
     "root_median_frequency": _root_median_frequency,
+    "fourth_root_median_frequency": _fourth_root_median_frequency,
     "effective_number": _effective_number,
 }
 

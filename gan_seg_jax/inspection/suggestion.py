@@ -153,7 +153,7 @@ def _weighting(train: Split) -> Choice:
     times = f"the most frequent class has {ratio:.3g} times the pixels of the rarest one"
     if ratio <= _EVEN:
         return Choice("losses.class_weighting", "", f"{times}: no weights are needed")
-    return Choice("losses.class_weighting", "root_median_frequency", f"{times}; the root keeps weights mild")
+    return Choice("losses.class_weighting", "fourth_root_median_frequency", f"{times}; the root keeps weights mild")
 
 
 def _policy(train: Split, passes: float) -> Choice:

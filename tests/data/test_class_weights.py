@@ -52,6 +52,7 @@ def test_every_rule_by_hand():
         "inverse": inverse / inverse.mean(),
         "median_frequency": 0.5 / frequency,
         "root_median_frequency": np.sqrt(0.5 / frequency),
+        "fourth_root_median_frequency": (0.5 / frequency) ** 0.25,
         "effective_number": effective / effective.mean(),
     }
     assert set(expected) == set(class_weights.RULES)

@@ -77,7 +77,7 @@ def test_network_weights_and_policy_follow_from_the_data():
     assert plain.fields["augment.policy"] == "light" and plain.fields["losses.class_weighting"] == ""
     rich = suggested(LAPTOP, 100, (96, 96), pixels=(990, 10, 0))
     assert rich.words == "unet_lite0,recipe" and rich.fields["augment.policy"] == "light"
-    assert rich.fields["losses.class_weighting"] == "root_median_frequency"
+    assert rich.fields["losses.class_weighting"] == "fourth_root_median_frequency"
     assert suggested(LAPTOP, 100, (96, 96), colour=False).fields["augment.policy"] == "medical"
     assert suggested(GPU, 50_000, (64, 64)).fields["augment.policy"] == ""
     (canvas,) = [choice for choice in suggested(LAPTOP, 9, (3000, 4000)).choices if choice.field == "canvas_size"]
@@ -117,7 +117,7 @@ def test_auto_is_concrete_and_given_fields_hold(data):
     models.check(config)
     assert (config.dataset, config.canvas_size, config.batch_size, config.steps) == ("folder", (64, 64), 12, 500)
     assert config.augment.policy == "light" and config.augment.rotation == 33.0 and config.augment.hue == 0.02
-    assert config.networks.segmenter.name == "unet" and config.losses.class_weighting == "root_median_frequency"
+    assert config.networks.segmenter.name == "unet" and config.losses.class_weighting == "fourth_root_median_frequency"
 
 
 def test_what_goes_with_a_given_field_follows_it(data):
