@@ -108,6 +108,7 @@ def test_a_run_that_is_not_finished(run):
         ("image_counts-test.json", '{"num_classes": 3, "images": [{"9": [1, 2, 3]}]}'),
         ("image_counts-test.json", '{"num_classes": 2, "images": []}'),
         ("judging-test.json", '{"calibration": 3}'),
+        ("evaluation-test.json", '{"step": 6, "per_image": {"unit": "mm"}}'),
         ("config.json", "{}"),
     ],
 )
@@ -141,6 +142,19 @@ def test_targets_and_data_that_are_not_there(run, tmp_path):
     outcome = report(run, "--data_dir=/nowhere")
     assert outcome.code == 2 and "--noimages" in outcome.err and "--data_dir" in outcome.err
     assert "no split 'tset'" in report(run, "--split=tset").err
+
+
+def test_what_evaluate_has_measured_of_single_images(run):
+    names, values = tiny_runs.INFO.class_names, {"dice": 0.8125, "hd95": 3.5, "assd": None, "images": 6, "one_sided": 1}
+    means = {f"{name}_per_class": dict.fromkeys(names, value) for name, value in values.items()}
+    (run / "evaluation-test.json").write_text(json.dumps({"step": 6, "per_image": {"unit": "mm", **means}}))
+    (run / "evaluation-val.json").write_text(json.dumps({"step": 6, "miou": 0.5}))
+    assert report(run, "--noimages").code == 0
+    found = read(run / "report.html").words
+    assert "HD95, mm" in found and found.count("0.8125") == 3 and found.count("3.500") == 3
+    counts = run_files.read(run).counts.sum(axis=0)
+    hits, more, missed = counts[2].tolist()
+    assert f"{2 * hits / (2 * hits + more + missed):.4f}" in found[found.index("Classes") :]
 
 
 def test_a_run_that_goes_on(run):

@@ -48,6 +48,7 @@ def page(run: RunFiles, origin: Origin, look: Look | None, why_not: str) -> str:
         _begin(run),
         pages.section("Scores", scores.scores(run) if finished else ""),
         pages.section("Classes", scores.by_class(run) if finished else ""),
+        pages.section("Single images", scores.single_images(run)),
         pages.section("Curves", _curves(run)),
         *_looked(run, look, why_not),
         pages.section("Calibration", _calibration(run, look)),

@@ -19,6 +19,7 @@ from gan_seg_jax.runs.tables import SCORE_COLUMNS
 from gan_seg_jax.system import files
 from gan_seg_jax.tasks import TASKS, Task
 
+IMAGE_MEANS = tuple(f"{name}_per_class" for name in ("dice", "hd95", "assd", "images", "one_sided"))
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
@@ -33,6 +34,7 @@ class RunFiles(NamedTuple):
         summary: of summary.json; None of a run that is not finished.
         records: lines of metrics.jsonl.
         counts: of the test images, int64 [n, k, 3] (`metrics.class_counts`); None where they are not kept.
+        per_image: split -> what `evaluate --per_image` has written: the means of `judging.per_image`, and the "step".
         judging: split -> what `judge` has written.
         samples: name -> its newest picture.
         step: of the newest checkpoint; None where there is none.
@@ -46,6 +48,7 @@ class RunFiles(NamedTuple):
     summary: dict[str, Any] | None
     records: list[dict]
     counts: np.ndarray | None
+    per_image: dict[str, dict[str, Any]]
     judging: dict[str, dict[str, Any]]
     samples: dict[str, Path]
     step: int | None
@@ -94,6 +97,11 @@ def read(workdir: str | Path) -> RunFiles:
         summary=_summary(workdir / "summary.json", task.name, config.class_names),
         records=panels.read_records(workdir / "metrics.jsonl"),
         counts=_counts(workdir / "image_counts-test.json", config.num_classes),
+        per_image={
+            split: found
+            for split in ("val", "test")
+            if (found := _per_image(workdir / f"evaluation-{split}.json", config.class_names))
+        },
         judging={split: found for split in ("val", "test") if (found := _judging(workdir / f"judging-{split}.json"))},
         samples={name: found[0][1] for name, found in samples.found(workdir / "samples").items()},
         step=None if meta is None else meta["step"],
@@ -183,6 +191,24 @@ def _counts(path: Path, num_classes: int) -> np.ndarray | None:
         if (counts < 0).any():
             raise ValueError("negative counts")
         return counts if len(counts) else None
+
+
+def _per_image(path: Path, class_names: Sequence[str]) -> dict[str, Any] | None:
+    """Return the means over images, None where the evaluation has none."""
+    mend = "remove it, or evaluate the run again"
+    found = _json(path, mend)
+    if found is None or "per_image" not in found:
+        return None
+    with _damaged(path, mend):
+        means = found["per_image"]
+        for name in IMAGE_MEANS:
+            _check_numbers(means[name])
+            if list(means[name]) != list(class_names):
+                raise ValueError("its classes are not those of config.json")
+        _check_numbers({"step": found["step"]})
+        if means["unit"] not in ("pixels", "mm"):
+            raise ValueError("distances are in pixels or mm")
+    return {**means, "step": found["step"]}
 
 
 def _judging(path: Path) -> dict[str, Any] | None:

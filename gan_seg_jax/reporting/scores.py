@@ -7,7 +7,7 @@ import numpy as np
 
 from gan_seg_jax.judging.bootstrap import bootstrap_interval
 from gan_seg_jax.pictures import pages
-from gan_seg_jax.reporting.run_files import RunFiles, number, score_names, title_of, value_text
+from gan_seg_jax.reporting.run_files import IMAGE_MEANS, RunFiles, number, score_names, title_of, value_text
 
 _MATRIX = 25  # classes of a matrix that is shown
 _CONFUSIONS = 15
@@ -53,7 +53,7 @@ def by_class(run: RunFiles) -> str:
         shown_in = (run.counts[..., [0, 2]].sum(axis=-1) > 0).sum(axis=0).tolist()
         counted = dict(zip(config.class_names, run.counts.sum(axis=0).tolist(), strict=True))
         images = dict(zip(config.class_names, shown_in, strict=True))
-    more = ["precision", "recall", "pixels", "images"] if counted else []
+    more = ["Dice", "precision", "recall", "pixels", "images"] if counted else []
     rows = []
     for name, value in iou.items():
         cells = [pages.swatch(colors.get(name, (128, 128, 128))) + pages.escaped(name)]
@@ -61,6 +61,7 @@ def by_class(run: RunFiles) -> str:
         if counted:
             hits, more_pixels, missed = counted[name]
             cells += [
+                _share(2 * hits, 2 * hits + more_pixels + missed),
                 _share(hits, hits + more_pixels),
                 _share(hits, hits + missed),
                 f"{hits + missed:,}",
@@ -70,6 +71,21 @@ def by_class(run: RunFiles) -> str:
         rows.append(cells)
     headings = ["class", "", f"IoU, {run.scored_split}", *more, *(f"IoU of {name}" for name in others)]
     return pages.cells_table(headings, rows)
+
+
+def single_images(run: RunFiles) -> str:
+    """Return the means over images that `evaluate --per_image` has written; nothing where it has not."""
+    parts = []
+    for split, found in run.per_image.items():
+        unit = found["unit"]
+        rows = [["class", "Dice", f"HD95, {unit}", f"ASSD, {unit}", "images", "of these one-sided"]]
+        specs = (".4f", ".3f", ".3f", "d", "d")
+        for name in found["dice_per_class"]:
+            values = (found[mean][name] for mean in IMAGE_MEANS)
+            rows.append([name, *(number(value, spec) for value, spec in zip(values, specs, strict=True))])
+        caption = f"{split}, step {found['step']}: means over the images that have the class in truth or prediction"
+        parts.append(pages.table(rows, caption=caption))
+    return "".join(parts)
 
 
 def _share(part: int, whole: int) -> str:
