@@ -1,41 +1,56 @@
 """The result tables of the project's pages, made from the records alone.
 
 On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
-experiments/results, or `gains`, what the discriminator adds in all of them.
+experiments/results, or `gains`, what the discriminator adds in all of them. `<!-- results: NAME ARM ARM -->` has some
+of its arms: those, and those whose names begin with one of them and a hyphen.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tables
 from intervals import stopped_rising
-from reading import Table
+from reading import RecordsError, Table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
-PAGES = ("README.md", "docs/README.zh-CN.md", "docs/results.md")
-BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+PAGES = (
+    "README.md",
+    "docs/README.zh-CN.md",
+    "docs/faq.md",
+    "docs/results.md",
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs" / "methods").glob("*.md"))),
+)
+BLOCK = re.compile(r"(<!-- results: (\w+(?: [\w-]+)*) -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
 
 
-def summary(folder: Path) -> str:
+def summary(folder: Path, arms: Sequence[str] = ()) -> str:
     """Return the short form of a table: the first score of each arm, and its difference to the reference.
 
+    Args:
+        folder: of the table.
+        arms: which of its arms, and of those whose names begin so; none is all, and how inference changes them.
+
     Raises:
-        RecordsError: as of `collect`.
+        RecordsError: as of `collect`, or the table has no such arm.
     """
     table = Table(folder)
     command = f"`python experiments/{table.listed['script']}`"
-    if not table.finished:
+    rows = _chosen(table, arms)
+    finished = [record for record in table.finished if record["arm"] in rows]
+    if not finished:
         return f"{table.listed['title']} (not run yet: {command})"
     score, header = next(iter(tables.columns(table.rows).items()))
-    ended = [stopped for record in table.finished if (stopped := stopped_rising(record)) is not None]
+    ended = [stopped for record in finished if (stopped := stopped_rising(record)) is not None]
     last = f"in {ended.count(False)} of {len(ended)} runs the best step was the last"
     lines = [["", "seeds", header]]
     if table.references:
         lines[0] += ["against", "difference", "over test images"]
     if table.adapts:
         lines[0].append("last step")
-    for name, seeds in table.rows.items():
+    for name, seeds in rows.items():
         if not seeds:
             continue
         line = [name, str(len(seeds)), tables.mean_text([one.get(score) for one in seeds.values()], ".3f")]
@@ -45,13 +60,25 @@ def summary(folder: Path) -> str:
             at_last = tables.last_scores(table.arms.get(name, ()))
             line.append(tables.mean_text([one.get(score) for one in at_last.values()], ".3f"))
         lines.append(line)
-    missing = [name for name, seeds in table.rows.items() if not seeds]
+    missing = [name for name, seeds in rows.items() if not seeds]
     parts = [f"{table.listed['title']} ({command}; {last}):", tables.markdown(lines)]
     if missing:
         parts.append(f"Not run yet: {', '.join(f'`{name}`' for name in missing)}.")
-    if any(record.get("evaluations") for record in table.finished):
+    if not arms and any(record.get("evaluations") for record in finished):
         parts.append(tables.inference_table(table.rows, table.arms))
     return "\n\n".join(parts)
+
+
+def _chosen(table: Table, arms: Sequence[str]) -> dict[str, Any]:
+    """Return the rows of a table that `arms` names."""
+    for arm in arms:
+        if not any(_is_of(name, arm) for name in table.rows):
+            raise RecordsError(f"{table.listed['title']}: there is no arm {arm}; there are {', '.join(table.rows)}.")
+    return {name: row for name, row in table.rows.items() if not arms or any(_is_of(name, arm) for arm in arms)}
+
+
+def _is_of(name: str, arm: str) -> bool:
+    return name == arm or name.startswith(f"{arm}-")
 
 
 def _against(table: Table, name: str, score: str) -> list[str]:
@@ -96,10 +123,13 @@ def with_results(text: str, results: Path = RESULTS) -> str:
     """Return a text with every table between its markers made anew from the records.
 
     Raises:
-        RecordsError: a marker names no table.
+        RecordsError: a marker names no table, or no arm of it.
     """
-    made = lambda name: gains(results) if name == "gains" else summary(results / name)
-    return BLOCK.sub(lambda found: f"{found[1]}\n{made(found[2])}\n{found[3]}", text)
+
+    def made(name: str, *arms: str) -> str:
+        return gains(results) if name == "gains" else summary(results / name, arms)
+
+    return BLOCK.sub(lambda found: f"{found[1]}\n{made(*found[2].split())}\n{found[3]}", text)
 
 
 def write() -> None:

@@ -1,6 +1,8 @@
 """What README.md and docs/ say exists, and their commands parse; so do those in the configs' docstrings."""
 
+import ast
 import importlib
+import itertools
 import re
 import shlex
 import subprocess
@@ -12,7 +14,9 @@ import pytest
 from gan_seg_jax.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+METHOD_PAGES = [page for page in PAGES if page.parent.name == "methods"]
+WITHOUT_COMMANDS = ("comparison.md", "formulas.md", "results.md")
 CHINESE = ROOT / "docs" / "README.zh-CN.md"
 NAMED = re.compile(r"`((?:gan_seg_jax|configs|experiments|tests|docs)/[\w./]*|\w+\.(?:md|txt|toml|cff))(?:::\w+)?`")
 MADE_BY_USERS = ("configs/mask_critic.py", "classes.txt", "labelmap.txt")
@@ -77,6 +81,55 @@ def test_headings_that_a_page_links_to_exist(page):
         assert anchor in [heading.replace(" ", "-") for heading in headings], f"{path}#{anchor}"
 
 
+def test_every_page_is_in_the_navigation_of_the_site_once():
+    listed = re.findall(r"^ +- ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(listed) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:])
+
+
+def test_the_site_loads_nothing_from_other_hosts():
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert "font: false" in settings and not re.search(r"https?:|extra_javascript|extra_css|analytics", settings)
+    for page in PAGES:
+        text = page.read_text()
+        assert not re.search(r"!\[[^]]*\]\(http|<(?:script|img|link|iframe)\b", text), page
+
+
+def test_the_pages_are_markdown_that_the_site_reads_as_a_code_host_does():
+    """Python-Markdown wants an empty line before a list, and four spaces before what belongs to an item's inside."""
+    for page in PAGES[1:]:
+        text = re.sub(r"^( *)```.*?^\1```$", "```", page.read_text(), flags=re.M | re.S)
+        lines = text.splitlines()
+        for before, line in itertools.pairwise(lines):
+            if re.match(r"(- |\d+\. )", line):
+                assert re.match(r"$|- |\d+\. | ", before), f"{page}: {line}"
+            assert not re.match(r" {1,3}(- |\d+\. |```)", line), f"{page}: {line}"
+
+
+def test_every_method_has_a_page_and_every_equation_is_that_of_a_module():
+    written = {line.strip() for path in (ROOT / "gan_seg_jax").rglob("*.py") for line in path.read_text().splitlines()}
+    for page in METHOD_PAGES:
+        for block in re.findall(r"^```text\n(.*?)^```$", page.read_text(), re.M | re.S):
+            lines = [line.strip() for line in block.splitlines() if line.strip()]
+            assert not [line for line in lines if line not in written] or page.stem == "classical", page
+    named = {word for page in METHOD_PAGES for word in re.findall(r"configs/(\w+)\.py", page.read_text())}
+    parts = {"__init__", "common", "discriminators", "networks"}  # of configs, no configs themselves
+    assert named | parts >= {path.stem for path in (ROOT / "configs").glob("*.py")}
+
+
+def test_the_sentences_of_the_troubleshooting_are_in_the_code():
+    nodes = (
+        node
+        for folder in ("gan_seg_jax", "configs")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+    said = "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    text = (ROOT / "docs" / "troubleshooting.md").read_text().split("## Sentences")[1].split("## Symptoms")[0]
+    sentences = re.findall(r"^\| `([^`]+)` \|", text, re.M)
+    assert len(sentences) == text.count("\n| `") > 20
+    assert not [sentence for sentence in sentences if sentence not in said]
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", CHINESE], ids=_name)
 def test_the_map_of_the_code_names_every_folder(page):
     named = _map_of_the_code(page.read_text())
@@ -110,9 +163,9 @@ def test_the_chinese_readme_says_the_same():
     ids=_name,
 )
 def test_commands_parse(source):
-    """Modules, config files, their words, fields and flags exist; every page and config shows a command, but three."""
+    """Modules, config files, their words, fields and flags exist; every page and config shows a command, but a few."""
     commands = _commands(source.read_text())
-    assert commands or source.name in ("comparison.md", "formulas.md", "results.md")
+    assert commands or source.name in WITHOUT_COMMANDS or source.parent.name == "reference"
     for module, flags in commands:
         _check(source.name, module, [flag for flag in flags if "mask_critic" not in flag])
 

@@ -14,6 +14,7 @@ import collect
 import intervals
 import pages
 import records
+from reading import RecordsError
 
 
 def test_mean_interval_known_answers():
@@ -275,11 +276,23 @@ def test_speeds_beside_other_work_are_marked(tmp_path):
 # README.md and docs/
 
 
+def test_some_arms_of_a_table_and_no_others(tmp_path):
+    values = {"gan": {0: 0.5}, "gan-longer": {0: 0.6}, "gandalf": {0: 0.7}, "alone": {0: 0.4}, "late": {}}
+    made_up(tmp_path / "made", values)
+    text = pages.with_results("<!-- results: made gan late -->\n\n<!-- end of results -->", tmp_path)
+    assert "| gan | 1 | 0.500 |" in text and "| gan-longer | 1 | 0.600 |" in text
+    assert "gandalf" not in text and "alone" not in text and "Not run yet: `late`." in text
+    assert "in 2 of 2 runs" in text and pages.with_results(text, tmp_path) == text
+    with pytest.raises(RecordsError, match="no arm gen; there are gan, gan-longer"):
+        pages.summary(tmp_path / "made", ["gen"])
+
+
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_the_tables_of_the_pages_are_what_the_records_give(page):
     text = (pages.ROOT / page).read_text()
     blocks = pages.BLOCK.findall(text)
-    assert len(blocks) == text.count("<!-- results: ") == text.count("<!-- end of results -->") > 0
+    assert len(blocks) == text.count("<!-- results: ") == text.count("<!-- end of results -->")
+    assert blocks or "docs/methods" in page
     assert pages.with_results(text) == text, "run `python experiments/collect.py --readme`"
 
 
