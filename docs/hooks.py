@@ -11,7 +11,13 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = ("ARCHITECTURE.md", "experiments/README.md", "experiments/results/*/*.md", "experiments/results/*/*.png")
+OUTSIDE = (
+    "ARCHITECTURE.md",
+    "configs/common.py",
+    "experiments/README.md",
+    "experiments/results/*/*.md",
+    "experiments/results/*/*.png",
+)
 LINK = re.compile(r"(\]\()(?!https?:|#)([^)#\s]+)")
 
 
