@@ -40,7 +40,8 @@ th:first-child, td:first-child, .left th, .left td { text-align: left }
 .problem p { margin: .3em 0 } .error { border-color: var(--error) } .warning { border-color: var(--warning) }
 .note { border-color: var(--note) } .error b { color: var(--error) } .warning b { color: var(--warning) }
 .note b { color: var(--note) }
-pre { background: #222; color: #eee; padding: .6em .8em; overflow-x: auto; margin: .4em 0 }
+pre { background: #222; color: #eee; padding: .6em .8em; margin: .4em 0; white-space: pre-wrap;
+      overflow-wrap: anywhere }
 .row { display: inline-block; margin-right: 2em; white-space: nowrap } .row figcaption { white-space: normal }
 figure { display: inline-block; margin: .3em; vertical-align: top; max-width: 240px } .wide { max-width: 100% }
 figure img { display: block; max-width: 100%; height: auto }

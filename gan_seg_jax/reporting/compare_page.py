@@ -43,9 +43,11 @@ def _classes(found: Comparison, first: str) -> str:
     names = list(found.scores[first].get("iou_per_class") or ())
     if not names:
         return ""
+    config = found.runs[first].config
+    colors = dict(zip(config.class_names, config.class_colors, strict=False))
     rows = []
     for place, name in enumerate(names):
-        cells = [pages.escaped(name)]
+        cells = [pages.swatch(colors.get(name, (128, 128, 128))) + pages.escaped(name)]
         for scores in found.scores.values():
             value = (scores.get("iou_per_class") or {}).get(name)
             cells += [f"{pages.bar(value or 0)} {number(value)}"]
