@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "export",
     "push": "push",
     "pull": "pull",
+    "serve": "serve",
     "sample": "sample",
     "judge": "judge",
     "report": "report",

@@ -65,6 +65,8 @@ FLAGS = {  # of the commands
     "licence",
     "private",
     "explain",
+    "port",
+    "host",
 }
 PREPARED = {"format": "nifti", "version": "1", "flags": {"window": 255.0, "level": 127.5, "axis": "axial"}}
 TINY = (
