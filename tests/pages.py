@@ -20,6 +20,7 @@ class Page(HTMLParser):
         self.tags.add(tag)
         self.sources += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         self.texts += [dict(attrs).get("alt")] if tag == "img" else []
+        self.words += [""] if tag == "pre" else []  # a command, whose words are elements of their own
         if tag not in ("meta", "img", "br", "rect"):
             self.open.append(tag)
 
@@ -27,7 +28,9 @@ class Page(HTMLParser):
         assert tag == "rect" or self.open.pop() == tag
 
     def handle_data(self, data):
-        if data.strip():
+        if "pre" in self.open:
+            self.words[-1] += data
+        elif data.strip():
             self.words.append(data)
         if self.open and self.open[-1] in ("h1", "h2", "h3"):
             self.headings.append((self.open[-1], data))

@@ -97,16 +97,15 @@ def _classes(found: Survey, facts: Mapping[str, Any]) -> str:
     most = max(float(share.max()) for share in shares.values())
     rows = []
     for class_id in range(found.info.num_classes):
-        cells = [f"<td>{_class(found, class_id)}</td>"]
+        cells = [f'<th scope="row">{_class(found, class_id)}</th>']
         for split, share in shares.items():
             images = counted[split]["images_with_class"][class_id]
             bar = pages.bar(float(share[class_id]) / most)
             cells.append(f"<td>{bar}</td><td>{share[class_id]:.2%}</td><td>{images}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(
-        f'<th colspan="2">{pages.escaped(split)}: share of known pixels</th><th>images</th>' for split in shares
-    )
-    return f'<div class="scroll"><table><tr><th>class</th>{head}</tr>{"".join(rows)}</table></div>'
+    head = "".join(f'<th colspan="2">{pages.escaped(split)}: known pixels</th><th>images</th>' for split in shares)
+    head, body = f"<thead><tr><th>class</th>{head}</tr></thead>", f"<tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table>{head}{body}</table></div>'
 
 
 def _weights(facts: Mapping[str, Any]) -> str:

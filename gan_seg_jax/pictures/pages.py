@@ -35,14 +35,14 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums } tbody th
 caption { text-align: left; color: var(--faint) }
 th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child, .left th, .left td { text-align: left }
-.left td { white-space: normal; overflow-wrap: anywhere }
+.left td { white-space: normal; overflow-wrap: anywhere; min-width: 16em }
 .problem { border-left: 6px solid; padding: .3em 1em; margin: 1em 0; background: var(--card) }
 .problem p { margin: .3em 0 } .error { border-color: var(--error) } .warning { border-color: var(--warning) }
 .note { border-color: var(--note) } .error b { color: var(--error) } .warning b { color: var(--warning) }
 .note b { color: var(--note) }
-pre { background: #222; color: #eee; padding: .6em .8em; margin: .4em 0; white-space: pre-wrap;
-      overflow-wrap: anywhere }
-.row { display: inline-block; margin-right: 2em; white-space: nowrap } .row figcaption { white-space: normal }
+pre { background: #222; color: #eee; padding: .6em .8em; margin: .4em 0; white-space: pre-wrap; overflow-x: auto }
+pre span { white-space: nowrap }
+.row { display: inline-flex; margin-right: 1.5em; max-width: calc(100% - 1.5em) } .row figure { flex: 1 1 0 }
 figure { display: inline-block; margin: .3em; vertical-align: top; max-width: 240px } .wide { max-width: 100% }
 figure img { display: block; max-width: 100%; height: auto }
 .cells figure { width: 200px } .cells img { width: 100% }
@@ -85,8 +85,8 @@ def paragraph(value: Any) -> str:
 
 
 def command(value: Any) -> str:
-    """Return what is to be typed."""
-    return f"<pre>{escaped(value)}</pre>"
+    """Return what is to be typed; lines are broken between its words alone, not within --flags."""
+    return f"<pre>{' '.join(f'<span>{word}</span>' for word in escaped(value).split(' '))}</pre>"
 
 
 def table(rows: Sequence[Sequence[Any]], *, left: bool = False, caption: str = "") -> str:
