@@ -362,7 +362,7 @@ def interrupt(monkeypatch, where, number):
 
 
 PLACES = ("compiling", "training", "validation", "validation at the end", "final scores", "baselines")
-QUICK = (("training", signal.SIGTERM), ("validation", signal.SIGHUP))
+QUICK = (("training", signal.SIGTERM),)
 
 
 @pytest.mark.parametrize(
@@ -583,6 +583,7 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tiny, tmp_path):
 # Data and numbers that go wrong in mid-run
 
 
+@pytest.mark.slow
 def test_a_file_that_vanishes_is_named_and_nothing_is_lost(tiny, tmp_path, compile_once):
     data, workdir = tmp_path / "data", tmp_path / "run"
     shutil.copytree(tiny.data, data)
@@ -823,6 +824,7 @@ def test_sums_over_one_process_are_exact():
     ).tolist() == [*range(8)]
 
 
+@pytest.mark.slow
 def test_the_last_step_is_scored_beside_the_best(tiny, tmp_path, monkeypatch):
     """A run whose first validation is its best: its last step has other scores, on val those of its last validation."""
     task = TASKS["segmentation"]

@@ -172,6 +172,7 @@ def test_a_frozen_backbone_keeps_every_bit():
     assert [int(metrics["skipped"]) for metrics in measured] == [0] * len(measured)
 
 
+@pytest.mark.slow
 def test_the_head_of_a_frozen_backbone_learns_from_its_inference():
     """By hand: features of the running averages, without dropout; clipping by the gradient of the head alone."""
     networks, measured = states()

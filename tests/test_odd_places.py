@@ -13,6 +13,7 @@ from tests import tiny_runs
 ODD = "-a \"b\"'c'\n$d;&*? \u00fc\u65e5 {0} %s"
 
 
+@pytest.mark.slow
 def test_odd_paths_are_paths(tiny, tmp_path):
     """A leading dash, quotes, a line break, what shells and formats look for, letters that are not ASCII."""
     data, run, out = (tmp_path / ODD / name for name in ("data", "run", "out"))

@@ -63,6 +63,7 @@ def sample(generator, output, *more):
     return sorted((output / "train" / "images").iterdir())
 
 
+@pytest.mark.slow
 def test_the_feature_network_is_a_run_of_its_own(generator):
     network = json.loads((generator / "prior" / "feature_network" / "summary.json").read_text())
     assert network["task"] == "segmentation" and network["steps"] == 2

@@ -22,6 +22,7 @@ from tests.tiny_methods import CASES, POISONS, SGD, Case, prepared, tiny_config
 D, G = "discriminator", "generator"
 COMPILED = ("alternating", "critic rounds", "penalty due")
 EAGER = [(name, phase) for name in CASES if name not in COMPILED for phase in range(len(CASES[name].updates))]
+LONG = ("spectral norm", "alternating, both passes update")
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
 
@@ -63,7 +64,11 @@ def assert_follows_the_textbook(step, case: Case, state, options):
     assert_moved(before, state, {role for group in options["updates"] for role in group})
 
 
-@pytest.mark.parametrize(("name", "phase"), EAGER, ids=[f"{name}, phase {phase}" for name, phase in EAGER])
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] in LONG)) for case in EAGER],
+    ids=[f"{name}, phase {phase}" for name, phase in EAGER],
+)
 def test_equals_the_textbook_and_only_the_named_roles_move(name, phase):
     # Not compiled, which takes a tenth of the time. The second step begins with momentum, averages and statistics; and
     # `accept` holds in it, so that all of the named roles move.

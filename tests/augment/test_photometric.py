@@ -77,6 +77,7 @@ def test_off_changes_nothing():
     np.testing.assert_allclose(_view(image, inside), image, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_part_comes_with_its_probability_and_one_draw_an_image():
     image, inside = _images(3, batch=200)
     known = {"jitter": {"hue": 0.2}, "greyscale": {}, "blur": {}}

@@ -149,6 +149,7 @@ def test_an_index_file_takes_the_place_of_the_fraction(whole, tmp_path):
     assert splits["train"].ids == ("train-3", "train-7") and len(splits["unlabelled"]) == 21
 
 
+@pytest.mark.slow
 def test_parts_travel_to_workers(whole):
     config = common.get_config()
     config.update({"canvas_size": (10, 14), "batch_size": 4, "seed": 3})

@@ -122,7 +122,8 @@ def test_evaluate_and_predict_give_the_same_labels(tiny, tmp_path, monkeypatch):
         np.testing.assert_array_equal(predicted, seen[np.array(Image.open(path)).tobytes()])
 
 
-@pytest.mark.parametrize("form", ["pix2pix", pytest.param("oasis", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["pix2pix", "oasis"])
 def test_a_made_image_is_the_same_alone_in_a_batch_and_on_several_devices(form):
     config = load(f"synthesis:{form}").unlock()
     config.crop_size = config.canvas_size = (32, 32)

@@ -210,6 +210,7 @@ def test_the_discriminator_sees_the_same_nothing_in_both_domains(form, monkeypat
         np.testing.assert_allclose(found, MAPS[config.method](logits) * both_known(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_segmenter_is_moved_by_the_target_alone():
     config = make_config(adversarial_weight=1.0)
     nets, batch = view(make_state(config)), prepared(make_batch())
@@ -218,6 +219,7 @@ def test_the_segmenter_is_moved_by_the_target_alone():
     assert not np.any(source) and np.any(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistics", two_domains.STATISTICS)
 def test_whose_statistics_are_kept(statistics):
     config = make_config(norm="batch", statistics=statistics)

@@ -162,7 +162,8 @@ def test_without_weight_it_is_the_supervised_loss():
     assert float(found.losses["segmenter"]) == float(weighted_sum(source, label, config.losses)[0])
 
 
-@pytest.mark.parametrize("statistics", ["both", pytest.param("target", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("statistics", ["both", "target"])
 def test_its_statistics_are_those_of_all_adaptation(statistics):
     config = make_config(norm="batch").unlock()
     config.statistics = statistics

@@ -124,6 +124,7 @@ def test_step_equals_a_step_by_hand():
     close(after.networks[S].collections, stats_s)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moving", [C, S])
 def test_only_what_is_named_moves_and_the_critic_is_clamped(moving):
     config = make_config()

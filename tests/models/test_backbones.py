@@ -337,6 +337,7 @@ def test_a_sharded_batch_gives_the_same_loss_statistics_and_gradients(name):
         np.testing.assert_allclose(actual, expected, atol=1e-4 * float(np.max(np.abs(expected))) + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm"), [("resnet50_deep", "group"), ("mobilenetv2", "frozen_batch"), ("vgg16_bn", "none")]
 )

@@ -166,6 +166,7 @@ def test_segan_critic_starts_with_its_input():
     assert [f.shape[1:3] for f in features[1:]] == [(33, 35), (17, 18), (8, 9), (4, 4), (2, 2), (1, 1)]
 
 
+@pytest.mark.slow
 def test_unet_discriminator_pads_with_zeros():
     network, sizes = SMALL["unet"]
     (x,) = gan_checks.draw(*sizes)

@@ -90,6 +90,7 @@ def test_padding_counts_in_one_variant_only():
     np.testing.assert_allclose(inception.average_pool(ones, count_padding=False), ones, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["average", "max"])
 def test_the_last_block_pools_by_its_variant(pool):
     block = inception.BlockE(pool, count_padding=False)

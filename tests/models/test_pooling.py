@@ -52,6 +52,7 @@ def test_max_pool_equals_the_textbook_in_values_and_gradients(height, width, win
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_second_derivative_under_vmap_and_bfloat16():
     x = jax.random.normal(jax.random.key(0), (3, 2, 4, 6, 2))
     pool = lambda x: layers.max_pool(x, 2, stride=2)

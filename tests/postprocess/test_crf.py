@@ -124,6 +124,7 @@ def test_lattice_is_near_exact_on_photographs(number, top, left, parameters):
 class TestBoth:
     """What holds for either form."""
 
+    @pytest.mark.slow
     def test_without_weights_or_iterations_nothing_happens(self, method):
         logits, image = drawn(16, 16)
         plain = jax.nn.log_softmax(logits)
@@ -137,6 +138,7 @@ class TestBoth:
         found = mean_field(logits[..., order], image, method=method)
         np.testing.assert_allclose(found, mean_field(logits, image, method=method)[..., order], atol=1e-4)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("parameters", [DEEPLAB, WIDE])
     def test_padding_is_as_if_cut_off(self, method, parameters):
         logits, image = drawn(24, 32)

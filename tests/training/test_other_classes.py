@@ -73,6 +73,7 @@ def test_other_differences_and_networks_that_learn_no_more_are_refused(tiny, tmp
         arrays(frozen, tmp_path, "generator")
 
 
+@pytest.mark.slow
 def test_as_many_classes_in_another_order_are_other_classes(tiny, tmp_path, capsys):
     names = checkpoint.read_config(tiny.cgan).class_names
     order = {"num_classes": 3, "class_colors": ((1, 0, 0), (2, 0, 0), (3, 0, 0)), "class_names": names[::-1]}
