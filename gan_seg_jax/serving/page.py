@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.segmenter import Segmenter
 from gan_seg_jax.pictures import pages
 from gan_seg_jax.preparing.extras import need
@@ -46,7 +47,7 @@ def serve(segmenter: Segmenter, name: str, listening: socket.socket, ready: Call
         ready: called when the page can be asked for.
 
     Raises:
-        InputError: Gradio is missing.
+        InputError: Gradio is missing, or somebody else has taken the place.
     """
     with tempfile.TemporaryDirectory(prefix="gan_seg_serve_") as folder:
         os.environ.update(_ALONE, GRADIO_TEMP_DIR=folder)  # read when Gradio is imported
@@ -57,24 +58,27 @@ def serve(segmenter: Segmenter, name: str, listening: socket.socket, ready: Call
         host, port = address.place(listening)
         listening.close()
         # Not mounted in an app of our own: Gradio lets clients name any file of the machine then.
-        blocks.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            max_file_size=MAX_UPLOAD,
-            footer_links=[],
-            run_history=False,
-            ssr_mode=False,
-            mcp_server=False,
-            enable_monitoring=False,
-            # Gradio's own fonts would be asked of Google.
-            theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
-                block_info_text_color="*neutral_600"
-            ),
-            css=_STYLE + _swatches(segmenter.class_colors),
-        )
+        try:
+            blocks.launch(
+                server_name=host,
+                server_port=port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                max_file_size=MAX_UPLOAD,
+                footer_links=[],
+                run_history=False,
+                ssr_mode=False,
+                mcp_server=False,
+                enable_monitoring=False,
+                # Gradio's own fonts would be asked of Google.
+                theme=gradio.themes.Default(
+                    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+                ).set(block_info_text_color="*neutral_600"),
+                css=_STYLE + _swatches(segmenter.class_colors),
+            )
+        except OSError:  # Gradio's words are of its own settings
+            raise InputError(f"{host}:{port} cannot be served: it was taken meanwhile; give another --port.") from None
         ready()
         stopped.wait()
         blocks.close(verbose=False)
