@@ -260,7 +260,7 @@ CONTROLS = ("lambda0", "random_discriminator")
 
 
 def game(config: ConfigDict, adversarial: str = "non_saturating", weight: float = 0.01) -> None:
-    """Add what a method with a discriminator reads (`gan_seg_jax.game`) to `config.losses`."""
+    """Add what a method with a discriminator reads (`gan_seg_jax.methods.game`) to `config.losses`."""
     fields = {
         "adversarial": adversarial,  # a name in gan_seg_jax.losses.adversarial.ADVERSARIAL
         "adversarial_weight": weight,  # of the adversarial term in the other player's loss
