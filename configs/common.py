@@ -167,7 +167,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 250  # steps between checkpoints (validations make one too)
     config.keep_checkpoints = 2  # of the newest checkpoints, besides the best
     config.log_every = 50  # steps between lines of metrics.jsonl
-    config.samples_every = 500  # steps between sample panels; 0 is none but the last
+    config.samples_every = 500  # steps between sample panels of val; 0 is none
     config.max_bad_steps = 20  # steps in a row without finite losses and gradients that end training (exit code 3)
     config.tensorboard = True  # write TensorBoard events
     config.baselines = ("kmeans", "majority")  # scored beside the run at its end; () is none

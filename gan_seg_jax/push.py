@@ -50,6 +50,13 @@ def _write(folder: Path, workdir: str) -> None:
     from gan_seg_jax.exporting import published
     from gan_seg_jax.exporting.program import load_segmentation
     from gan_seg_jax.reporting import run_files
+    from gan_seg_jax.runs import weights
+
+    if weights.are_in(workdir):  # with the card that its owner has given it
+        if flags.FLAGS.licence:
+            raise InputError(f"{workdir} holds published weights, whose card says their licence; leave out --licence.")
+        published.fetch(workdir, folder)
+        return
 
     run, found = load_segmentation(workdir, flags.FLAGS.checkpoint), run_files.read(workdir)
     published.write(folder, run, found.summary, found.counts, flags.FLAGS.licence)

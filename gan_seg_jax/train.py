@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +65,8 @@ def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[st
         summary = workdirs.finished(workdir, config)
         if summary is not None:
             if first:
-                print(f"{workdir} is finished.\n{report.summary_text(summary)}")
+                early = f" {_why_stopped(config, summary)}" if summary["steps"] < config.steps else ""
+                print(f"{workdir} is finished.{early}\n{report.summary_text(summary)}")
             return summary
         fresh = not workdirs.has_checkpoints(workdir)
         found = digests.of(method, config, dataset, workdir, fresh=fresh)
@@ -144,7 +146,7 @@ def train_loop(
                 run.save(state, tracker)
             if is_complete(config, progress.step, progress.unimproved):
                 if progress.step < config.steps:
-                    run.writer.message(_why_stopped(config, progress))
+                    run.writer.message(_why_stopped(config, dataclasses.asdict(progress) | {"steps": progress.step}))
                 return state
             run.poll(state, tracker)
             variant = _variant(config, ends, progress.step)
@@ -167,11 +169,12 @@ def _is_due(every: int, config: ConfigDict, progress: Progress) -> bool:
     return progress.step > 0 and (progress.step % every == 0 or progress.step >= config.steps)
 
 
-def _why_stopped(config: ConfigDict, progress: Progress) -> str:
-    """Return the sentence that says why a run ends before its last step."""
+def _why_stopped(config: ConfigDict, found: dict[str, Any]) -> str:
+    """Return the sentence that says why a run ends before its last step, by the names of its summary."""
     return (
-        f"Stopped at step {progress.step} of {config.steps}: {progress.unimproved} validations in a row were no better "
-        f"than that of step {progress.best_step} (config.patience is {config.patience}; with more, training goes on)."
+        f"Stopped at step {found['steps']} of {config.steps}: {found['unimproved']} validations in a row were no "
+        f"better than that of step {found['best_step']} (config.patience is {config.patience}; with more than "
+        f"{found['unimproved']}, training goes on)."
     )
 
 
@@ -232,6 +235,7 @@ def _validate(run: TrainingRun, state: AdversarialState, tracker: Tracker, evalu
     run.writer.message(f"step {progress.step} val: {shown}{' (best)' if progress.best_step == progress.step else ''}")
     if scores.get("collapsed"):
         run.writer.message("The generator has collapsed: it makes few images again and again.")
-    if config.samples_every and _is_due(config.samples_every, config, progress):
+    last = is_complete(config, progress.step, progress.unimproved)
+    if config.samples_every and (last or _is_due(config.samples_every, config, progress)):
         if parallel.is_first_process():
             run.writer.images(progress.step, "val", sheet(state))

@@ -1,6 +1,7 @@
 """What is pushed comes back by `pull`, from a folder and from a stand-in for Hugging Face, and labels as the run."""
 
 import json
+import os
 import shutil
 import sys
 import types
@@ -114,13 +115,38 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(tiny, hub, pushed, tmp_path,
     shutil.copytree(pushed, tmp_path / "changed")
     (tmp_path / "changed" / "model.safetensors").write_bytes(b"x" * 1000)
     outcome = pull(tmp_path / "changed", tmp_path / "out")
-    assert outcome.code == 2 and "differs from what was exported" in outcome.err
+    assert (
+        outcome.code == 2 and f"{tmp_path / 'changed'}/model.safetensors differs from what was exported" in outcome.err
+    )
     facts = json.loads((pushed / "config.json").read_text())
     facts["networks"]["generator"]["channels"] = [4, 16]
     shutil.copy(pushed / "model.safetensors", tmp_path / "changed")
     (tmp_path / "changed" / "config.json").write_text(json.dumps(facts))
     assert pull(tmp_path / "changed", tmp_path / "out").code == 2
     assert {path.name for path in tmp_path.iterdir()} == {"changed"}
+
+
+def test_links_and_huge_files_are_not_fetched(pushed, tmp_path):
+    for name, make in (
+        ("link", lambda card: card.symlink_to("/etc/hostname")),
+        ("huge", lambda card: (card.touch(), os.truncate(card, 2**30))),
+    ):
+        shutil.copytree(pushed, tmp_path / name)
+        (tmp_path / name / "README.md").unlink()
+        make(tmp_path / name / "README.md")
+    outcome = pull(tmp_path / "link", tmp_path / "out")
+    assert outcome.code == 2 and "has no README.md" in outcome.err
+    outcome = pull(tmp_path / "huge", tmp_path / "out")
+    assert outcome.code == 2 and "has more than 4194304 bytes" in outcome.err
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "huge"}
+
+
+def test_what_was_pulled_keeps_its_card_when_it_is_pushed_again(tiny, pushed, hub):
+    again = lambda *flags: tiny_runs.command("push", f"--workdir={pushed}", "--repository=hf:a/b", *flags)
+    assert again().code == 0
+    assert (hub.root / "a/b" / "README.md").read_text() == (pushed / "README.md").read_text()
+    outcome = again("--licence=mit")
+    assert outcome.code == 2 and "whose card says their licence" in outcome.err
 
 
 def test_without_the_package_the_command_says_how_to_install_it(tiny, monkeypatch, tmp_path):

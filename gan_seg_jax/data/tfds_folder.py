@@ -12,6 +12,7 @@ needs no TensorFlow, nor does training from it: --config.dataset=tfds:segmentati
 
 import dataclasses
 import io
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -62,10 +63,15 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
             **options: of every TFDS builder: data_dir, file_format ("array_record" is read without TensorFlow).
 
         Raises:
-            InputError: the folder cannot be used.
+            InputError: the folder cannot be used, or a set of this name has been prepared from other images or masks.
         """
         self._dataset: Dataset = open_folder(folder)
         super().__init__(config=FolderConfig(name=name, folder=os.fspath(folder)), **options)
+        there = self.data_path / "metadata.json"
+        if there.exists() and json.loads(there.read_text()) != self._dataset.digests:
+            raise InputError(
+                f"{self.data_path} was prepared from other images or masks; remove it, or give this set another name."
+            )
 
     def _info(self) -> tfds.core.DatasetInfo:
         names = list(self._dataset.info.class_names)
@@ -76,7 +82,11 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
         }
         about = "Images and masks of class ids; 255 is void."
         return tfds.core.DatasetInfo(
-            builder=self, description=about, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+            builder=self,
+            description=about,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(self._dataset.digests),
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:

@@ -93,7 +93,10 @@ def _scores(run: Run, summary: Mapping[str, Any] | None, image_counts: np.ndarra
         [title, *(text(scores.get(key), ".4f") for scores in splits.values())] for key, title in SCORE_COLUMNS.items()
     ]
     rows += [
-        [f"IoU {_cell(name)}", *(text(scores["iou_per_class"][name], ".4f") for scores in splits.values())]
+        [
+            f"IoU {_cell(name)}",
+            *(text((scores.get("iou_per_class") or {}).get(name), ".4f") for scores in splits.values()),
+        ]
         for name in run.config.class_names
     ]
     chosen = f" The step was chosen by {summary['selected_by']} on val." if summary["selected_by"] else ""

@@ -16,6 +16,7 @@ from gan_seg_jax.runs.weights import FACTS, MODEL
 from gan_seg_jax.system import files, hub
 
 CONFIG, CARD = "config.json", "README.md"
+_MOST = {CONFIG: 2**22, FACTS: 2**22, CARD: 2**22, MODEL: 2**34}  # bytes that each file may have
 
 
 def write(
@@ -41,13 +42,31 @@ def fetch(source: str, folder: Path) -> Run:
     Raises:
         InputError: a file is missing, or they are not those of a run.
     """
-    for name in (CONFIG, FACTS, MODEL, CARD):
-        if source.startswith(hub.PREFIX):
-            path = hub.file(source, name, missing="; expected what `gan-seg push` has written.")
-        else:
-            path = files.local(source) / name
-            if not path.is_file():
-                raise InputError(f"{files.shown(source)} has no {name}; expected what `gan-seg push` has written.")
-        with files.written(folder / name):
-            shutil.copyfile(path, folder / name)
-    return load_run(folder)
+    for name, most in _MOST.items():
+        path = _place(source, name)
+        try:
+            if path.stat().st_size > most:
+                raise InputError(f"{name} of {files.shown(source)} has more than {most} bytes; it is none of ours.")
+            with open(path, "rb") as given, files.written(folder / name), open(folder / name, "xb") as taken:
+                shutil.copyfileobj(given, taken)
+        except OSError as error:
+            raise InputError(f"{name} of {files.shown(source)} cannot be read: {error.strerror}.") from error
+    try:
+        return load_run(folder)
+    except InputError as error:  # by the name that the user knows
+        raise InputError(str(error).replace(str(folder), files.shown(source))) from error
+
+
+def _place(source: str, name: str) -> Path:
+    """Return where a published file lies on this machine.
+
+    Raises:
+        InputError: it is missing, or a link, which may lead anywhere.
+    """
+    lacks = "; expected what `gan-seg push` has written."
+    if source.startswith(hub.PREFIX):
+        return hub.file(source, name, missing=lacks)
+    path = files.local(source) / name
+    if path.is_symlink() or not path.is_file():
+        raise InputError(f"{files.shown(source)} has no {name}{lacks}")
+    return path

@@ -105,7 +105,7 @@ def occlusion(
     """Return how far the probabilities of classes in their regions fall where a grey square hides the image.
 
     Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks (arXiv:1311.2901). The square's side is
-    a `parts`-th of the image's and it moves by half of that; a place has the mean over the squares that hide it.
+    a `parts`-th of the canvas's and it moves by half of that; a place has the mean over the squares that hide it.
 
     Args:
         network: the network.

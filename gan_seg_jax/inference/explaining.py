@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from gan_seg_jax.augment import resample
 from gan_seg_jax.data import canvas
+from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import attribution, file_batches
 from gan_seg_jax.inference.labelling import on_canvas
 from gan_seg_jax.inference.load import Run
@@ -20,6 +22,8 @@ from gan_seg_jax.pictures import explanation, panels
 from gan_seg_jax.state import AdversarialState, inference_view
 
 CLASSES = 4  # that are explained of an image: those of the largest areas
+SIDE = 640  # pixels of the longer side of an image that is explained, or the canvas's where that is larger
+PIXELS = 2**20  # of an image that keeps its scale
 METHODS = ("grad_cam", "integrated_gradients", "occlusion")
 _TITLES = {"grad_cam": "Grad-CAM", "integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
 _TITLES |= {"entropy": "entropy", "mirror": "differs when mirrored", "doubt": "the discriminator's doubt"}
@@ -130,10 +134,27 @@ def sheets(run: Run, files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path,
         run: a run of segmentation.
         files: (file, output name).
     """
-    explain, read = Explainer(run), file_batches.reader(run.config)
+    explain, read = Explainer(run), lambda file: shown(file_batches.reader(run.config)(file), run.config, str(file))
     for _, group in file_batches.groups(list(files), read, lambda image: image, lambda out_size: 1):
         for name, image, _ in group:
             yield name, sheet(image, explain(image), run.config)
+
+
+def shown(image: np.ndarray, config: Any, name: str) -> np.ndarray:
+    """Return an image as it is explained: scaled down where the network sees it scaled down anyway.
+
+    Raises:
+        InputError: the network sees it at its own scale, at which so large an image would take too much memory.
+    """
+    height, width = image.shape[:2]
+    if config.resize == "none":
+        if height * width > PIXELS:
+            raise InputError(f"{name} has {height}x{width} pixels; at its own scale at most {PIXELS} are explained.")
+        return image
+    scale = min(1.0, max(SIDE, *config.canvas_size) / max(height, width))
+    return file_batches.resized(
+        image, (max(1, round(height * scale)), max(1, round(width * scale))), Image.Resampling.BILINEAR
+    )
 
 
 def sheet(image: np.ndarray, found: Explanation, config: Any) -> np.ndarray:

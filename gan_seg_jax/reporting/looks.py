@@ -46,7 +46,8 @@ class Look:
         reliability: confidence against accuracy of all labelled pixels.
         best: images of the highest mean IoU over their classes, the best first.
         worst: of the lowest, the worst first; none of them is among the best.
-        explained: name of an image and the address of its explanation, where one is wanted: of the worst one.
+        explained: name of an image and the address of its explanation, where one is wanted: of the worst one; a
+            sentence and "" where there can be none.
     """
 
     split: str
@@ -121,8 +122,11 @@ def look(run: Run, split: Split, mesh: Mesh, *, shown: int, explain: bool = Fals
 
 
 def _explained(run: Run, split: Split, place: int) -> tuple[str, str]:
-    """Return the name of an image and the address of its explanation."""
-    image = split[place]["image"]
+    """Return the name of an image and the address of its explanation; a sentence and "" where it has none."""
+    try:
+        image = explaining.shown(split[place]["image"], run.config, split.ids[place])
+    except InputError as error:
+        return str(error), ""
     sheet = explaining.sheet(image, explaining.Explainer(run)(image), run.config)
     return split.ids[place], pages.address(sheet, max(sheet.shape))
 

@@ -113,7 +113,10 @@ def _explained(look: Look) -> str:
     if not look.explained:
         return ""
     words = "What the network uses, which is not what is right: maps of Grad-CAM, integrated gradients and occlusion."
-    figures = [pages.figure(address, f"The worst image, {name}", wide=True) for name, address in look.explained]
+    figures = [
+        pages.figure(address, f"The worst image, {name}", wide=True) if address else pages.paragraph(name)
+        for name, address in look.explained
+    ]
     return pages.paragraph(words) + "".join(figures)
 
 
@@ -206,7 +209,10 @@ def _next(run: RunFiles, origin: Origin) -> str:
         longer = (f"--config.steps={2 * run.config.steps}", "--config.extend=constant")
         how = "Train on, at the last learning rates:"
         if run.stopped:
-            longer, how = (f"--config.patience={2 * run.config.patience}",), "Train on, with more patience:"
+            longer, how = (
+                (f"--config.patience={run.summary['unimproved'] + run.config.patience}",),
+                "Train on, with more patience:",
+            )
         parts += [
             pages.paragraph(how),
             pages.command(f"{train} {shlex.join(longer)}"),

@@ -35,7 +35,7 @@ def write_index(folder: Path) -> None:
         pages.section(name, "".join(_figure(step, path.name) for step, path in pictures))
         for name, pictures in found(folder).items()
     ]
-    title = f"Samples of {folder.absolute().parent.name}"
+    title = f"Samples of {folder.resolve().parent.name}"
     files.write_bytes(folder / INDEX, pages.page(title, "".join(sections), pictures_beside=True).encode())
 
 

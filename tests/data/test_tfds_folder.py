@@ -39,6 +39,16 @@ def test_what_was_in_the_folder_comes_out(tmp_path):
     assert example["id"].decode() == ours.splits["val"][1]["id"]
 
 
+def test_another_folder_of_the_same_name_is_refused(tmp_path):
+    folder = tiny_runs.write_set(tmp_path / "data")
+    prepare(folder, tmp_path / "prepared")
+    prepare(folder, tmp_path / "prepared")
+    (folder / "train" / "images" / "000.png").write_bytes((folder / "train" / "images" / "004.png").read_bytes())
+    with pytest.raises(InputError, match="prepared from other images or masks"):
+        SegmentationFolder(folder=folder, data_dir=tmp_path / "prepared", file_format="array_record")
+    prepare(folder, tmp_path / "prepared", name="changed")
+
+
 def test_a_folder_that_cannot_be_used_is_named(tmp_path):
     with pytest.raises(InputError, match="train"):
         SegmentationFolder(folder=tmp_path, data_dir=tmp_path / "prepared")

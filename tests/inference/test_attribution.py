@@ -126,3 +126,13 @@ def test_maps_change_with_the_weights_and_with_nothing_else(tiny):
             for c in {*first.classes} & {*other.classes}
         ]
         assert both and all(abs(stats.spearmanr(one.ravel(), two.ravel()).statistic) < 0.8 for one, two in both), name
+
+
+def test_large_images_are_explained_at_a_size_that_fits(tiny):
+    config = load_run(tiny.cgan).config
+    assert explaining.shown(np.zeros((3000, 1000, 3), np.uint8), config, "a").shape == (640, 213, 3)
+    assert explaining.shown(np.zeros((20, 24, 3), np.uint8), config, "a").shape == (20, 24, 3)
+    with config.unlocked():
+        config.resize = "none"
+    with pytest.raises(InputError, match="a has 2000x1000 pixels"):
+        explaining.shown(np.zeros((2000, 1000, 3), np.uint8), config, "a")
