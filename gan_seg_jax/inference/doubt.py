@@ -27,14 +27,7 @@ def make_doubt(method: Any, config: ConfigDict, options: Options, mesh: Mesh) ->
 
     def doubt(state: AdversarialState, views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]):
         canvas = prepare({**stream, "image": stream[image_name], "content": stream[content_name]}, config)["image"]
-        nets = inference_view(state, jax.random.key(0))
-
-        def one(pair):
-            image, mask = pair
-            return method.score_map(nets, image[None], mask[None], config)[0].astype(jnp.float32)
-
-        scores = jax.lax.map(one, (canvas, jax.nn.softmax(views[0][0])))
-        found = resize_logits(1 - scores[..., None], canvas.shape[1:3])
+        found = doubt_on_canvas(method, config, state, canvas, jax.nn.softmax(views[0][0]))
         found = from_canvas(found, stream, config, options.scales[0], out_size)
         return jnp.clip(found[..., 0], 0, 1)
 
@@ -42,3 +35,16 @@ def make_doubt(method: Any, config: ConfigDict, options: Options, mesh: Mesh) ->
     by_view = NamedSharding(mesh, PartitionSpec(None, *sharded.spec))
     shardings = {"in_shardings": (whole, by_view, sharded), "out_shardings": sharded}
     return jax.jit(doubt, static_argnums=3, **shardings)
+
+
+def doubt_on_canvas(
+    method: Any, config: ConfigDict, state: AdversarialState, images: jax.Array, masks: jax.Array
+) -> jax.Array:
+    """Return 1 - `score_map` of images [b, h, w, 3] and their probabilities [b, h, w, k], float32 [b, h, w, 1]."""
+    nets = inference_view(state, jax.random.key(0))
+
+    def one(pair):
+        image, mask = pair
+        return method.score_map(nets, image[None], mask[None], config)[0].astype(jnp.float32)
+
+    return resize_logits(1 - jax.lax.map(one, (images, masks))[..., None], images.shape[1:3])

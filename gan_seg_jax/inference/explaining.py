@@ -13,13 +13,13 @@ from gan_seg_jax.augment import resample
 from gan_seg_jax.data import canvas
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import attribution, file_batches
+from gan_seg_jax.inference.doubt import doubt_on_canvas
 from gan_seg_jax.inference.labelling import on_canvas
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN
-from gan_seg_jax.inference.scoring import from_canvas, make_network, prepare
-from gan_seg_jax.models.layers import resize_logits
+from gan_seg_jax.inference.scoring import entropy_of, from_canvas, make_network, prepare
 from gan_seg_jax.pictures import explanation, panels
-from gan_seg_jax.state import AdversarialState, inference_view
+from gan_seg_jax.state import AdversarialState
 
 CLASSES = 4  # that are explained of an image: those of the largest areas
 SIDE = 640  # pixels of the longer side of an image that is explained, or the canvas's where that is larger
@@ -92,14 +92,10 @@ class Explainer:
         logits = network(image)
         mirrored = network(image[:, :, ::-1])[:, :, ::-1]
         resized = from_canvas(logits, stream, run.config, 1.0, out_size)[0]
-        logarithms = jax.nn.log_softmax(resized)
-        entropy = -jnp.sum(jnp.exp(logarithms) * logarithms, axis=-1) / np.log(max(resized.shape[-1], 2))
         distance = 0.5 * jnp.sum(jnp.abs(jax.nn.softmax(logits) - jax.nn.softmax(mirrored)), axis=-1)
-        found = {"entropy": entropy, "mirror": self._own_size(distance[0, ..., None], stream, out_size)[0]}
+        found = {"entropy": entropy_of(resized), "mirror": self._own_size(distance[0, ..., None], stream, out_size)[0]}
         if run.method.score_map is not None:
-            nets = inference_view(state, jax.random.key(0))
-            scores = run.method.score_map(nets, image, jax.nn.softmax(logits), run.config).astype(jnp.float32)
-            doubt = resize_logits(1 - scores[..., None], image.shape[1:3])[0]
+            doubt = doubt_on_canvas(run.method, run.config, state, image, jax.nn.softmax(logits))[0]
             found["doubt"] = jnp.clip(self._own_size(doubt, stream, out_size)[0], 0, 1)
         return jnp.argmax(resized, axis=-1).astype(jnp.uint8), found
 

@@ -172,8 +172,7 @@ def make_chooser(
         found = jnp.argmax(scores, axis=-1).astype(jnp.uint8), confidence
         if not entropy:
             return found
-        logarithms = jax.nn.log_softmax(scores)
-        return *found, -jnp.sum(jnp.exp(logarithms) * logarithms, axis=-1) / jnp.log(jnp.maximum(scores.shape[-1], 2.0))
+        return *found, entropy_of(scores)
 
     def chooser(views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> tuple[jax.Array, ...]:
         height, width = out_size
@@ -195,6 +194,12 @@ def make_chooser(
         return jax.lax.scan(band, nothing, starts)[0]
 
     return chooser
+
+
+def entropy_of(scores: jax.Array) -> jax.Array:
+    """Return the entropy of the probabilities of scores [..., k], as a share of log k, the highest there can be."""
+    logarithms = jax.nn.log_softmax(scores)
+    return -jnp.sum(jnp.exp(logarithms) * logarithms, axis=-1) / jnp.log(jnp.maximum(scores.shape[-1], 2.0))
 
 
 def band_rows(out_size: tuple[int, int], num_classes: int, images: int) -> int:
