@@ -11,7 +11,6 @@ needs no TensorFlow, nor does training from it: --config.dataset=tfds:segmentati
 """
 
 import dataclasses
-import io
 import json
 import os
 import re
@@ -19,11 +18,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.data.folder import open_folder
 from gan_seg_jax.errors import InputError
+from gan_seg_jax.pictures.png import encode_png
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}  # ours -> as TFDS calls them
 
@@ -103,15 +102,8 @@ class SegmentationFolder(tfds.core.GeneratorBasedBuilder):
             yield (
                 place,
                 {
-                    "image": _png(example["image"]),
-                    "segmentation_mask": _png(example["label"]),
+                    "image": encode_png(example["image"]),
+                    "segmentation_mask": encode_png(example["label"]),
                     "id": str(example["id"]),
                 },
             )
-
-
-def _png(array: Any) -> bytes:
-    """Return an image or mask, uint8, as the bytes of a PNG file, which TFDS stores as they are."""
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
-    return buffer.getvalue()
