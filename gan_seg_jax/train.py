@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -146,7 +145,7 @@ def train_loop(
                 run.save(state, tracker)
             if is_complete(config, progress.step, progress.unimproved):
                 if progress.step < config.steps:
-                    run.writer.message(_why_stopped(config, dataclasses.asdict(progress) | {"steps": progress.step}))
+                    run.writer.message(_why_stopped(config, {**vars(progress), "steps": progress.step}))
                 return state
             run.poll(state, tracker)
             variant = _variant(config, ends, progress.step)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import common
+from gan_seg_jax.inference import load
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.state import AdversarialState
 from tests import tiny_runs
@@ -40,3 +41,10 @@ def make_config(**fields):
     names = {"num_classes": 3, "class_names": tiny_runs.INFO.class_names, "class_colors": tiny_runs.INFO.class_colors}
     config.update({"batch_size": 4, "resize": "none", **names, **fields})
     return config
+
+
+def take_place(monkeypatch) -> None:
+    """Let commands load, whatever folder they name, a run of the method."""
+    method = types.SimpleNamespace(**vars(METHOD), TASK="segmentation")
+    run = load.Run(method, make_config(), STATE, 0)
+    monkeypatch.setattr(load, "load_run", lambda *args: run)

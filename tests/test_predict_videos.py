@@ -22,9 +22,7 @@ RATE = fractions.Fraction(30000, 1001)
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """A folder with an empty input folder and a run that reads classes off the grey of frames."""
-    method = types.SimpleNamespace(**vars(red_channel.METHOD), TASK="segmentation")
-    run = load.Run(method, red_channel.make_config(), red_channel.STATE, 0)
-    monkeypatch.setattr(load, "load_run", lambda *args: run)
+    red_channel.take_place(monkeypatch)
     (tmp_path / "in").mkdir()
     return tmp_path
 

@@ -3,13 +3,11 @@
 import csv
 import json
 import os
-import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax.inference import load
 from gan_seg_jax.runs import prepared
 from tests import red_channel, tiny_runs
 
@@ -24,9 +22,7 @@ GREY = ("--intensity_window=255", "--level=127.5")  # values are grey as they ar
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """A folder with an empty input folder and a run that reads classes off the grey of slices."""
-    method = types.SimpleNamespace(**vars(red_channel.METHOD), TASK="segmentation")
-    run = load.Run(method, red_channel.make_config(), red_channel.STATE, 0)
-    monkeypatch.setattr(load, "load_run", lambda *args: run)
+    red_channel.take_place(monkeypatch)
     (tmp_path / "in").mkdir()
     (tmp_path / "run").mkdir()
     return tmp_path

@@ -112,8 +112,8 @@ def _scores(run: Run, summary: Mapping[str, Any] | None, image_counts: np.ndarra
 
 def _licence(config: ConfigDict, networks: Mapping[str, str], licence: str) -> str:
     """Return the licence that the weights are given, and what is known of the rights of others."""
-    lines = [f"- The weights are published under {_cell(licence)}."] if licence else []
-    known = len(lines)
+    own = [f"- The weights are published under {_cell(licence)}."] if licence else []
+    lines = []
     for role in networks:
         source = config.pretrained[role] if role in config.pretrained else ""
         if source.startswith(pip_weights.PREFIX):
@@ -123,10 +123,9 @@ def _licence(config: ConfigDict, networks: Mapping[str, str], licence: str) -> s
             lines.append(f"- The {role} started from {_cell(name)}, whose licence the run does not know.")
         if role in config.init and config.init[role] not in ("", "random"):
             lines.append(f"- The {role} started from another run, or was made by it; what holds for that, holds here.")
-    if len(lines) == known:
-        lines.append("- No weights from elsewhere: the networks started from random numbers.")
+    lines = lines or ["- No weights from elsewhere: the networks started from random numbers."]
     return "\n".join(
-        [*lines, "- The run does not know the licence of its images and labels; look where they are from."]
+        [*own, *lines, "- The run does not know the licence of its images and labels; look where they are from."]
     )
 
 
