@@ -61,12 +61,13 @@ def _write(folder: Path, workdir: str, form: str, size: tuple[int, int] | None) 
     from gan_seg_jax.exporting import onnx, published, stablehlo
     from gan_seg_jax.exporting.program import describe, load_segmentation, make_program, networks_of
     from gan_seg_jax.reporting import run_files
+    from gan_seg_jax.runs import prepared
     from gan_seg_jax.runs.weights import FACTS
 
-    run = load_segmentation(workdir, flags.FLAGS.checkpoint)
+    run, cut = load_segmentation(workdir, flags.FLAGS.checkpoint), prepared.read(workdir)
     if form == "safetensors":
         found = run_files.read(workdir)
-        published.write(folder, run, found.summary, found.counts)
+        published.write(folder, run, cut, found.summary, found.counts)
         return
     program = make_program(run, size)
     name = f"model.{form}"
@@ -75,7 +76,7 @@ def _write(folder: Path, workdir: str, form: str, size: tuple[int, int] | None) 
     with files.written(folder / name):
         files.write_bytes(folder / name, data)
     digest = hashlib.sha256(data).hexdigest()
-    files.write_json(folder / FACTS, {**describe(run, program), "file": name, "sha256": digest})
+    files.write_json(folder / FACTS, {**describe(run, program), "prepared": cut, "file": name, "sha256": digest})
 
 
 if __name__ == "__main__":

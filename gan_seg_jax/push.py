@@ -50,7 +50,7 @@ def _write(folder: Path, workdir: str) -> None:
     from gan_seg_jax.exporting import published
     from gan_seg_jax.exporting.program import load_segmentation
     from gan_seg_jax.reporting import run_files
-    from gan_seg_jax.runs import weights
+    from gan_seg_jax.runs import prepared, weights
 
     if weights.are_in(workdir):  # with the card that its owner has given it
         if flags.FLAGS.licence:
@@ -59,7 +59,7 @@ def _write(folder: Path, workdir: str) -> None:
         return
 
     run, found = load_segmentation(workdir, flags.FLAGS.checkpoint), run_files.read(workdir)
-    published.write(folder, run, found.summary, found.counts, flags.FLAGS.licence)
+    published.write(folder, run, prepared.read(workdir), found.summary, found.counts, flags.FLAGS.licence)
 
 
 if __name__ == "__main__":

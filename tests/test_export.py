@@ -19,7 +19,7 @@ from PIL import Image
 
 import gan_seg_jax as gs
 from gan_seg_jax.errors import InputError
-from gan_seg_jax.exporting import card, program
+from gan_seg_jax.exporting import card, program, published
 from gan_seg_jax.exporting import weights as weights_file
 from gan_seg_jax.inference import load, scoring
 from tests import tiny_runs
@@ -147,6 +147,22 @@ def test_exported_weights_label_as_the_run(segmenter, weights, tmp_path):
     assert outcome.code == 2 and "holds exported weights of step 6 alone" in outcome.err
 
 
+def test_exported_weights_cut_volumes_as_the_run_does(tiny, weights, tmp_path):
+    nibabel = pytest.importorskip("nibabel", reason="the extra medical is not installed")
+    grey = np.random.default_rng(0).integers(0, 256, (20, 12, 2)).astype(np.int16)
+    nibabel.Nifti1Image(grey, np.eye(4)).to_filename(tmp_path / "a.nii")
+
+    def label(workdir, name):
+        words = (f"--workdir={workdir}", f"--input={tmp_path / 'a.nii'}", f"--output={tmp_path / name}")
+        outcome = tiny_runs.command("predict", *words)
+        assert outcome.code == 0, outcome.err
+        return [(tmp_path / name / kind / "a.nii").read_bytes() for kind in ("masks", "confidence")]
+
+    assert label(weights, "ours") == label(tiny.cgan, "theirs")
+    facts = json.loads((weights / "export.json").read_text())
+    assert facts["prepared"] == tiny_runs.PREPARED["flags"]
+
+
 def test_the_card_says_what_the_records_say(tiny, weights):
     text = (weights / "README.md").read_text()
     summary = json.loads((tiny.cgan / "summary.json").read_text())
@@ -258,6 +274,10 @@ def test_damaged_exports_are_refused(weights, tmp_path):
     expect("as float16, expected float32")
     write(right)
     gs.load(tmp_path / "copy")
+    facts.write_text(json.dumps({**values, "prepared": {"window": "wide"}}))
+    (tmp_path / "pulled").mkdir()
+    with pytest.raises(InputError, match="export.json has been changed .*; export the run again"):
+        published.fetch(str(tmp_path / "copy"), tmp_path / "pulled")
     facts.write_text("[]")
     expect("is damaged")
     facts.unlink()

@@ -12,6 +12,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.exporting import card, weights
 from gan_seg_jax.exporting.program import describe
 from gan_seg_jax.inference.load import Run, load_run
+from gan_seg_jax.runs import prepared
 from gan_seg_jax.runs.weights import FACTS, MODEL
 from gan_seg_jax.system import files, hub
 
@@ -20,15 +21,29 @@ _MOST = {CONFIG: 2**22, FACTS: 2**22, CARD: 2**22, MODEL: 2**34}  # bytes that e
 
 
 def write(
-    folder: Path, run: Run, summary: Mapping[str, Any] | None, image_counts: np.ndarray | None, licence: str = ""
+    folder: Path,
+    run: Run,
+    cut: Mapping[str, Any],
+    summary: Mapping[str, Any] | None,
+    image_counts: np.ndarray | None,
+    licence: str = "",
 ) -> None:
-    """Write the files of a run into a new folder; the arguments behind it are those of `card.card`."""
+    """Write the files of a run into a new folder.
+
+    Args:
+        folder: the new one.
+        run: the run.
+        cut: how its data were cut out of volumes, as `prepared.read` knows it.
+        summary: and those behind it: see `card.card`.
+        image_counts: see there.
+        licence: see there.
+    """
     data = weights.serialize(run)
     files.write_json(folder / CONFIG, weights.published_config(run))
     files.write_text(folder / CARD, card.card(run, summary, image_counts, licence))
     with files.written(folder / MODEL):
         files.write_bytes(folder / MODEL, data)
-    facts = {**describe(run, None), "file": MODEL, "sha256": hashlib.sha256(data).hexdigest()}
+    facts = {**describe(run), "prepared": cut, "file": MODEL, "sha256": hashlib.sha256(data).hexdigest()}
     files.write_json(folder / FACTS, facts)
 
 
@@ -52,7 +67,9 @@ def fetch(source: str, folder: Path) -> Run:
         except OSError as error:
             raise InputError(f"{name} of {files.shown(source)} cannot be read: {error.strerror}.") from error
     try:
-        return load_run(folder)
+        run = load_run(folder)
+        prepared.read(folder)
+        return run
     except InputError as error:  # by the name that the user knows
         raise InputError(str(error).replace(str(folder), files.shown(source))) from error
 

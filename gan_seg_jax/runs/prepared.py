@@ -1,4 +1,7 @@
-"""How the pictures that a run is trained on were made of volumes: what `prepare` has said of it, kept with the run."""
+"""How the pictures that a run is trained on were made of volumes: what `prepare` has said of it, kept with the run.
+
+A run has it in its PREPARED.json, exported weights in their export.json.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 from gan_seg_jax.data.listing import PREPARED
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.preparing.source import Options
+from gan_seg_jax.runs import weights
 from gan_seg_jax.system import files
 
 FIELDS = ("window", "level", "percentiles", "axis", "channel")
@@ -20,7 +24,7 @@ def keep(workdir: Path, data_dir: str) -> None:
     """
     try:
         record = files.read_json(Path(data_dir) / PREPARED) if data_dir else None
-        known = {"format": record["format"], "version": record["version"], "flags": _known(record)}
+        known = {"format": record["format"], "version": record["version"], "flags": _known(record["flags"])}
     except (InputError, OSError, KeyError, TypeError, AttributeError):  # a file of that name may be anybody's
         return
     if known["flags"]:
@@ -30,22 +34,28 @@ def keep(workdir: Path, data_dir: str) -> None:
 def read(workdir: str | Path) -> dict[str, Any]:
     """Return those of `FIELDS` that were given when a run's data were prepared, {} where that is not known.
 
+    Args:
+        workdir: the run's folder, or that of its exported weights.
+
     Raises:
-        InputError: the file in the run's folder has been changed.
+        InputError: the file that says it has been changed.
     """
-    path = Path(workdir) / PREPARED
+    exported = weights.are_in(workdir)
+    path = Path(workdir) / (weights.FACTS if exported else PREPARED)
+    mend = "export the run again" if exported else "restore it, or remove it"
     try:
-        known = _known(files.read_json(path))
+        record = files.read_json(path)
+        known = _known(record.get("prepared", {}) if exported else record["flags"])
     except FileNotFoundError:
         return {}
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{files.shown(path)} has been changed; restore it, or remove it.") from error
+        raise InputError(f"{files.shown(path)} has been changed; {mend}.") from error
     for name, value in known.items():
         kinds = (int, float) if name in ("window", "level") else type(getattr(Options(), name))
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise InputError(f"{files.shown(path)} has been changed ({name} is {value!r}); restore it, or remove it.")
+            raise InputError(f"{files.shown(path)} has been changed ({name} is {value!r}); {mend}.")
     return known
 
 
-def _known(record: Any) -> dict[str, Any]:
-    return {name: value for name, value in record["flags"].items() if name in FIELDS}
+def _known(given: Any) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in FIELDS}
