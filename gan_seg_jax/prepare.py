@@ -92,10 +92,12 @@ def report(record: dict[str, Any], output: str) -> str:
     lines += [f"{key.replace('_', ' ')}: {count}" for key, count in record["notes"].items()]
     for why, found in record["left_out"].items():
         lines.append(f"left out, {why}: {found['count']} ({', '.join(map(files.shown, found['such_as'][:3]))})")
-    dataset = "folder" if record["classes"] else "pairs"
-    config = "supervised_seg.py" if record["classes"] else "translation.py:pairs"
-    where = f"--config.dataset={dataset} --config.data_dir={shlex.quote(output)}"
-    lines.append(f"python -m gan_seg_jax.main --config=configs/{config} {where}")
+    where = f"--config.data_dir={shlex.quote(output)}"
+    if record["classes"]:
+        lines.append(f"gan-seg inspect --data_dir={shlex.quote(output)}")
+        lines.append(f"gan-seg train --config=configs/auto.py {where}")
+    else:
+        lines.append(f"gan-seg train --config=configs/translation.py:pairs --config.dataset=pairs {where}")
     return "\n".join(lines)
 
 

@@ -242,7 +242,7 @@ def test_killed_and_started_again(folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "train: 80 images; void 0.0% of the pixels; of the others a" in done.stdout
-    assert f"--config.dataset=folder --config.data_dir={out}" in done.stdout
+    assert f"gan-seg train --config=configs/auto.py --config.data_dir={out}" in done.stdout
     sources.run(folder, **PLAIN, output=str(expected))
     for name in ("PREPARED.jsonl", "classes.txt"):
         assert (out / name).read_bytes() == (expected / name).read_bytes()
