@@ -5,6 +5,7 @@
 
 import contextlib
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -238,3 +239,8 @@ def _validate(run: TrainingRun, state: AdversarialState, tracker: Tracker, evalu
     if config.samples_every and (last or _is_due(config.samples_every, config, progress)):
         if parallel.is_first_process():
             run.writer.images(progress.step, "val", sheet(state))
+
+
+if __name__ == "__main__":  # where it is looked for by those who know the command `train`
+    print("error: gan_seg_jax.train is no command; use gan-seg train or python -m gan_seg_jax.main.", file=sys.stderr)
+    sys.exit(2)

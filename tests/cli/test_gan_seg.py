@@ -39,7 +39,7 @@ def test_every_command_is_in_the_table(repository):
         for file in (repository / "gan_seg_jax").glob("[!_]*.py")
         if 'if __name__ == "__main__"' in file.read_text()
     }
-    assert commands == {*COMMANDS.values(), *ALIASES}
+    assert commands == {*COMMANDS.values(), *ALIASES, "train"}  # which only says what trains
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"gan-seg": "gan_seg_jax.__main__:main"}
 
@@ -63,6 +63,11 @@ def test_the_version_is_the_one_that_is_cited(repository):
 def test_an_unknown_command_is_answered_by_the_nearest_name():
     code, out, loaded = answered("evalute", "--workdir=x")
     assert code == 2 and out.startswith("error: ") and "'evaluate'" in out and not loaded
+
+
+def test_the_module_of_the_loop_says_which_command_trains():
+    outcome = tiny_runs.command("train", "--config=configs/supervised_seg.py:smoke")
+    assert outcome.code == 2 and outcome.err.startswith("error: ") and "use gan-seg train" in outcome.err
 
 
 @pytest.mark.parametrize(
