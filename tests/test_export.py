@@ -145,6 +145,9 @@ def test_exported_weights_label_as_the_run(segmenter, weights, tmp_path):
     assert outcome.code == 2 and "has no discriminator" in outcome.err
     outcome = tiny_runs.command("predict", *words, "--checkpoint=4")
     assert outcome.code == 2 and "holds exported weights of step 6 alone" in outcome.err
+    outcome = tiny_runs.command("report", f"--workdir={weights}")
+    assert outcome.code == 2 and "without the records of their run; name the run's own folder" in outcome.err
+    assert not (weights / "report.html").exists()
 
 
 def test_exported_weights_cut_volumes_as_the_run_does(tiny, weights, tmp_path):

@@ -14,7 +14,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.phases import is_complete
 from gan_seg_jax.pictures import panels
-from gan_seg_jax.runs import checkpoint, samples, workdirs
+from gan_seg_jax.runs import checkpoint, samples, weights, workdirs
 from gan_seg_jax.runs.tables import SCORE_COLUMNS
 from gan_seg_jax.system import files
 from gan_seg_jax.tasks import TASKS, Task
@@ -78,9 +78,14 @@ def read(workdir: str | Path) -> RunFiles:
     """Return what lies in the folder of a run.
 
     Raises:
-        InputError: it holds none, or a file in it is damaged.
+        InputError: it holds none, only its exported weights, or a file in it is damaged.
     """
     workdir = files.local(workdir)
+    if weights.are_in(workdir):
+        raise InputError(
+            f"{files.shown(workdir)} holds exported weights, without the records of their run; name the run's own "
+            "folder. The scores are in README.md, and `gan-seg evaluate` takes them anew."
+        )
     config = checkpoint.read_config(workdir)
     classical = config.method in BASELINES
     task = TASKS["segmentation" if classical else get_method(config).TASK]
