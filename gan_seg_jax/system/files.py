@@ -120,7 +120,9 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a folder that takes the name `path` at the end, with all that is in it; after an error it is removed.
+    """Yield a folder that takes the name `path` at the end, with all that is in it.
+
+    After an error it is removed, and so are the folders above it that were not there before.
 
     Raises:
         InputError: there is something of that name, or it cannot be written.
@@ -129,14 +131,19 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     if os.path.lexists(path):
         raise InputError(f"{shown(path)} is there already; give another folder.")
     aside = path.with_name(f".{secrets.token_hex(16)}.tmp")
+    missing = [folder for folder in path.parents if not os.path.lexists(folder)]  # the innermost first
     try:
         with written(path):
             aside.mkdir(parents=True)
         yield aside
         with written(path):
             os.rename(aside, path)
-    finally:
+    except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: somebody else uses it by now
+            for folder in missing:
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

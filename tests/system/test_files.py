@@ -87,6 +87,20 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_new_folder_that_fails_takes_with_it_the_folders_made_for_it(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name, others in (("there/a/b/c", {"there"}), ("x/y/z", {"there", "x", "x/other"})):
+        with pytest.raises(KeyError), files.new_folder(tmp_path / name) as folder:
+            (folder / "file").touch()
+            if name.startswith("x"):
+                (tmp_path / "x" / "other").mkdir()
+            raise KeyError
+        assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == others
+    with files.new_folder(tmp_path / "there/a/b") as folder:
+        (folder / "file").touch()
+    assert [path.name for path in (tmp_path / "there/a").rglob("*")] == ["b", "file"]
+
+
 @pytest.mark.parametrize("plant", [plant_pipe, plant_device, plant_folder], ids=lambda f: f.__name__)
 def test_files_that_stay_are_regular(tmp_path, plant):
     plant(tmp_path / "lock")
