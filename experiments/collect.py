@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import matching
 import pages
 import tables
 from intervals import RESAMPLES, stopped_rising
@@ -80,6 +81,7 @@ def _header(table: Table) -> list[str]:
         f"Hardware: {machines}. Minutes are wall time, compilation and scoring included.{_load_words(table)}",
         f"Versions: {_distinct(', '.join(f'{n} {v}' for n, v in r['versions'].items()) for r in finished)}.",
         f"Commit: {commits}; run {_distinct(record['date'][:10] for record in finished)}.",
+        matching.RULE,
     ]
     return lines
 

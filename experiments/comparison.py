@@ -10,7 +10,7 @@ its network, optimizer, start and place in the phases are compared under one nam
 """
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 ABSENT = "(absent)"
@@ -70,13 +70,14 @@ def flat(config: Mapping[str, Any], acts: str) -> dict[str, Any]:
     renamed[UPDATES] = moved / steps if steps else 0.0
     if "scenes" not in (config["dataset"], config["source"]["dataset"]):
         del renamed["scenes"]
-    return {field: value for field, value in _leaves(renamed) if field not in OFF or value != OFF[field]}
+    return {field: value for field, value in leaves(renamed) if field not in OFF or value != OFF[field]}
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = ""):
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (field, value) of a config in JSON form, each field by its whole name, such as "scenes.seed"."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

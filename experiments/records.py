@@ -35,7 +35,7 @@ CONFIG_FIELDS = (
     "labelled",
     "source",
 )
-RENAMED_FIELD = re.compile(r"(?<=[.])judge$")
+RENAMED = {"judge": "feature_network"}  # fields, by the last part of the names that they had before
 MEASURES = ("seconds", "compile_seconds", "images_per_second", "steps", "best_step", "parameters", "skipped_steps")
 
 
@@ -65,14 +65,33 @@ def read_summary(workdir: Path) -> dict[str, Any] | None:
     return _read_json(workdir / "summary.json")
 
 
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the record in a file, None if it is missing or damaged."""
+    return _read_json(path)
+
+
 def present(arguments: Sequence[str]) -> list[str]:
     """Return arguments with fields that were renamed by their present names: the same run, whenever it was recorded."""
-    fields = [(argument.partition("=")[0], argument) for argument in arguments]
-    return [RENAMED_FIELD.sub("feature_network", field) + argument[len(field) :] for field, argument in fields]
+    parts = [argument.partition("=") for argument in arguments]
+    return [present_field(field) + sign + value for field, sign, value in parts]
 
 
-def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str]) -> None:
-    """Note in the folder what is about to run, from which commit and where; a resumed cell adds a line to it."""
+def present_field(field: str) -> str:
+    """Return the name that a field, such as "config.judge", has now."""
+    group, dot, name = field.rpartition(".")
+    return group + dot + RENAMED.get(name, name)
+
+
+def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str], config: Mapping[str, Any]) -> None:
+    """Note in the folder what is about to run, from which commit and where; a resumed cell adds a line to it.
+
+    Args:
+        workdir: folder of the run.
+        arm: name of the cell's arm.
+        seed: of the cell.
+        arguments: of the command, placeholders of folders in place.
+        config: what they ask for, as `--show_config` prints it, placeholders in place.
+    """
     now = {"date": _now(), **git_state(ROOT)}
     start = read_start(workdir) if (workdir / "config.json").exists() else None
     if start is None:
@@ -80,6 +99,7 @@ def write_start(workdir: Path, *, arm: str, seed: int, arguments: Sequence[str])
             "arm": arm,
             "seed": seed,
             "arguments": list(arguments),
+            "config": config,
             **now,
             "resumed": [],
             "hardware": hardware(),
@@ -193,7 +213,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "arguments": start["arguments"],
         **{name: start[name] for name in ("date", "commit", "dirty", "resumed")},
         "config_sha256": config and hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-        "config": config and _facts(config),
+        "config": start.get("config") or (config and _facts(config)),
         "versions": {"python": start["python"], **result.get("versions", {})},
         "hardware": {**start["hardware"], "devices": devices},
         **{name: result.get(name) for name in MEASURES},
@@ -208,7 +228,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a reader of the table must know of the config; the rest is behind its hash."""
+    """Return what a reader of the table must know of the config, for a run whose start did not note it as a whole."""
     names = [*CONFIG_FIELDS, *(["scenes"] if config["dataset"] == "scenes" else [])]
     return {name: config[name] for name in names}
 

@@ -1,9 +1,10 @@
 """Run the cells of a table through the command line and keep a record of each.
 
 A table script lists its arms and calls `main`; a cell is one arm with one seed. Before the first cell every arm is
-compared with its reference (`comparison.py`). The same command again skips what is finished and resumes what was
-killed. Exit codes: 0 all cells finished, 1 some failed (the table shows them), 2 the script or its flags are wrong or
-its arms differ in more than it says, 75 interrupted; the same command continues.
+compared with its reference (`comparison.py`). A cell is skipped where its record counts (`matching.py`), whichever
+machine made it; what was killed here is resumed. Exit codes: 0 all cells finished, 1 some failed (the table shows
+them), 2 the script or its flags are wrong or its arms differ in more than it says, 75 interrupted; the same command
+continues.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any, TextIO
 import collect
 import comparison
 import load
+import matching
 import records
 from interrupts import Interrupts
 
@@ -86,6 +88,15 @@ class Cell:
         """Folder of the run."""
         return self.places["{workdir}"] / self.name
 
+    @property
+    def commands(self) -> list[str]:
+        """What runs on the finished run, as records name it."""
+        return [" ".join(words) for words in self.then]
+
+    def starts_from(self) -> set[str]:
+        """Return the names of the cells of this table whose folders its arguments name."""
+        return {name for flag in self.arguments for name in re.findall(r"\{workdir\}/([A-Za-z0-9._-]+)", flag)}
+
     def filled(self) -> list[str]:
         """Return the arguments as the command gets them."""
         return [*_filled(self.arguments, self.places), f"--workdir={self.workdir}"]
@@ -130,18 +141,21 @@ def main(
     options = _parse(table, title, argv)
     try:
         cells = _cells(arms, options)
-        chosen = [cell for cell in cells if not options.only or cell.arm in options.only]
-        chosen = [] if options.check else chosen
-        for cell in chosen:
-            _check_folder(cell)
         configs = {arm.name: _show_config(arm, options, command) for arm in arms}
         differing = comparison.compare(arms, configs, varies, fixed)
-        if chosen:
-            options.workdir.mkdir(parents=True, exist_ok=True)
         folder = (
             options.results
             or (options.workdir if options.override else records.ROOT / "experiments") / "results" / table
         )
+        reasons = {cell.name: _why_not(cell, folder, configs) for cell in cells}
+        chosen = [cell for cell in cells if not options.only or cell.arm in options.only]
+        due = _due(chosen, reasons)
+        _say_due(chosen, due, reasons)
+        due = [] if options.check else due
+        for cell in due:
+            _check_folder(cell, _config_of(cell, configs))
+        if due:
+            options.workdir.mkdir(parents=True, exist_ok=True)
         _write_table(folder, Path(script).name, title, arms, cells, configs, differing, fixed)
     except (TableError, comparison.ComparisonError, OSError) as error:
         _say(f"error: {error}", sys.stderr)
@@ -151,8 +165,9 @@ def main(
         return PREEMPTED
     failed = []
     with Interrupts() as interrupts:
-        for number, cell in enumerate(chosen, start=1):
-            code = _run_cell(cell, command, interrupts, f"[{number}/{len(chosen)}] {cell.name}")
+        for number, cell in enumerate(due, start=1):
+            label, config = f"[{number}/{len(due)}] {cell.name}", _config_of(cell, configs)
+            code = _run_cell(cell, config, command, interrupts, label)
             if code == PREEMPTED:
                 _say("Interrupted; the same command continues.", sys.stderr)
                 return PREEMPTED
@@ -265,8 +280,42 @@ def _show_config(arm: Arm, options: argparse.Namespace, command: Sequence[str]) 
     return json.loads(records.without_places(done.stdout, _places(options)))
 
 
-def _check_folder(cell: Cell) -> None:
-    """Check that the cell's folder is free or holds a run with the same arguments.
+def _config_of(cell: Cell, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the whole config of a cell, from its arm's for the seed `comparison.PROBE`."""
+    return json.loads(json.dumps(configs[cell.arm]).replace(str(comparison.PROBE), str(cell.seed)))
+
+
+def _why_not(cell: Cell, folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return why the record in the table's folder does not stand for a cell, "" if it does."""
+    record = records.read_record(folder / f"{cell.name}.json")
+    return matching.why_not(record, cell.arguments, cell.commands, _config_of(cell, configs))
+
+
+def _due(chosen: Sequence[Cell], reasons: Mapping[str, str]) -> list[Cell]:
+    """Return the cells that have to run here, in their order.
+
+    They are those whose record does not count, and those that one of these starts from (`{workdir}/CELL` in its
+    arguments) and whose run is not in its folder here.
+    """
+    due = {cell.name for cell in chosen if reasons[cell.name]}
+    while True:
+        used = {name for cell in chosen if cell.name in due for name in cell.starts_from()}
+        more = {c.name for c in chosen if c.name in used - due and records.read_summary(c.workdir) is None}
+        if not more:
+            return [cell for cell in chosen if cell.name in due]
+        due |= more
+
+
+def _say_due(chosen: Sequence[Cell], due: Sequence[Cell], reasons: Mapping[str, str]) -> None:
+    """Say how many cells are skipped, and why others are not although they have a record."""
+    _say(f"{len(chosen) - len(due)} of {len(chosen)} cells have a record that counts; {len(due)} to run.")
+    for cell in due:
+        if reasons[cell.name] != matching.MISSING:
+            _say(f"{cell.name}: {reasons[cell.name] or 'others start from its run, which is not here'}.")
+
+
+def _check_folder(cell: Cell, config: Mapping[str, Any]) -> None:
+    """Check that the cell's folder is free or holds a run with the same arguments and config.
 
     Raises:
         TableError: it holds another run.
@@ -281,6 +330,11 @@ def _check_folder(cell: Cell) -> None:
             f"{cell.workdir} was run with other arguments: {' '.join(start['arguments'])}; now they are "
             f"{' '.join(cell.arguments)}. Remove it, or name another --workdir."
         )
+    changed = matching.difference(start.get("config"), config)
+    if changed:
+        raise TableError(
+            f"{cell.workdir} was run with another config: {changed}. Remove it, or name another --workdir."
+        )
 
 
 def _write_table(
@@ -293,14 +347,24 @@ def _write_table(
     differing: Mapping[str, Mapping[str, Any]],
     fixed: Sequence[str],
 ) -> None:
-    """Write what the table consists of, so that the records alone tell which cells are missing."""
+    """Write what the table consists of, so that the records alone tell which cells are missing.
+
+    A record of another config is named by its date: the one that takes its place has another.
+    """
+
+    def listing(cell: Cell) -> dict[str, Any]:
+        values = {"seed": cell.seed, "arguments": list(cell.arguments)}
+        record = records.read_record(folder / f"{cell.name}.json")
+        changed = record and matching.difference(record["config"], _config_of(cell, configs))
+        return values | ({"outdated": {"date": record["date"], "changed": changed}} if changed else {})
+
     listed = [
         {
             "name": arm.name,
             "reference": arm.reference,
             "differs": differing[arm.name],
             "source": configs[arm.name]["source"]["dataset"],
-            "cells": [{"seed": c.seed, "arguments": list(c.arguments)} for c in cells if c.arm == arm.name],
+            "cells": [listing(cell) for cell in cells if cell.arm == arm.name],
         }
         for arm in arms
     ]
@@ -308,12 +372,12 @@ def _write_table(
     records.write_json(folder / "table.json", values)
 
 
-def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label: str) -> int:
+def _run_cell(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interrupts: Interrupts, label: str) -> int:
     """Run a cell, and what follows it, unless it is over; return its exit code, 75 if a signal asked to end."""
-    code = _train(cell, command, interrupts, label)
+    code = _train(cell, config, command, interrupts, label)
     if code != 0:
         return code
-    names = [" ".join(words) for words in cell.then]
+    names = cell.commands
     done = records.read_start(cell.workdir).get("then") or []
     for number, (name, (module, *flags)) in enumerate(zip(names, cell.then, strict=True)):
         # A command may use what those before it left, so it is done only if these are the same.
@@ -334,7 +398,7 @@ def _run_cell(cell: Cell, command: Sequence[str], interrupts: Interrupts, label:
     return code
 
 
-def _train(cell: Cell, command: Sequence[str], interrupts: Interrupts, label: str) -> int:
+def _train(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interrupts: Interrupts, label: str) -> int:
     start = records.read_start(cell.workdir)
     if start is not None and records.read_summary(cell.workdir) is not None:
         _say(f"{label}: finished already.")
@@ -345,7 +409,7 @@ def _train(cell: Cell, command: Sequence[str], interrupts: Interrupts, label: st
     if interrupts.noted:
         return PREEMPTED
     _say(f"{label}: {'resuming' if start else 'starting'}: {' '.join(cell.arguments)}")
-    records.write_start(cell.workdir, arm=cell.arm, seed=cell.seed, arguments=cell.arguments)
+    records.write_start(cell.workdir, arm=cell.arm, seed=cell.seed, arguments=cell.arguments, config=config)
     before = load.snapshot()
     code, message = interrupts.run([*command, f"{PACKAGE}.main", *cell.filled()])
     records.write_load(cell.workdir, load.between(before, load.snapshot()))

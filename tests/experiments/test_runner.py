@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))  # 
 
 import comparison
 import load
+import matching
 import records
 import runner
 
@@ -165,6 +167,66 @@ def test_finished_cells_are_skipped_and_their_records_stay_the_same_bytes(table,
     assert table(arms) == 0
     assert [file.read_bytes() for file in files] == before
     assert len(calls(tmp_path, "a-seed0")) == len(calls(tmp_path, "b-seed0")) == 1
+
+
+def test_another_machine_goes_on_where_the_records_stop(table, tmp_path, capfd):
+    arms = [
+        Arm("a", "configs/a.py", ("--config.data_dir={data_dir}/set",)),
+        Arm("b", "configs/b.py", ("--init={workdir}/a-seed{seed}",)),
+    ]
+    assert table(arms, f"--data_dir={tmp_path / 'one'}") == 0
+    files = sorted((tmp_path / "results").iterdir())
+    before = [file.read_bytes() for file in files]
+    shutil.rmtree(tmp_path / "runs")
+    assert table(arms, f"--data_dir={tmp_path / 'two'}") == 0
+    assert "2 of 2 cells have a record that counts; 0 to run." in capfd.readouterr().out
+    assert not (tmp_path / "runs").exists() and [file.read_bytes() for file in files] == before
+    # What starts from the run of another cell needs that run here.
+    (tmp_path / "results" / "b-seed0.json").unlink()
+    assert table(arms, "--check") == 0 and not (tmp_path / "runs").exists()
+    assert "a-seed0: others start from its run, which is not here." in capfd.readouterr().out
+    assert table(arms) == 0 and len(calls(tmp_path, "a-seed0")) == len(calls(tmp_path, "b-seed0")) == 1
+
+
+def test_a_record_of_another_config_is_left_out_and_made_anew(table, tmp_path, capfd):
+    arms = [Arm("a", "configs/a.py")]
+    assert table(arms) == 0
+    path = tmp_path / "results" / "a-seed0.json"
+    changed = json.loads(path.read_text())
+    changed["config"]["batch_size"] = 2
+    changed["date"] = "2020-01-02T03:04:05Z"
+    path.write_text(json.dumps(changed))
+    assert table(arms, "--check") == 0
+    reason = "its record is of another config (batch_size was 2, is 4 now)."
+    assert f"`a`, seed 0: {reason}" in capfd.readouterr().out
+    shutil.rmtree(tmp_path / "runs")
+    assert table(arms) == 0
+    out = capfd.readouterr().out
+    assert f"a-seed0: {reason}" in out and "| a | 1 | 0.5000 |" in out
+    start = tmp_path / "runs" / "a-seed0" / "cell.json"
+    start.write_text(start.read_text().replace('"batch_size": 4', '"batch_size": 2'))
+    path.unlink()
+    assert table(arms) == 2
+    assert "was run with another config: batch_size was 2, is 4 now. Remove it" in capfd.readouterr().err
+
+
+def test_what_a_record_holds_is_compared_by_its_present_names():
+    record = {"arguments": ["--a", "--config.judge=x"], "status": "finished", "exit_code": 0, "then": []}
+    config = {"feature_network": "x", "scenes": {"seed": 3, "size": [8, 8]}, "since": 1}
+    arguments = ["--a", "--config.feature_network=x"]
+
+    def why_not(changes=(), arguments=arguments, then=()):
+        return matching.why_not({**record, **dict(changes)}, arguments, then, config)
+
+    whole = {"judge": "x", "scenes": {"seed": 3, "size": [8, 8]}}
+    assert why_not({"config": whole}) == why_not({"config": {"scenes": {"seed": 3}}}) == ""
+    assert why_not({"config": {**whole, "scenes": {"seed": 4}}}).endswith("(scenes.seed was 4, is 3 now)")
+    assert why_not({"config": {**whole, "gone": 0}}).endswith("(gone was 0, is '(absent)' now)")
+    assert "other arguments" in why_not({"config": whole}, arguments=["--a"])
+    assert "failed with exit code 3" in why_not({"config": None, "status": "failed", "exit_code": 3})
+    assert "lacks commands" in why_not({"config": whole}, then=["evaluate --flip"])
+    assert why_not({"config": whole, "then": [{"command": "evaluate --flip"}]}, then=["evaluate --flip"]) == ""
+    assert matching.why_not(None, arguments, [], config) == "not run yet"
 
 
 def test_commands_follow_a_finished_run_once(table, tmp_path, capfd):

@@ -1,0 +1,57 @@
+"""Which record stands for a cell, so that no machine runs the cell again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import records
+from comparison import ABSENT, leaves
+
+MISSING = "not run yet"
+RULE = (
+    "A record counts, whichever machine made it, if it is finished and no argument, command or config field of its "
+    "cell is another today; the same command runs the other cells."
+)
+
+
+def why_not(
+    record: Mapping[str, Any] | None, arguments: Sequence[str], then: Sequence[str], config: Mapping[str, Any]
+) -> str:
+    """Return why a record does not stand for a cell, "" if it does.
+
+    It does if it is finished, is of the cell's arguments and commands, and holds no config field that is another today.
+    A field that its code did not have, and a change of the code that no field tells, are not seen: the record names
+    its commit.
+
+    Args:
+        record: as `records.make_record` made it, whenever that was; None where there is none.
+        arguments: of the cell, placeholders of folders in place.
+        then: the commands on the finished run.
+        config: what the arguments ask for today, as `--show_config` prints it, placeholders in place.
+    """
+    if record is None:
+        return MISSING
+    if records.present(record["arguments"]) != records.present(arguments):
+        return f"its record is of other arguments ({' '.join(record['arguments'])})"
+    if record["status"] != "finished":
+        return f"its record is of a run that failed with exit code {record['exit_code']}"
+    changed = difference(record["config"], config)
+    if changed:
+        return f"its record is of another config ({changed})"
+    if record.get("exit_code") or [entry["command"] for entry in record.get("then") or ()] != list(then):
+        return "its record lacks commands on the finished run"
+    return ""
+
+
+def difference(recorded: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str:
+    """Return the first field of a recorded config that is another today, with both values; "" where none is.
+
+    Args:
+        recorded: fields as they were asked for, all or some of them; None where it is not known.
+        config: all fields that are asked for today.
+    """
+    today = dict(leaves(config))
+    for field, value in leaves(recorded or {}):
+        field = records.present_field(field)
+        if today.get(field, ABSENT) != value:
+            return f"{field} was {value!r}, is {today.get(field, ABSENT)!r} now"
+    return ""
