@@ -16,7 +16,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gan_seg_jax.errors import InputError
 from gan_seg_jax.models.perturbation import ends_encoder
 
 Network = Callable[[jax.Array], jax.Array]  # from an image [1, h, w, 3] in [-1, 1] to logits [1, h, w, k]
@@ -35,7 +34,7 @@ def region_score(logits: jax.Array, region: jax.Array, number: jax.Array) -> jax
     return jnp.sum(jnp.where(region, score, 0.0)) / jnp.maximum(jnp.sum(region), 1)
 
 
-def grad_cam(network: Network, image: jax.Array, region: jax.Array, number: jax.Array) -> jax.Array:
+def grad_cam(network: Network, image: jax.Array, region: jax.Array, number: jax.Array) -> jax.Array | None:
     """Return where the encoder's deepest map speaks for the class.
 
         a_k = mean_{ij} dF / dA_k(i, j),   L(i, j) = max(0, sum_k a_k A_k(i, j))
@@ -50,14 +49,12 @@ def grad_cam(network: Network, image: jax.Array, region: jax.Array, number: jax.
         number: int32, the class.
 
     Returns:
-        float32 [h', w'], the size of the deepest map, 0 or more.
-
-    Raises:
-        InputError: the network does not show where its encoder ends.
+        float32 [h', w'], the size of the deepest map, 0 or more; None where the network does not show where its
+        encoder ends.
     """
     ends = _encoder_ends(network, image)
     if not ends:
-        raise InputError("The network does not show where its encoder ends, so there is no Grad-CAM of it.")
+        return None
 
     def score(delta):
         logits, features = _with_features(network, image, delta, call=len(ends))
@@ -141,11 +138,6 @@ def occlusion(
     nothing = jnp.zeros((len(regions), *size), jnp.float32), jnp.zeros(size, jnp.float32)
     (total, count), _ = jax.lax.scan(add, nothing, (rows, columns))
     return total / jnp.maximum(count, 1)
-
-
-def has_encoder(network: Network, image: jax.Array) -> bool:
-    """Tell whether the network shows where its encoder ends, so that there is a Grad-CAM of it."""
-    return bool(_encoder_ends(network, image))
 
 
 def _encoder_ends(network: Network, image: jax.Array) -> list[jax.ShapeDtypeStruct]:

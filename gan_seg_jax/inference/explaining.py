@@ -35,7 +35,8 @@ class Explanation(NamedTuple):
 
     Attributes:
         labels: class ids of one pass of the network, uint8 [h, w].
-        classes: ids that are explained, of the largest areas, the largest first.
+        classes: ids that are explained, of the largest areas, the largest first; of those that the network has found
+            on its canvas, for the scores of others have no region there.
         maps: method of `METHODS` -> float32 [n, h, w], a map for each class: what speaks for it is positive.
         uncertainty: name -> float32 [h, w], 0 to 1: `entropy` of the probabilities as a share of log k, `mirror`, the
             total variation distance of the probabilities of the image and of its mirror image, and, where the run has a
@@ -62,11 +63,11 @@ class Explainer:
         config, out_size = self._run.config, canvas.bucket(image.shape)
         stream = jax.tree.map(lambda x: jnp.asarray(x)[None], on_canvas(image, config, out_size, PLAIN))
         window = (slice(0, image.shape[0]), slice(0, image.shape[1]))
-        labels, uncertainty = jax.device_get(self._look(self._run.state, stream, out_size))
+        labels, seen, uncertainty = jax.device_get(self._look(self._run.state, stream, out_size))
         labels = labels[window]
-        areas = np.bincount(labels.ravel(), minlength=config.num_classes)
+        areas = seen * np.bincount(labels.ravel(), minlength=config.num_classes)
         classes = [int(c) for c in np.argsort(-areas, kind="stable")[: self._most] if areas[c]]
-        padded = classes + classes[-1:] * (self._most - len(classes))  # one program for any number of classes
+        padded = classes + [0] * (self._most - len(classes))  # one program for any number of classes
         maps = jax.device_get(self._explain(self._run.state, stream, jnp.array(padded, jnp.int32), out_size))
         return Explanation(
             labels=labels,
@@ -86,7 +87,7 @@ class Explainer:
         return jnp.moveaxis(found, -1, 0)
 
     def _uncertainty(self, state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> Any:
-        """Return the labels and the maps of `Explanation.uncertainty`, at `out_size`."""
+        """Return labels at `out_size`, bool [k] which are on the canvas, and the maps of `Explanation.uncertainty`."""
         run = self._run
         network, image = self._network(state, stream)
         logits = network(image)
@@ -97,30 +98,35 @@ class Explainer:
         if run.method.score_map is not None:
             doubt = doubt_on_canvas(run.method, run.config, state, image, jax.nn.softmax(logits))[0]
             found["doubt"] = jnp.clip(self._own_size(doubt, stream, out_size)[0], 0, 1)
-        return jnp.argmax(resized, axis=-1).astype(jnp.uint8), found
+        seen = jnp.any(_regions(logits, stream, jnp.arange(run.config.num_classes)), axis=(1, 2))
+        return jnp.argmax(resized, axis=-1).astype(jnp.uint8), seen, found
 
     def _attributions(
         self, state: AdversarialState, stream: dict[str, jax.Array], numbers: jax.Array, out_size: tuple[int, int]
     ) -> dict[str, jax.Array]:
         """Return the maps of `Explanation.maps` of some classes, int32 [n], at `out_size`."""
         network, image = self._network(state, stream)
-        size = image.shape[1:3]
-        inside = jnp.all(jnp.stack(jnp.meshgrid(*map(jnp.arange, size), indexing="ij"), -1) < stream["content"][0], -1)
-        labels = jnp.argmax(network(image)[0], axis=-1)
-        regions = (labels == numbers[:, None, None]) & inside
+        size, regions = image.shape[1:3], _regions(network(image), stream, numbers)
         each = lambda method: jax.lax.map(lambda one: method(network, image, *one), (regions, numbers))
         found = {"integrated_gradients": each(attribution.integrated_gradients)}
-        if attribution.has_encoder(network, image):
-            cams = each(attribution.grad_cam)[..., None]
+        cams = each(attribution.grad_cam)
+        if cams is not None:
             ends = jnp.tile(jnp.array(cams.shape[1:3], jnp.int32), (len(cams), 1))
             whole = jnp.tile(jnp.array(size, jnp.int32), (len(cams), 1))
-            found["grad_cam"] = resample.resize_bilinear(cams, ends, whole, out_size=size)[..., 0]
+            found["grad_cam"] = resample.resize_bilinear(cams[..., None], ends, whole, out_size=size)[..., 0]
         found["occlusion"] = attribution.occlusion(network, image, regions, numbers)
         return {
             name: self._own_size(jnp.moveaxis(found[name], 0, -1), stream, out_size)
             for name in METHODS
             if name in found
         }
+
+
+def _regions(logits: jax.Array, stream: dict[str, jax.Array], numbers: jax.Array) -> jax.Array:
+    """Return where on the canvas each of some classes, int32 [n], was found in the image, bool [n, h', w']."""
+    grid = jnp.meshgrid(*map(jnp.arange, logits.shape[1:3]), indexing="ij")
+    inside = jnp.all(jnp.stack(grid, -1) < stream["content"][0], -1)
+    return (jnp.argmax(logits[0], axis=-1) == numbers[:, None, None]) & inside
 
 
 def sheets(run: Run, files: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path, np.ndarray]]:

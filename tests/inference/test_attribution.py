@@ -9,9 +9,9 @@ from scipy import stats
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference import attribution, explaining
-from gan_seg_jax.inference.load import load_run
+from gan_seg_jax.inference.load import Run, load_run
 from gan_seg_jax.models.perturbation import EncoderFeatures
-from tests import tiny_runs
+from tests import red_channel, tiny_runs
 
 WEIGHTS = np.array([[2.0, -1.0], [0.5, 1.0], [-1.0, 3.0]], np.float32)  # channel, class
 SIZE = (12, 18)
@@ -93,9 +93,18 @@ def test_nothing_speaks_for_an_empty_region(image):
 
 
 def test_a_network_that_hides_its_encoder_has_no_grad_cam(image, region):
-    assert attribution.has_encoder(network(), image) and not attribution.has_encoder(lambda x: x, image)
-    with pytest.raises(InputError, match="does not show where its encoder ends"):
-        attribution.grad_cam(lambda x: x @ WEIGHTS, image, region, jnp.int32(0))
+    assert attribution.grad_cam(lambda x: x @ WEIGHTS, image, region, jnp.int32(0)) is None
+
+
+def test_classes_that_are_not_on_the_canvas_are_not_explained():
+    config = red_channel.make_config(resize="fit", canvas_size=(16, 24), crop_size=(16, 24))
+    image = np.zeros((48, 72, 3), np.uint8)
+    image[:, 36:] = 80  # class 2 beside class 0; half way between their scores class 1 has the highest
+    found = explaining.Explainer(Run(red_channel.METHOD, config, red_channel.STATE, 0))(image)
+    assert set(np.unique(found.labels)) == {0, 1, 2} and found.classes == [0, 2]
+    assert set(found.maps) == {"integrated_gradients", "occlusion"} and set(found.uncertainty) == {"entropy", "mirror"}
+    for values in found.maps.values():
+        assert values.shape == (2, 48, 72) and all(np.ptp(each) > 0 for each in values)
 
 
 def test_maps_change_with_the_weights_and_with_nothing_else(tiny):
