@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.errors import InputError, expect, unknown
+from gan_seg_jax.models import pip_weights
 from gan_seg_jax.models.backbone_unet import BackboneUNet
 from gan_seg_jax.models.critics import SegANCritic
 from gan_seg_jax.models.deeplab import DeepLabV1, DeepLabV2, DeepLabV3, DeepLabV3Plus
@@ -79,8 +80,11 @@ def check(config: ConfigDict) -> None:
                 raise unknown("config field", f"networks.{role}.{name}", known)
             expected = model.expected(name, value)
             expect(not expected, f"networks.{role}.{name}", value, expected)
-    for role in config.pretrained:
+    for role, source in config.pretrained.items():
         expect(role in config.networks, "pretrained", role, f"roles of config.networks ({', '.join(config.networks)})")
+        packaged = [f"{pip_weights.PREFIX}{name}" for name in pip_weights.WEIGHTS]
+        known = not source.startswith(pip_weights.PREFIX) or source in packaged
+        expect(known, f"pretrained.{role}", source, f"one of {', '.join(packaged)}, or a file")
     for prior in config.prior_runs.values():
         check(prior)
 

@@ -166,3 +166,7 @@ def test_what_is_wrong_is_named():
     config.pretrained.segmenter = ""
     with pytest.raises(InputError, match=r"config\.pretrained is 'segmenter'; expected roles"):
         check(config)
+    config = load("cgan_seg").unlock()
+    config.pretrained.generator = "pip:vgg19"
+    with pytest.raises(InputError, match=r"config\.pretrained\.generator is 'pip:vgg19'; expected one of pip:eff"):
+        check(config)
