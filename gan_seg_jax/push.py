@@ -6,7 +6,8 @@
 What is published is what `export --format=safetensors` writes: `model.safetensors` (averaged weights where the run has
 them), `config.json`, and a card, `README.md`, with classes, data, protocol, scores with their intervals and licences.
 Folders of this machine, discriminators and optimizers stay behind. A repository that is not there yet is made, private
-without --noprivate; one that is gets a new commit. Log in first: `hf auth login`. `pull` is the way back.
+without --noprivate; one that is gets a new commit, and is refused without --noprivate where it is public. Log in first:
+`hf auth login`. `pull` is the way back.
 """
 
 import re
@@ -66,5 +67,5 @@ if __name__ == "__main__":
     commands.define_run_flags("workdir", "checkpoint")
     flags.DEFINE_string("repository", None, "hf:OWNER/NAME of Hugging Face, or a folder that is made.")
     flags.DEFINE_string("licence", "", "Under which the weights are published, such as apache-2.0; it is in the card.")
-    flags.DEFINE_boolean("private", True, "Whether a repository that is made is private.")
+    flags.DEFINE_boolean("private", True, "Make a private repository, and refuse one that is public.")
     commands.run(main, __doc__, devices=False)

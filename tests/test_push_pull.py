@@ -39,7 +39,11 @@ def hub(monkeypatch, tmp_path):
     class Api:
         def create_repo(self, repository, *, private, exist_ok):
             hub.asked.append((repository, private, exist_ok))
+            hub.private.setdefault(repository, private)
             return f"https://huggingface.co/{repository}"
+
+        def model_info(self, repository):
+            return types.SimpleNamespace(private=hub.private[repository])
 
         def upload_folder(self, *, repo_id, folder_path, commit_message):
             shutil.copytree(folder_path, hub.root / repo_id, dirs_exist_ok=True)
@@ -55,7 +59,7 @@ def hub(monkeypatch, tmp_path):
     errors.LocalEntryNotFoundError = type("LocalEntryNotFoundError", (FileNotFoundError, errors.EntryNotFoundError), {})
     hub = types.ModuleType("huggingface_hub")
     hub.errors, hub.HfApi, hub.hf_hub_download = errors, Api, download
-    hub.root, hub.asked = tmp_path / "hub", []
+    hub.root, hub.asked, hub.private = tmp_path / "hub", [], {}
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     return hub
@@ -84,6 +88,15 @@ def test_a_repository_is_made_private_and_filled(tiny, hub, tmp_path):
     assert outcome.code == 0, outcome.err
     assert {name for _, name, _ in hub.asked} == FILES and {revision for *_, revision in hub.asked} == {"v2"}
     assert gs.load(tmp_path / "pulled")(tiny_runs.draw(5, (16, 24))[0]).labels.shape == (16, 24)
+
+
+def test_a_public_repository_is_written_only_where_that_is_asked_for(pushed, hub):
+    hub.private["a/b"] = False
+    words = (f"--workdir={pushed}", "--repository=hf:a/b")
+    outcome = tiny_runs.command("push", *words)
+    assert outcome.code == 2 and "hf:a/b is public, so nothing was uploaded; make it private" in outcome.err
+    assert not (hub.root / "a/b").exists()
+    assert tiny_runs.command("push", *words, "--noprivate").code == 0 and (hub.root / "a/b" / "README.md").is_file()
 
 
 @pytest.mark.parametrize(

@@ -41,16 +41,21 @@ def upload(folder: Path, target: str, *, private: bool) -> str:
     Args:
         folder: the folder.
         target: "hf:OWNER/NAME".
-        private: whether a repository that is made is private.
+        private: whether nobody else may see it: a repository that is made is private, and a public one refused.
 
     Raises:
-        InputError: the name is none, it cannot be written, or the package is missing.
+        InputError: the name is none, it is public or cannot be written, or the package is missing.
     """
     check_name(target)
     repository = target.removeprefix(PREFIX)
     with _connected(target, "written") as package:
         api = package.HfApi()
         address = str(api.create_repo(repository, private=private, exist_ok=True))
+        if private and not api.model_info(repository).private:  # it was there
+            raise InputError(
+                f"{target} is public, so nothing was uploaded; make it private in its settings at {address}, name "
+                "another repository, or give --noprivate to let everybody see the run."
+            )
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a run of gan_seg_jax")
         return address
 
