@@ -1,13 +1,14 @@
-"""Run a command so that signals reach it once: what Ctrl-C and SIGTERM do to the cell of a table."""
+"""Run commands so that a signal reaches each once: what Ctrl-C, SIGTERM and the end of the time do to cells."""
 
 import collections
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import records
 
@@ -16,17 +17,26 @@ MESSAGE_LINES = 20  # of a cell's last words that are searched for its error
 
 
 class Interrupts:
-    """Context that passes SIGINT and SIGTERM on to the running cell and remembers them.
+    """Context that passes SIGINT and SIGTERM on to the running cells and remembers them.
 
-    The cell runs in a process group of its own, so that Ctrl-C reaches it once, through here: its first signal makes
-    it save and end.
+    A cell runs in a process group of its own, so that Ctrl-C reaches it once, through here: its first signal makes it
+    save and end. Cells may be run by several threads at once.
+
+    Attributes:
+        noted: whether cells were asked to end; then none is to be started.
     """
 
-    def __init__(self):
-        """Start without a signal."""
+    def __init__(self, *, beside: bool = False):
+        """Start without a signal.
+
+        Args:
+            beside: whether cells run beside each other, so that each line of theirs begins with the cell's name.
+        """
         self.noted = False
-        self._child: subprocess.Popen | None = None
-        self._pending: int | None = None
+        self._beside = beside
+        self._lock = threading.RLock()  # a handler may run while its thread is starting a process
+        self._signal: int | None = None
+        self._told: dict[int, bool] = {}  # id of each running process -> whether a signal was passed on to it
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -37,44 +47,69 @@ class Interrupts:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def stop(self) -> None:
+        """Ask all running cells to save and end, as Ctrl-C does."""
+        self._pass_on(signal.SIGINT, None)
+
     def _pass_on(self, number, frame) -> None:
         del frame
         self.noted = True
-        if self._child is None:
-            self._pending = number
-        else:
-            self._child.send_signal(number)
+        with self._lock:
+            self._signal = number
+            for process in self._told:
+                self._tell(process)
 
-    def run(self, command: Sequence[str]) -> tuple[int, str]:
-        """Run a command from the root of the repository; return its exit code and the error it printed."""
-        process = subprocess.Popen(
-            command,
-            cwd=records.ROOT,
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            process_group=0,
-        )
-        self._child = process
-        pending, self._pending = self._pending, None
-        if pending is not None:  # it came while the process was being started
-            process.send_signal(pending)
+    def _tell(self, process: int) -> None:
+        self._told[process] = True
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(process, self._signal)
+
+    def run(self, command: Sequence[str], name: str = "") -> tuple[int, str, float]:
+        """Run a command from the root of the repository.
+
+        Args:
+            command: the program and its arguments.
+            name: of its cell.
+
+        Returns:
+            (exit code, the error that it printed, CPU time of its processes in seconds).
+        """
+        prefix = f"{name}: " if self._beside else ""
+        with self._lock:
+            process = subprocess.Popen(
+                command,
+                cwd=records.ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if prefix else None,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                process_group=0,
+            )
+            self._told[process.pid] = False
+            if self._signal is not None and not self._told[process.pid]:  # it came while the process was being started
+                self._tell(process.pid)
         tail: collections.deque[str] = collections.deque(maxlen=MESSAGE_LINES)
-        reader = threading.Thread(target=_forward, args=(process.stderr, tail), daemon=True)
-        reader.start()
-        code = process.wait()
-        self._child = None
-        reader.join(timeout=5.0)  # processes that the cell left behind may still hold the pipe
+        last_words = collections.deque(maxlen=0)
+        streams = [(process.stderr, sys.stderr, tail), *([(process.stdout, sys.stdout, last_words)] if prefix else [])]
+        readers = [threading.Thread(target=_forward, args=(*stream, prefix), daemon=True) for stream in streams]
+        for reader in readers:
+            reader.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        with self._lock:
+            del self._told[process.pid]
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for reader in readers:
+            reader.join(timeout=5.0)  # processes that the cell left behind may still hold the pipe
         errors = [line.removeprefix("error: ") for line in tail if line.startswith("error: ")]
-        return code, (errors or list(tail) or [""])[-1]
+        return process.returncode, (errors or list(tail) or [""])[-1], usage.ru_utime + usage.ru_stime
 
 
-def _forward(stream, tail: collections.deque[str]) -> None:
-    """Copy a cell's stderr to ours and keep its last lines."""
-    for line in stream:
+def _forward(source: TextIO, target: TextIO, tail: collections.deque[str], prefix: str) -> None:
+    """Copy what a cell prints to a stream of ours and keep its last lines."""
+    for line in source:
         with contextlib.suppress(OSError):  # nobody listens any more
-            sys.stderr.write(line)
-            sys.stderr.flush()
+            target.write(prefix + line)
+            target.flush()
         if line.strip():
             tail.append(line.strip())

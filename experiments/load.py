@@ -1,7 +1,6 @@
 """What else the machine did while a cell ran: speeds measured beside other work mean little."""
 
 import os
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,20 +16,17 @@ class Snapshot(NamedTuple):
     Attributes:
         time: clock, seconds.
         load: load averages over 1, 5 and 15 minutes.
-        own: CPU time of the processes that this one has started and that have ended, seconds.
         machine: CPU time of all processes, seconds; None where the system does not say.
     """
 
     time: float
     load: tuple[float, float, float]
-    own: float
     machine: float | None
 
 
 def snapshot() -> Snapshot:
     """Return the state of the machine now."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Snapshot(time.monotonic(), os.getloadavg(), usage.ru_utime + usage.ru_stime, _busy())
+    return Snapshot(time.monotonic(), os.getloadavg(), _busy())
 
 
 def _busy() -> float | None:
@@ -43,15 +39,19 @@ def _busy() -> float | None:
     return (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
 
 
-def between(start: Snapshot, end: Snapshot) -> dict[str, Any]:
+def between(start: Snapshot, end: Snapshot, own: float) -> dict[str, Any]:
     """Return what is noted of one stretch of a cell, from its start to its end or interruption.
+
+    Args:
+        start: before it.
+        end: after it.
+        own: CPU time of the cell's processes in it, seconds. Other cells of the table are other work.
 
     Returns:
         "load_start", "load_end": the load averages; "cpu_share": CPU time of the cell, and "other_cpu_share": that of
         all else (None where it is not known), both as shares of the CPU time that all cores have.
     """
     total = max(end.time - start.time, 1e-9) * (os.cpu_count() or 1)
-    own = end.own - start.own
     known = start.machine is not None and end.machine is not None
     others = max(end.machine - start.machine - own, 0.0) / total if known else None
     return {

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import platform
-import re
 import subprocess
 import zlib
 from collections.abc import Mapping, Sequence

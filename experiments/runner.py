@@ -8,104 +8,27 @@ continues.
 """
 
 import argparse
-import contextlib
-import dataclasses
 import difflib
 import json
+import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import collect
 import comparison
-import load
 import matching
 import records
+import schedule
+from cells import PACKAGE, PREEMPTED, Arm, Cell, filled, run_cell, say
 from interrupts import Interrupts
 
 COMMAND = (sys.executable, "-m")
-PACKAGE = "gan_seg_jax"
-DIVERGED, PREEMPTED = 3, 75  # exit codes of the command, see ARCHITECTURE.md
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """One row of a table.
-
-    Attributes:
-        name: its name in the table and in file names.
-        config: config file, relative to the repository, with words behind a colon.
-        overrides: further flags; `{data_dir}`, `{workdir}` (of the table) and `{seed}` are filled in.
-        seeds: one cell is run for each.
-        then: commands on the finished run, each a module and its flags without `--workdir`, in their order: such as
-            `("evaluate", "--flip")`. The `evaluation-*.json` they leave become rows of a second table.
-        reference: name of the arm that it is compared with, seed by seed; "" is a control, compared with none.
-        acts: role of the network that labels the images, or makes them.
-        varies: fields in which it, besides what the whole table varies, may differ from its reference.
-    """
-
-    name: str
-    config: str
-    overrides: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    then: tuple[tuple[str, ...], ...] = ()
-    reference: str = dataclasses.field(kw_only=True)
-    acts: str = dataclasses.field(default="segmenter", kw_only=True)
-    varies: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One run.
-
-    Attributes:
-        arm: name of its arm.
-        seed: the seed.
-        arguments: flags of the command without `--workdir`, placeholders of folders not filled in.
-        places: placeholder -> folder on this machine.
-        picture: whether its sample panel stands for the arm.
-        then: commands on the finished run.
-    """
-
-    arm: str
-    seed: int
-    arguments: tuple[str, ...]
-    places: dict[str, Path]
-    picture: bool
-    then: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Name of its folder and its record."""
-        return f"{self.arm}-seed{self.seed}"
-
-    @property
-    def workdir(self) -> Path:
-        """Folder of the run."""
-        return self.places["{workdir}"] / self.name
-
-    @property
-    def commands(self) -> list[str]:
-        """What runs on the finished run, as records name it."""
-        return [" ".join(words) for words in self.then]
-
-    def starts_from(self) -> set[str]:
-        """Return the names of the cells of this table whose folders its arguments name."""
-        return {name for flag in self.arguments for name in re.findall(r"\{workdir\}/([A-Za-z0-9._-]+)", flag)}
-
-    def filled(self) -> list[str]:
-        """Return the arguments as the command gets them."""
-        return [*_filled(self.arguments, self.places), f"--workdir={self.workdir}"]
-
-
-def _filled(arguments: Sequence[str], places: Mapping[str, Path]) -> list[str]:
-    for mark, folder in places.items():
-        arguments = [argument.replace(mark, str(folder)) for argument in arguments]
-    return list(arguments)
 
 
 class TableError(Exception):
@@ -137,6 +60,7 @@ def main(
     Returns:
         The exit code.
     """
+    began = time.monotonic()
     table = Path(script).stem
     options = _parse(table, title, argv)
     try:
@@ -158,38 +82,74 @@ def main(
             options.workdir.mkdir(parents=True, exist_ok=True)
         _write_table(folder, Path(script).name, title, arms, cells, configs, differing, fixed)
     except (TableError, comparison.ComparisonError, OSError) as error:
-        _say(f"error: {error}", sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        _say("Interrupted before the first cell.", sys.stderr)
+        say("Interrupted before the first cell.", sys.stderr)
         return PREEMPTED
-    failed = []
-    with Interrupts() as interrupts:
-        for number, cell in enumerate(due, start=1):
-            label, config = f"[{number}/{len(due)}] {cell.name}", _config_of(cell, configs)
-            code = _run_cell(cell, config, command, interrupts, label)
-            if code == PREEMPTED:
-                _say("Interrupted; the same command continues.", sys.stderr)
-                return PREEMPTED
-            records.write_json(folder / f"{cell.name}.json", records.make_record(cell.workdir, cell.places))
-            if code != 0:
-                failed.append(f"{cell.name} (exit code {code})")
-            elif options.keep_pictures and cell.picture:
-                records.keep_picture(cell.workdir, folder / f"{cell.name}.png")
     try:
-        _say("\n" + collect.collect(folder))
-    except collect.RecordsError as error:
-        _say(f"error: {error}", sys.stderr)
-        return 2
+        codes = _run(cells, due, folder, configs, options, command, began)
+        text = collect.collect(folder)
+    except (OSError, collect.RecordsError) as error:
+        say(f"error: {error}", sys.stderr)
+        return 1
+    if PREEMPTED in codes.values() or len(codes) < len(due):
+        say("Interrupted; the same command continues.", sys.stderr)
+        return PREEMPTED
+    say("\n" + text)
+    failed = [f"{name} (exit code {code})" for name, code in codes.items() if code != 0]
     if failed:
-        _say(f"error: failed: {', '.join(failed)}.", sys.stderr)
+        say(f"error: failed: {', '.join(failed)}.", sys.stderr)
     return 1 if failed else 0
 
 
-def _say(text: str, stream: TextIO | None = None) -> None:
-    """Print, unless nobody listens any more: that must not end a table."""
-    with contextlib.suppress(OSError):
-        print(text, file=stream or sys.stdout, flush=True)
+def _run(
+    cells: Sequence[Cell],
+    due: Sequence[Cell],
+    folder: Path,
+    configs: Mapping[str, Mapping[str, Any]],
+    options: argparse.Namespace,
+    command: Sequence[str],
+    began: float,
+) -> dict[str, int]:
+    """Run the cells that are due and write their records; return the exit code of each that was started.
+
+    Args:
+        cells: all cells of the table.
+        due: those to run.
+        folder: of the records.
+        configs: arm -> its whole config.
+        options: the flags.
+        command: what runs a module of ours.
+        began: `time.monotonic()` when the script was started.
+    """
+    counting = [cell.name for cell in cells if not _why_not(cell, folder, configs)]
+    found = {name: records.read_record(folder / f"{name}.json") for name in counting}
+    steps = {arm: config.get("steps", 0) for arm, config in configs.items()}
+
+    def run(cell: Cell) -> int:
+        label = f"[{due.index(cell) + 1}/{len(due)}] {cell.name}"
+        code = run_cell(cell, _config_of(cell, configs), command, interrupts, label)
+        if code != PREEMPTED:
+            record = records.make_record(cell.workdir, cell.places)
+            records.write_json(folder / f"{cell.name}.json", record)
+            if record["status"] == "finished":
+                found[cell.name] = record
+            if code == 0 and options.keep_pictures and cell.picture:
+                records.keep_picture(cell.workdir, folder / f"{cell.name}.png")
+        return code
+
+    def report(codes: Mapping[str, int]) -> None:
+        left = schedule.seconds_left(due, codes, found, steps, options.jobs)
+        say(
+            f"{len(found)} of {len(cells)} cells are finished, {len(due) - len(codes)} to run; "
+            f"{schedule.duration(time.monotonic() - began)} so far, "
+            f"{'what is left is not known yet' if left is None else f'about {schedule.duration(left)} left'}."
+        )
+
+    end = None if options.minutes is None else began + 60 * options.minutes
+    with Interrupts(beside=options.jobs > 1) as interrupts:
+        return schedule.run_all(due, run, interrupts, jobs=options.jobs, end=end, report=report)
 
 
 def _parse(table: str, title: str, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -212,6 +172,13 @@ def _parse(table: str, title: str, argv: Sequence[str] | None) -> argparse.Names
         help="a flag for every cell, such as --override=--config.steps=10; records then go to WORKDIR/results",
     )
     parser.add_argument(
+        "--minutes",
+        type=_above(float, 0),
+        metavar="N",
+        help="after so many minutes running cells are saved and the script ends with exit code 75",
+    )
+    parser.add_argument("--jobs", type=_above(int, 0), default=1, metavar="N", help="cells that run at once; default 1")
+    parser.add_argument(
         "--check", action="store_true", help="compare the arms, make the table of the records there are, run nothing"
     )
     parser.add_argument("--results", type=Path, help=f"folder of the records; default experiments/results/{table}")
@@ -223,6 +190,18 @@ def _parse(table: str, title: str, argv: Sequence[str] | None) -> argparse.Names
         folder = getattr(options, name)
         setattr(options, name, folder and folder.absolute())
     return options
+
+
+def _above(kind: type, bound: float) -> Callable[[str], Any]:
+    """Return what reads a finite number above `bound` from a flag."""
+
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not bound < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not above {bound}")
+        return value
+
+    return read
 
 
 def _cells(arms: Sequence[Arm], options: argparse.Namespace) -> list[Cell]:
@@ -265,7 +244,7 @@ def _show_config(arm: Arm, options: argparse.Namespace, command: Sequence[str]) 
     Raises:
         TableError: the command refuses it.
     """
-    arguments = _filled(_arguments(arm, comparison.PROBE, options), _places(options))
+    arguments = filled(_arguments(arm, comparison.PROBE, options), _places(options))
     done = subprocess.run(
         [*command, f"{PACKAGE}.main", *arguments, "--show_config"],
         cwd=records.ROOT,
@@ -308,10 +287,10 @@ def _due(chosen: Sequence[Cell], reasons: Mapping[str, str]) -> list[Cell]:
 
 def _say_due(chosen: Sequence[Cell], due: Sequence[Cell], reasons: Mapping[str, str]) -> None:
     """Say how many cells are skipped, and why others are not although they have a record."""
-    _say(f"{len(chosen) - len(due)} of {len(chosen)} cells have a record that counts; {len(due)} to run.")
+    say(f"{len(chosen) - len(due)} of {len(chosen)} cells have a record that counts; {len(due)} to run.")
     for cell in due:
         if reasons[cell.name] != matching.MISSING:
-            _say(f"{cell.name}: {reasons[cell.name] or 'others start from its run, which is not here'}.")
+            say(f"{cell.name}: {reasons[cell.name] or 'others start from its run, which is not here'}.")
 
 
 def _check_folder(cell: Cell, config: Mapping[str, Any]) -> None:
@@ -370,52 +349,3 @@ def _write_table(
     ]
     values = {"title": title, "script": script, "fixed": list(fixed), "arms": listed}
     records.write_json(folder / "table.json", values)
-
-
-def _run_cell(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interrupts: Interrupts, label: str) -> int:
-    """Run a cell, and what follows it, unless it is over; return its exit code, 75 if a signal asked to end."""
-    code = _train(cell, config, command, interrupts, label)
-    if code != 0:
-        return code
-    names = cell.commands
-    done = records.read_start(cell.workdir).get("then") or []
-    for number, (name, (module, *flags)) in enumerate(zip(names, cell.then, strict=True)):
-        # A command may use what those before it left, so it is done only if these are the same.
-        if [entry["command"] for entry in done[: number + 1]] == names[: number + 1]:
-            continue
-        if interrupts.noted:
-            return PREEMPTED
-        _say(f"{label}: {name}")
-        before = load.snapshot()
-        code, message = interrupts.run([*command, f"{PACKAGE}.{module}", *flags, f"--workdir={cell.workdir}"])
-        after = load.snapshot()
-        if code != 0:
-            if not interrupts.noted:
-                records.write_outcome(cell.workdir, code, f"{name}: {message}")
-            return PREEMPTED if interrupts.noted else code
-        done = [*done[:number], records.finished_command(name, after.time - before.time, load.between(before, after))]
-        records.write_then(cell.workdir, done)
-    return code
-
-
-def _train(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interrupts: Interrupts, label: str) -> int:
-    start = records.read_start(cell.workdir)
-    if start is not None and records.read_summary(cell.workdir) is not None:
-        _say(f"{label}: finished already.")
-        return 0
-    if start is not None and start["exit_code"] == DIVERGED:  # it would diverge again at the same step
-        _say(f"{label}: diverged earlier; remove {cell.workdir} to try again.")
-        return DIVERGED
-    if interrupts.noted:
-        return PREEMPTED
-    _say(f"{label}: {'resuming' if start else 'starting'}: {' '.join(cell.arguments)}")
-    records.write_start(cell.workdir, arm=cell.arm, seed=cell.seed, arguments=cell.arguments, config=config)
-    before = load.snapshot()
-    code, message = interrupts.run([*command, f"{PACKAGE}.main", *cell.filled()])
-    records.write_load(cell.workdir, load.between(before, load.snapshot()))
-    if code == 0 and records.read_summary(cell.workdir) is None:
-        code, message = 1, "The command ended with exit code 0 but left no summary.json."
-    if code != 0 and (interrupts.noted or code == PREEMPTED):
-        return PREEMPTED
-    records.write_outcome(cell.workdir, code, "" if code == 0 else message)
-    return code

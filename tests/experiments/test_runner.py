@@ -21,6 +21,8 @@ import load
 import matching
 import records
 import runner
+import schedule
+from cells import Cell
 
 EXPERIMENTS = Path(runner.__file__).parent
 Arm = functools.partial(runner.Arm, reference="")
@@ -362,8 +364,87 @@ def test_a_signal_just_before_the_cell_starts_is_passed_on():
     with runner.Interrupts() as interrupts:
         os.kill(os.getpid(), signal.SIGTERM)
         began = time.monotonic()
-        code, _ = interrupts.run([sys.executable, "-c", "import time; time.sleep(30)"])
+        code, _, _ = interrupts.run([sys.executable, "-c", "import time; time.sleep(30)"])
         assert interrupts.noted and code == -signal.SIGTERM and time.monotonic() - began < 20
+
+
+def run_out_of_time(table, tmp_path, arms, waiting, *flags):
+    """Run a table with so few minutes that the cells `waiting` have begun to wait when they are over."""
+    minutes = 0.04
+    while not all((tmp_path / "runs" / f"{name}-seed0" / "ready").exists() for name in waiting):
+        assert table(arms, f"--minutes={minutes}", *flags) == 75
+        minutes *= 2
+
+
+def test_at_the_end_of_the_minutes_the_cell_saves_and_the_next_call_goes_on(table, tmp_path, capfd):
+    arms = [Arm("a", "c.py", ("--do=wait",)), Arm("b", "c.py")]
+    run_out_of_time(table, tmp_path, arms, "a")
+    assert (tmp_path / "runs" / "a-seed0" / "saved").read_text() == "1"
+    assert not (tmp_path / "runs" / "b-seed0").exists() and not (tmp_path / "results" / "a-seed0.json").exists()
+    assert "Interrupted; the same command continues." in capfd.readouterr().err
+    assert (tmp_path / "results" / "README.md").exists()
+    assert table(arms, "--minutes=1") == 0
+    assert len(record_of(tmp_path, "a-seed0")["resumed"]) == 1
+    out = capfd.readouterr().out
+    assert "0 of 2 cells are finished, 2 to run" in out and "1 of 2 cells are finished, 1 to run" in out
+
+
+@pytest.mark.parametrize("flag", ["--minutes=0", "--minutes=nan", "--jobs=0", "--jobs=two"])
+def test_minutes_and_jobs_are_above_nothing(table, flag):
+    with pytest.raises(SystemExit):
+        table([Arm("a", "c.py")], flag)
+
+
+def test_cells_run_beside_each_other_and_all_are_interrupted(table, tmp_path, capfd):
+    arms = [
+        Arm("a", "c.py", ("--do=wait",)),
+        Arm("b", "c.py", ("--do=wait",)),
+        Arm("c", "c.py", ("--x={workdir}/a-seed0", "--y={workdir}/b-seed0")),
+    ]
+    run_out_of_time(table, tmp_path, arms, "ab", "--jobs=3")
+    assert [(tmp_path / "runs" / f"{name}-seed0" / "saved").read_text() for name in "ab"] == ["1", "1"]
+    assert not (tmp_path / "runs" / "c-seed0").exists()  # it starts from what they leave
+    assert table([*arms, Arm("d", "c.py", ("--do=exit:1",))], "--jobs=3") == 1
+    assert all(record_of(tmp_path, f"{name}-seed0")["status"] == "finished" for name in "abc")
+    assert "d-seed0: error: " in capfd.readouterr().err  # whose line it is
+
+
+def cell(name, *arguments):
+    return Cell(name.partition("-")[0], int(name[-1]), arguments, {}, picture=False)
+
+
+def test_cells_wait_for_those_that_they_start_from():
+    due = [cell("b-seed1", "--x={workdir}/a-seed1"), cell("a-seed1"), cell("a-seed10"), cell("c-seed0")]
+    order = []
+    with runner.Interrupts() as interrupts:
+        codes = schedule.run_all(due, lambda one: order.append(one.name) or 0, interrupts)
+    assert order == ["a-seed1", "b-seed1", "a-seed0", "c-seed0"] and set(codes.values()) == {0}
+    round_about = [cell("a-seed0", "{workdir}/b-seed0"), cell("b-seed0", "{workdir}/a-seed0")]
+    with runner.Interrupts() as interrupts:
+        assert len(schedule.run_all(round_about, lambda one: 1, interrupts)) == 2
+
+
+def test_an_error_of_one_cell_interrupts_the_others():
+    def run(one):
+        if one.arm == "b":
+            raise OSError("disk full")
+        return interrupts.run([sys.executable, "-c", "import time; time.sleep(30)"])[0]
+
+    began = time.monotonic()
+    with runner.Interrupts() as interrupts, pytest.raises(OSError, match="disk full"):
+        schedule.run_all([cell("a-seed0"), cell("b-seed0")], run, interrupts, jobs=2)
+    assert time.monotonic() - began < 20
+
+
+def test_time_left_is_that_of_like_cells():
+    due = [cell("a-seed1"), cell("a-seed2"), cell("b-seed0"), cell("kmeans-seed0")]
+    steps = {"a": 100, "b": 300, "kmeans": 0}
+    found = {"a-seed0": {"arm": "a", "seconds": 50.0, "then": [{"seconds": 10.0}]}}
+    assert schedule.seconds_left(due, [], found, steps, 1) == 60 + 60 + 180
+    assert schedule.seconds_left(due, ["a-seed1"], found, steps, 2) == 180  # no cell is split
+    assert schedule.seconds_left(due, [], {}, steps, 1) is None
+    assert schedule.seconds_left(due, [one.name for one in due], {}, steps, 1) == 0
+    assert [schedule.duration(time) for time in (40, 720, 11_100)] == ["40 s", "12 min", "3:05 h"]
 
 
 # What may differ between arms
@@ -496,9 +577,9 @@ def test_the_acting_role_is_one_that_the_config_has():
 
 
 def test_load_tells_cells_that_ran_beside_other_work():
-    start, end = load.Snapshot(0.0, (0.0,) * 3, 5.0, 100.0), load.Snapshot(10.0, (2.5, 1.0, 0.5), 15.0, 118.0)
+    start, end = load.Snapshot(0.0, (0.0,) * 3, 100.0), load.Snapshot(10.0, (2.5, 1.0, 0.5), 118.0)
     cores = os.cpu_count()
-    stretch = load.between(start, end)
+    stretch = load.between(start, end, own=10.0)
     assert stretch["cpu_share"] == pytest.approx(1 / cores, abs=1e-3)
     assert stretch["other_cpu_share"] == pytest.approx(0.8 / cores, abs=1e-3) and stretch["load_end"] == [2.5, 1.0, 0.5]
     alone, beside, silent = ({"other_cpu_share": share} for share in (0.02, 0.3, None))

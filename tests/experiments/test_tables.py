@@ -40,7 +40,7 @@ def test_arms_differ_in_what_the_table_is_about(table, monkeypatch):
     configs = {}
     monkeypatch.chdir(EXPERIMENTS.parent)
     for arm in given["arms"]:
-        flags = runner._filled(runner._arguments(arm, comparison.PROBE, options), runner._places(options))
+        flags = runner.filled(runner._arguments(arm, comparison.PROBE, options), runner._places(options))
         shown = tiny_runs.command("main", *flags, "--show_config")
         assert shown.code == 0, f"{arm.name}: {shown.err}"
         configs[arm.name] = json.loads(shown.out)
