@@ -163,9 +163,8 @@ def _classes(found: Survey) -> Iterator[Problem]:
                 f"{counted(rare, 'class', 'classes')} with less than {_RARE:.0%} of the pixels: {', '.join(rare[:8])}"
             )
             meaning = "Weighted by how often it occurs, a class of few pixels counts in the loss."
-            yield Problem(
-                NOTE, "rare-classes", title, meaning, (), "--config.losses.class_weighting=median_frequency", len(rare)
-            )
+            command = "--config.losses.class_weighting=fourth_root_median_frequency"
+            yield Problem(NOTE, "rare-classes", title, meaning, (), command, len(rare))
 
 
 def _empty_labels(found: Survey, split: str) -> Iterator[Problem]:

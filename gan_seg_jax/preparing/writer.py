@@ -26,11 +26,12 @@ from gan_seg_jax.data.folder import FOLDERS
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.pictures.png import encode_png
 from gan_seg_jax.preparing.lines import Line, as_json, read_lines, spacing_table, stamps
-from gan_seg_jax.preparing.source import Example, Item
+from gan_seg_jax.preparing.source import Example, Item, Options
 from gan_seg_jax.system import files
 
 RECORD, LINES = listing.PREPARED, "PREPARED.jsonl"
 _MAY_BE_ADDED = {"skip_damaged", "skip_duplicates"}  # flags that a refusal names: what is written stays right
+_MAY_GROW = {"max_ambiguous": Options.max_ambiguous}  # as those, with what they are where they are not given
 _LOCK = ".prepare-lock"
 
 
@@ -181,6 +182,7 @@ def _expect_same(root: Path, begun: dict[str, Any], record: dict[str, Any]) -> N
     other = {name for name in {*old, *new} if old.get(name) != new.get(name)}
     if not begun.get("complete"):
         other -= _MAY_BE_ADDED - set(old)
+        other -= {name for name, usual in _MAY_GROW.items() if new.get(name, usual) > old.get(name, usual)}
     if other:
         listed = ", ".join(f"--{name}={old.get(name, '')} then, {new.get(name, '')} now" for name in sorted(other))
         raise InputError(

@@ -126,10 +126,9 @@ def test_colors_exact_nearest_and_void(source, tmp_path):
     expected[2, 2], expected[3, 3] = 2, 255
     np.testing.assert_array_equal(read(tmp_path / "c", "train", "a"), expected)
     assert found["notes"] == {"ambiguous_pixels": 1, "nearest_color_pixels": 1}
-    few = message(
-        source, **PLAIN, mask_values="colors", unknown="nearest", max_ambiguous=0.001, output=str(tmp_path / "d")
-    )
-    assert "masks/a.png (2.1%): more pixels between" in few
+    strict = {"mask_values": "colors", "unknown": "nearest", "output": str(tmp_path / "d"), **PLAIN}
+    assert "masks/a.png (2.1%): more pixels between" in message(source, **strict, max_ambiguous=0.001)
+    run(source, **strict, max_ambiguous=0.03)  # on the same folder, since it holds nothing that this would refuse
     run(source, **PLAIN, mask_values="colors", unknown="void", output=str(tmp_path / "e"))
     expected[2, 2] = 255
     np.testing.assert_array_equal(read(tmp_path / "e", "train", "a"), expected)
