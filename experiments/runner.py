@@ -42,6 +42,7 @@ def main(
     argv: Sequence[str] | None = None,
     command: Sequence[str] = COMMAND,
     *,
+    full: Sequence[Arm] = (),
     varies: Sequence[str] = (),
     fixed: Sequence[str] = (),
 ) -> int:
@@ -50,7 +51,8 @@ def main(
     Args:
         script: `__file__` of the table script; its stem names the table.
         title: heading of the table.
-        arms: the rows in their order.
+        arms: the rows in their order, each a run for processors (`--profile=cpu`, the default).
+        full: those of `--profile=full`, such as for accelerators: a table of its own, called NAME_full; none if empty.
         varies: fields in which arms may differ from their references, with `*` for any letters: what the table is
             about (`comparison.GAME` are those of a game). The acting role is called ACTING.
         fixed: seeds of data (such as scenes.seed) that are the same in all cells; the table says so.
@@ -61,9 +63,14 @@ def main(
         The exit code.
     """
     began = time.monotonic()
-    table = Path(script).stem
+    table, command_line = Path(script).stem, Path(script).name
     options = _parse(table, title, argv)
+    if options.profile == "full":
+        table, command_line, arms = f"{table}_full", f"{command_line} --profile=full", full
+    options.workdir = options.workdir or records.ROOT / "runs" / table
     try:
+        if not arms:
+            raise TableError(f"{Path(script).name} has no arms for --profile={options.profile}.")
         cells = _cells(arms, options)
         configs = {arm.name: _show_config(arm, options, command) for arm in arms}
         differing = comparison.compare(arms, configs, varies, fixed)
@@ -80,7 +87,7 @@ def main(
             _check_folder(cell, _config_of(cell, configs))
         if due:
             options.workdir.mkdir(parents=True, exist_ok=True)
-        _write_table(folder, Path(script).name, title, arms, cells, configs, differing, fixed)
+        _write_table(folder, command_line, title, arms, cells, configs, differing, fixed)
     except (TableError, comparison.ComparisonError, OSError) as error:
         say(f"error: {error}", sys.stderr)
         return 2
@@ -154,7 +161,13 @@ def _run(
 
 def _parse(table: str, title: str, argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=title)
-    parser.add_argument("--workdir", type=Path, default=records.ROOT / "runs" / table, help="folder of the runs")
+    parser.add_argument(
+        "--profile",
+        choices=("cpu", "full"),
+        default="cpu",
+        help=f"which arms; full is a table of its own, {table}_full",
+    )
+    parser.add_argument("--workdir", type=Path, help=f"folder of the runs; default runs/{table}")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="run this arm only; may be repeated"
     )

@@ -326,6 +326,19 @@ def test_overrides_reach_every_cell_and_leave_the_committed_records_alone(tmp_pa
     assert (tmp_path / "runs" / "results" / "tiny" / "a-seed0.json").exists()
 
 
+def test_the_full_profile_is_a_table_of_its_own(table, tmp_path, capfd):
+    arms = [Arm("a", "c.py")]
+    assert table(arms, "--profile=full") == 2
+    assert "tiny.py has no arms for --profile=full." in capfd.readouterr().err
+    (tmp_path / "stub.py").write_text(STUB)
+    argv = [f"--workdir={tmp_path / 'full'}", "--override=--x=1", "--profile=full"]
+    command = (sys.executable, str(tmp_path / "stub.py"))
+    assert runner.main("tiny.py", "Tiny", arms, argv, command=command, full=[Arm("b", "c.py")]) == 0
+    assert not (tmp_path / "full" / "a-seed0").exists()
+    text = (tmp_path / "full" / "results" / "tiny_full" / "README.md").read_text()
+    assert "`python experiments/tiny.py --profile=full`" in text and "| b | 1 | 0.5000 |" in text
+
+
 @pytest.mark.parametrize("names", [("a", "a"), ("cgan:paper",), ("a/b",)])
 def test_names_must_be_unique_file_names(table, names, capfd):
     assert table([Arm(name, "configs/a.py") for name in names]) == 2
