@@ -25,7 +25,7 @@ def main() -> None:
     workdir, host = commands.required("workdir"), commands.required("host")
     with address.taken(host, values.port) as listening:
         if importlib.util.find_spec("gradio") is None:  # known before the network is loaded
-            raise InputError('The page needs gradio, which is not installed: pip install ".[serve]".')
+            raise InputError('The page needs gradio, which is not installed: pip install "gan_seg_jax[serve]".')
         from gan_seg_jax import load, parallel  # after the flags: a mistake is answered at once
 
         parallel.initialize()

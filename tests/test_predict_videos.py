@@ -202,7 +202,7 @@ def test_what_cannot_be_done_is_said_first(work, monkeypatch):
     assert outcome.code == 2 and "which makes no masks; a.mp4 is no image" in outcome.err
     monkeypatch.setitem(sys.modules, "av", None)
     outcome = predict(work)
-    assert outcome.code == 2 and 'pip install ".[video]"' in outcome.err
+    assert outcome.code == 2 and 'pip install "gan_seg_jax[video]"' in outcome.err
 
 
 def test_a_machine_without_x264_writes_mpeg_4(work, monkeypatch):

@@ -146,5 +146,5 @@ def test_without_gradio_the_command_says_what_to_install(monkeypatch):
     outcome = tiny_runs.command("serve", "--workdir=x", f"--port={free_port()}")
     assert (outcome.code, outcome.err) == (
         2,
-        'error: The page needs gradio, which is not installed: pip install ".[serve]".\n',
+        'error: The page needs gradio, which is not installed: pip install "gan_seg_jax[serve]".\n',
     )

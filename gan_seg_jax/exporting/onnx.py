@@ -31,8 +31,8 @@ def serialize(program: Program, networks: str) -> bytes:
         import jax2onnx
     except ImportError:
         raise InputError(
-            f'This format needs jax2onnx, which is not installed: pip install ".[onnx]", then pip install --no-deps '
-            f"{CONVERTER}."
+            f'This format needs jax2onnx, which is not installed: pip install "gan_seg_jax[onnx]", then pip '
+            f"install --no-deps {CONVERTER}."
         ) from None
     names = {"model_name": "gan_seg_jax", "input_names": ["image"], "output_names": ["probabilities"]}
     try:

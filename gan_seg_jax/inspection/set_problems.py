@@ -77,7 +77,7 @@ def _near(found: Survey) -> Iterator[Problem]:
     same = found.twins
     if not same.searched:
         title = "Images that look the same were not searched for"
-        meaning = "Equal ones were. The others need a library: pip install 'gan_seg_jax[inspect]'"
+        meaning = 'Equal ones were. The others need a library: pip install "gan_seg_jax[inspect]"'
         yield Problem(NOTE, "near-duplicates-not-searched", title, meaning, count=1)
     for between, severity in ((True, WARNING), (False, NOTE)):
         count = sum(number for splits, number in same.counts.items() if (splits[0] != splits[1]) == between)

@@ -21,4 +21,6 @@ def need(module: str, extra: str, what: str = "This format") -> ModuleType:
         return importlib.import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise InputError(f'{what} needs {package}, which is not installed: pip install ".[{extra}]".') from None
+        raise InputError(
+            f'{what} needs {package}, which is not installed: pip install "gan_seg_jax[{extra}]".'
+        ) from None

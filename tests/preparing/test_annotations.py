@@ -144,7 +144,8 @@ def test_files_of_annotations_that_are_wrong(source):
 
 def test_coco_without_its_package(source, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    assert message(source, **COCO) == 'This format needs pycocotools, which is not installed: pip install ".[coco]".'
+    found = message(source, **COCO)
+    assert found == 'This format needs pycocotools, which is not installed: pip install "gan_seg_jax[coco]".'
 
 
 def labelme(path, shapes, image="a.jpg", shape=SHAPE):

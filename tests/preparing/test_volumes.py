@@ -180,7 +180,7 @@ def test_without_the_packages(source, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     options = {"axis": ""} if module == "pydicom" else {}
     found = message(source, format="dicom" if module == "pydicom" else "nifti", **{"axis": "axial", **options})
-    assert found == f'This format needs {module}, which is not installed: pip install ".[medical]".'
+    assert found == f'This format needs {module}, which is not installed: pip install "gan_seg_jax[medical]".'
 
 
 DICOM = {"format": "dicom", "images": "scans", "masks": "masks", "window": 400, "level": 40}
