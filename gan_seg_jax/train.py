@@ -171,10 +171,11 @@ def _is_due(every: int, config: ConfigDict, progress: Progress) -> bool:
 
 def _why_stopped(config: ConfigDict, found: dict[str, Any]) -> str:
     """Return the sentence that says why a run ends before its last step, by the names of its summary."""
+    older = found["best_step"] < found["steps"]  # else the best step is the latest, for want of scores
+    were = f"were no better than that of step {found['best_step']}" if older else "had no score"
     return (
-        f"Stopped at step {found['steps']} of {config.steps}: {found['unimproved']} validations in a row were no "
-        f"better than that of step {found['best_step']} (config.patience is {config.patience}; with more than "
-        f"{found['unimproved']}, training goes on)."
+        f"Stopped at step {found['steps']} of {config.steps}: {found['unimproved']} validations in a row {were} "
+        f"(config.patience is {config.patience}; with more than {found['unimproved']}, training goes on)."
     )
 
 
@@ -228,7 +229,9 @@ def _validate(run: TrainingRun, state: AdversarialState, tracker: Tracker, evalu
     values = {name: value for name, value in scores.items() if name != "iou_per_class"}
     run.writer.scalars(progress.step, "val", values)
     if run.task.is_better(scores, progress.best_scores):
-        progress.best_step, progress.best_scores, progress.unimproved = progress.step, scores, 0
+        progress.best_step, progress.best_scores = progress.step, scores
+    if progress.best_step == progress.step and scores[run.task.selected_by] is not None:
+        progress.unimproved = 0
     elif progress.step > last_phase(config):
         progress.unimproved += 1
     shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)

@@ -5,7 +5,7 @@ import types
 import pytest
 from ml_collections import ConfigDict
 
-from gan_seg_jax import tasks
+from gan_seg_jax import tasks, train
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.evaluate import evaluate_run
@@ -14,6 +14,7 @@ from gan_seg_jax.inference.options import Options
 from gan_seg_jax.tasks import TASKS
 from gan_seg_jax.tasks.task import COMMANDS, Task
 from gan_seg_jax.training import checks, report
+from gan_seg_jax.training.tracker import Progress
 from tests import tiny_runs
 
 METHOD = types.SimpleNamespace(TASK="depth", STREAMS=("labelled",), build=lambda config: {})
@@ -46,6 +47,20 @@ def test_its_own_score_chooses_the_best():
     assert task is DEPTH
     assert task.is_better({"error": 2.0}, None) and task.is_better({"error": 1.0}, {"error": 2.0})
     assert not task.is_better({"error": 2.0}, {"error": 2.0}) and not task.is_better({"error": None}, {"error": 2.0})
+
+
+def test_a_validation_without_score_is_no_better():
+    phases = ((1, (("segmenter",),)),)
+    config = ConfigDict({"steps": 9, "planned_steps": 0, "phases": phases, "patience": 2, "samples_every": 0})
+    writer = types.SimpleNamespace(scalars=lambda *_: None, message=lambda _: None)
+    run, progress, found = types.SimpleNamespace(config=config, task=DEPTH, writer=writer), Progress(), []
+    tracker, values = types.SimpleNamespace(progress=progress), iter((None, None, 2.0, 3.0, None, 1.0))
+    for progress.step in range(1, 7):
+        train._validate(run, None, tracker, lambda *_, **__: {"error": next(values)}, None)
+        found.append((progress.best_step, progress.unimproved))
+        if len(found) == 2:
+            assert "2 validations in a row had no score" in train._why_stopped(config, {**vars(progress), "steps": 2})
+    assert found == [(1, 1), (2, 2), (3, 0), (3, 1), (3, 2), (6, 0)]
 
 
 def test_its_own_table_is_printed():
