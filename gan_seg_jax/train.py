@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -132,7 +133,7 @@ def train_loop(
     sharding = parallel.batch_sharding(run.mesh, rounds=config.rounds)
     process = (jax.process_index(), jax.process_count())
     batches = pipeline.train_batches(run.dataset, config, run.method.STREAMS, start=progress.step, process=process)
-    ends = phase_ends(config)
+    ends, first = phase_ends(config), progress.step + 1
     steps: dict[Variant, Callable] = {}  # compiled
     with contextlib.closing(batches):
         while True:
@@ -162,6 +163,9 @@ def train_loop(
             if _is_due(config.log_every, config, progress):
                 run.pause(state, tracker)
                 _log(run, progress)
+            elif progress.step == first:  # how long it will take is said at once
+                run.pause(state, tracker)
+                _show(run, progress, dataclasses.replace(progress.log).line())
 
 
 def _is_due(every: int, config: ConfigDict, progress: Progress) -> bool:
@@ -216,6 +220,11 @@ def _log(run: TrainingRun, progress: Progress) -> None:
     """Write the means of the metrics since the last line."""
     line = progress.log.line()
     run.writer.scalars(progress.step, "train", line)
+    _show(run, progress, line)
+
+
+def _show(run: TrainingRun, progress: Progress, line: dict[str, float | None]) -> None:
+    """Show on the console what a line of metrics.jsonl says, and the time left."""
     losses = {name: value for name, value in line.items() if name.startswith("loss/")}
     images, speed = run.config.batch_size * run.config.rounds, line["images_per_second"]
     run.writer.progress(progress.step, images_per_second=speed, images=images, losses=losses)
