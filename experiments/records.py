@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from intervals import stopped_rising
 
 ROOT = Path(__file__).resolve().parents[1]
 START_FILE = "cell.json"
@@ -35,7 +36,8 @@ CONFIG_FIELDS = (
     "source",
 )
 RENAMED = {"judge": "feature_network"}  # fields, by the last part of the names that they had before
-MEASURES = ("seconds", "compile_seconds", "images_per_second", "steps", "best_step", "parameters", "skipped_steps")
+MEASURES = ("seconds", "compile_seconds", "images_per_second", "steps", "best_step", "unimproved", "flops")
+MEASURES += ("parameters", "skipped_steps", "labelled")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -144,7 +146,7 @@ def _evaluations(workdir: Path) -> dict[str, Any]:
     """Return name -> contents of every `evaluation-NAME.json`; damaged ones are left out."""
     files = sorted(workdir.glob("evaluation-*.json"))
     found = {file.stem.removeprefix("evaluation-"): _read_json(file) for file in files}
-    return {name: values for name, values in found.items() if values is not None}
+    return {name: _without_confusion(values) for name, values in found.items() if values is not None}
 
 
 def _validations(workdir: Path, score: str | None) -> list[list[Any]]:
@@ -203,7 +205,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
     config = json.loads(text)
     result = summary or {}
     devices = result.get("devices")
-    return {
+    record = {
         "arm": start["arm"],
         "seed": start["seed"],
         "status": "failed" if summary is None else "finished",
@@ -219,11 +221,32 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "load": start.get("load"),
         "selected_by": result.get("selected_by"),
         "validations": _validations(workdir, result.get("selected_by")),
-        "scores": {name: result.get(name) for name in ("val", "test", "last", "baselines")},
+        "scores": _scores(result),
         "then": start.get("then") or [],
         "evaluations": _evaluations(workdir),
         "image_counts": _image_counts(workdir),
     }
+    return record | {"converged": stopped_rising(record)}
+
+
+def _scores(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores of a summary; of confusion matrices those of the best step, each row (a true class) as text."""
+    last, baselines = result.get("last"), result.get("baselines")
+    found = {name: result.get(name) for name in ("val", "test")}
+    texts = {
+        name: {"confusion": [" ".join(map(str, row)) for row in scores["confusion"]]}
+        for name, scores in found.items()
+        if scores and "confusion" in scores
+    }
+    return {
+        **{name: scores and scores | texts.get(name, {}) for name, scores in found.items()},
+        "last": last and last | {name: _without_confusion(last[name]) for name in ("val", "test")},
+        "baselines": baselines and {name: _without_confusion(scores) for name, scores in baselines.items()},
+    }
+
+
+def _without_confusion(scores: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return scores and {name: value for name, value in scores.items() if name != "confusion"}
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 PIXELS_PER_PRODUCT = 2**16  # far below 2**24, where float32 stops counting exactly
 CLASSES_PER_WORD = 64
+BY_CLASS = ("iou_per_class", "confusion")  # of the scores of a split, those that are no single numbers
 
 
 def confusion_matrix(label: jax.Array, prediction: jax.Array, *, num_classes: int) -> jax.Array:

@@ -144,6 +144,26 @@ def compile_step(step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: 
     return jitted.lower(*shapes).compile()
 
 
+def flops(compiled: Any, mesh: Mesh) -> float | None:
+    """Return the floating-point operations of one call, on all devices, as XLA counts them.
+
+    A multiplication and an addition are two; the body of a loop is counted once, a custom call not at all.
+
+    Args:
+        compiled: from `compile_step`.
+        mesh: where it runs.
+
+    Returns:
+        The number; None where this backend does not say.
+    """
+    try:
+        found = compiled.cost_analysis()
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+    value = (found or {}).get("flops", 0.0)
+    return value * mesh.size if value > 0 else None
+
+
 def one_behind(dispatch: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
     """Yield each item with what was dispatched for it, after the next one has been dispatched, too.
 

@@ -21,6 +21,7 @@ from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import PreemptedError, unknown
 from gan_seg_jax.methods import get_method
+from gan_seg_jax.metrics import BY_CLASS
 from gan_seg_jax.phases import frozen_backbones, is_complete, last_phase, phase_ends
 from gan_seg_jax.runs import prepared, workdirs
 from gan_seg_jax.runs.checkpoint_store import Checkpoints
@@ -135,6 +136,7 @@ def train_loop(
     batches = pipeline.train_batches(run.dataset, config, run.method.STREAMS, start=progress.step, process=process)
     ends, first = phase_ends(config), progress.step + 1
     steps: dict[Variant, Callable] = {}  # compiled
+    flops: dict[Variant, float | None] = {}
     with contextlib.closing(batches):
         while True:
             if progress.evaluated != progress.step and _is_due(config.eval_every, config, progress):
@@ -157,9 +159,10 @@ def train_loop(
                 run.pause(state, tracker)
                 with tracker.compiling():
                     steps[variant] = _compile(run, state, batch, variant)
+                    flops[variant] = parallel.flops(steps[variant], run.mesh)
                 tracker.start()
             state, metrics = steps[variant](state, batch)
-            tracker.add(metrics)
+            tracker.add(metrics, flops=flops[variant])
             if _is_due(config.log_every, config, progress):
                 run.pause(state, tracker)
                 _log(run, progress)
@@ -235,7 +238,7 @@ def _validate(run: TrainingRun, state: AdversarialState, tracker: Tracker, evalu
     config, progress = run.config, tracker.progress
     scores = evaluator(state, poll=lambda: run.poll(state, tracker))
     progress.evaluated = progress.step
-    values = {name: value for name, value in scores.items() if name != "iou_per_class"}
+    values = {name: value for name, value in scores.items() if name not in BY_CLASS}
     run.writer.scalars(progress.step, "val", values)
     if run.task.is_better(scores, progress.best_scores):
         progress.best_step, progress.best_scores = progress.step, scores

@@ -32,7 +32,7 @@ from gan_seg_jax.training import report
 from gan_seg_jax.training.run import TrainingRun
 from tests import tiny_runs
 
-SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class"}
+SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class", "confusion"}
 # What people look at; only the shared run has it, and runs whose test is about it.
 PLAIN = ("--config.tensorboard=False", "--config.samples_every=0")
 
@@ -73,6 +73,7 @@ def compile_once(monkeypatch):
             after, metrics = compiled(tree.unflatten(leaves), batch)
             return own.unflatten(jax.tree.leaves(after)), metrics
 
+        run.cost_analysis = compiled.cost_analysis
         return run
 
     monkeypatch.setattr(parallel, "compile_step", compiled_step)
@@ -98,7 +99,7 @@ def assert_same_end(workdir, other):
     """Check that two finished runs have the same bits: states, scores, and losses wherever both have a line."""
     assert tiny_runs.digests(workdir) == tiny_runs.digests(other)
     one, two = (json.loads((folder / "summary.json").read_text()) for folder in (workdir, other))
-    for name in ("test", "val", "best_step", "steps", "skipped_steps"):
+    for name in ("test", "val", "best_step", "steps", "skipped_steps", "flops"):
         assert one[name] == two[name], name
 
     def losses(folder):
@@ -153,7 +154,7 @@ def test_the_files_of_a_run(tiny):
                 f"{kind}/{role}" for kind in ("loss", "grad_norm") for role in ("generator", "discriminator")
             }
         else:
-            assert set(line) == {"step", "split"} | SCORES - {"iou_per_class"}
+            assert set(line) == {"step", "split"} | SCORES - {"iou_per_class", "confusion"}
     best = next(line for line in lines(tiny.cgan) if line["split"] == "val" and line["step"] == summary["best_step"])
     assert best["miou"] == summary["val"]["miou"]
     last = next(line for line in lines(tiny.cgan) if line["split"] == "val" and line["step"] == 6)
@@ -171,6 +172,13 @@ def test_the_files_of_a_run(tiny):
         .T
     )
     assert list(summary["test"]["iou_per_class"].values()) == pytest.approx(hits / (hits + alarms + misses))
+    assert np.diag(summary["test"]["confusion"]).tolist() == hits.tolist()
+    assert np.sum(summary["val"]["confusion"]) > np.trace(summary["val"]["confusion"]) > 0
+    # A generator of a few thousand parameters on 8 images of 16 x 16 or so, forth and back, six times.
+    assert 1e6 < summary["flops"] < 1e12
+    ids = sorted(path.stem for path in (tiny.data / "train" / "images").iterdir())
+    digest = hashlib.sha256("".join(f"{name}\n" for name in ids).encode()).hexdigest()
+    assert summary["labelled"] == {"images": len(ids), "sha256": digest}
 
     names = {path.name for path in tiny.cgan.iterdir()}
     assert {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "samples", "curves.png"} <= names

@@ -102,6 +102,14 @@ def test_the_compiled_step_refuses_other_shapes():
         step(state, parallel.place({"x": np.zeros((8, 2), np.float32)}, parallel.batch_sharding(mesh)))
 
 
+def test_operations_of_a_step_are_those_of_all_devices():
+    mesh = parallel.make_mesh(jax.devices()[:2])
+    state, batch = {"a": jnp.ones((32, 64))}, {"x": np.ones((8, 32), np.float32)}
+    step = parallel.compile_step(lambda s, b: (s, {"y": (b["x"] @ s["a"]).max()}), state, batch, mesh)
+    product = 2 * 8 * 32 * 64
+    assert product <= parallel.flops(step, mesh) < 1.05 * product  # and the maximum
+
+
 def test_slices_are_sharded_by_their_examples():
     mesh = parallel.make_mesh()
     batch = parallel.place(CASES["critic rounds"].batch(), parallel.batch_sharding(mesh, rounds=3))

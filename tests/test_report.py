@@ -105,6 +105,7 @@ def test_a_run_that_is_not_finished(run):
         ("summary.json", {"baselines": {"kmeans": None}}),
         ("summary.json", {"test": {"miou": 0.5, "iou_per_class": {"other": 0.5}}}),
         ("summary.json", {"last": {"val": {"miou": "x"}}}),
+        ("summary.json", {"test": {"miou": 0.5, "confusion": [[1, 2], [3, 4]]}}),
         ("image_counts-test.json", '{"num_classes": 3, "images": [{"9": [1, 2, 3]}]}'),
         ("image_counts-test.json", '{"num_classes": 2, "images": []}'),
         ("judging-test.json", '{"calibration": 3}'),

@@ -37,9 +37,13 @@ class Counts:
         return confusion
 
     def scores(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return the contract's scores, over all processes."""
+        """Return the contract's scores, over all processes; "confusion" is [k][k] pixels, rows truth."""
         confusion, boundary = parallel.sum_over_processes((self.confusion, self.boundary))
-        return {**metrics.scores(confusion, class_names), "boundary_f1": metrics.boundary_f1(boundary)}
+        return {
+            **metrics.scores(confusion, class_names),
+            "boundary_f1": metrics.boundary_f1(boundary),
+            "confusion": confusion.tolist(),
+        }
 
 
 def score_labelling(

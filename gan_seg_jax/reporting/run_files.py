@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from gan_seg_jax import metrics
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.methods import get_method
@@ -167,11 +168,17 @@ def _summary(path: Path, task: str, class_names: Sequence[str]) -> dict[str, Any
 
 
 def _check_scores(scores: Mapping[str, Any], class_names: Sequence[str]) -> None:
-    _check_numbers({name: value for name, value in scores.items() if name != "iou_per_class"})
+    _check_numbers({name: value for name, value in scores.items() if name not in metrics.BY_CLASS})
     if "iou_per_class" in scores:
         _check_numbers(scores["iou_per_class"])
         if list(scores["iou_per_class"]) != list(class_names):
             raise ValueError("its classes are not those of config.json")
+    if "confusion" in scores:
+        rows = scores["confusion"]
+        if [len(row) for row in rows] != [len(class_names)] * len(class_names):
+            raise ValueError("its confusion matrix is not of the classes of config.json")
+        for row in rows:
+            _check_numbers(dict(enumerate(row)))
 
 
 def _check_numbers(values: Mapping[str, Any]) -> None:
@@ -239,7 +246,7 @@ def number(value: float | None, spec: str = ".4f") -> str:
 
 def score_names(rows: Sequence[Mapping[str, Any] | None]) -> list[str]:
     """Return the names of the scores that are single numbers, in their order."""
-    names = (name for scores in rows for name in scores or () if name not in ("iou_per_class", "per_image"))
+    names = (name for scores in rows for name in scores or () if name not in (*metrics.BY_CLASS, "per_image"))
     return list(dict.fromkeys(names))
 
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from gan_seg_jax import metrics, parallel
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.data import pipeline, provenance
-from gan_seg_jax.data.catalog import Example, Split
+from gan_seg_jax.data.catalog import Dataset, Example, Split
 from gan_seg_jax.errors import PreemptedError, unknown
 from gan_seg_jax.judging.counts import Counts
 from gan_seg_jax.labels import IGNORE
@@ -85,11 +85,11 @@ def fit_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                     split = dataset.splits[name]
                     writer.message(f"Scoring {len(split)} images of {name} ...")
                     scores[name] = _score(baseline, model, _Polled(split, poll), config)
-                    values = {key: value for key, value in scores[name].items() if key != "iou_per_class"}
+                    values = {key: value for key, value in scores[name].items() if key not in metrics.BY_CLASS}
                     writer.scalars(0, name, values)
                     _draw(baseline, model, split, name, config, writer)
             scores["baselines"] = report.baseline_scores(dataset, config, poll)
-            summary = _summarize(config, scores, time.monotonic() - began)
+            summary = _summarize(config, dataset, scores, time.monotonic() - began)
             if parallel.is_first_process():
                 write_json(workdir / "summary.json", summary)
                 writer.message(f"\n{summary_text(summary)}\n\nEverything is in {workdir}.")
@@ -166,7 +166,7 @@ def _draw(baseline: Any, model: Any, split: Split, name: str, config: ConfigDict
         writer.images(0, f"boundaries-{name}", sheet)
 
 
-def _summarize(config: ConfigDict, scores: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _summarize(config: ConfigDict, dataset: Dataset, scores: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return the contents of `summary.json`."""
     training = {
         "last": None,
@@ -177,7 +177,8 @@ def _summarize(config: ConfigDict, scores: dict[str, Any], seconds: float) -> di
         "seconds": seconds,
         "compile_seconds": None,
         "images_per_second": None,
+        "flops": None,
         "parameters": {},
         "skipped_steps": 0,
     }
-    return report.contents(config, "segmentation", {**scores, **training}, PACKAGES)
+    return report.contents(config, "segmentation", dataset, {**scores, **training}, PACKAGES)

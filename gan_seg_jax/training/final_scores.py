@@ -37,7 +37,7 @@ def score(
     scores["last"] = {"step": progress.step, **(last or {name: scores[name] for name in ("val", "test")})}
     scores["baselines"] = report.baseline_scores(run.dataset, config, stop) if run.task.has_baselines else {}
     tracker.book_seconds()
-    summary = report.summarize(config, run.task, scores, state, progress, skipped)
+    summary = report.summarize(config, run.task, run.dataset, scores, state, progress, skipped)
     if image_counts is not None:
         image_counts = report.gathered(image_counts, len(test), config.num_classes)
     if parallel.is_first_process():

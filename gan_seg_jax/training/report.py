@@ -1,7 +1,9 @@
 """What a run leaves for people: sample panels, final scores beside the baselines, the summary and the table."""
 
 import functools
+import hashlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_seg_jax import parallel
+from gan_seg_jax import metrics, parallel
 from gan_seg_jax.baselines import BASELINES
 from gan_seg_jax.config import flat, to_json
 from gan_seg_jax.data.catalog import Dataset
@@ -38,7 +40,13 @@ def baseline_scores(dataset: Dataset, config: ConfigDict, poll: Callable[[], Non
 
 
 def summarize(
-    config: ConfigDict, task: Task, scores: dict[str, Any], state: AdversarialState, progress: Any, skipped_steps: int
+    config: ConfigDict,
+    task: Task,
+    dataset: Dataset,
+    scores: dict[str, Any],
+    state: AdversarialState,
+    progress: Any,
+    skipped_steps: int,
 ) -> dict[str, Any]:
     """Return the contents of `summary.json`."""
     rate = progress.images / progress.image_seconds if progress.image_seconds else None
@@ -50,18 +58,22 @@ def summarize(
         "seconds": progress.seconds,
         "compile_seconds": progress.compile_seconds,
         "images_per_second": rate,
+        "flops": progress.flops,
         "parameters": parameter_counts(state),
         "skipped_steps": skipped_steps,
     }
-    return contents(config, task.name, {**scores, **training}, PACKAGES)
+    return contents(config, task.name, dataset, {**scores, **training}, PACKAGES)
 
 
-def contents(config: ConfigDict, task: str, found: dict[str, Any], packages: Sequence[str]) -> dict[str, Any]:
+def contents(
+    config: ConfigDict, task: str, dataset: Dataset, found: dict[str, Any], packages: Sequence[str]
+) -> dict[str, Any]:
     """Return the contents of `summary.json`, of a run of any kind.
 
     Args:
         config: the run's config.
         task: name of its task.
+        dataset: what it was trained on.
         found: its scores, and what its training was.
         packages: whose versions matter.
     """
@@ -69,10 +81,18 @@ def contents(config: ConfigDict, task: str, found: dict[str, Any], packages: Seq
         "method": config.method,
         "task": task,
         "dataset": config.dataset,
+        "labelled": labelled(dataset),
         **found,
         "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
+
+
+def labelled(dataset: Dataset) -> dict[str, Any]:
+    """Return which training images have labels: {"images": how many, "sha256": of their sorted ids, a line each}."""
+    ids = sorted(dataset.splits["train"].ids)
+    lines = "".join(f"{image_id}\n" for image_id in ids)
+    return {"images": len(ids), "sha256": hashlib.sha256(os.fsencode(lines)).hexdigest()}
 
 
 def heading(summary: dict[str, Any]) -> str:
@@ -126,7 +146,7 @@ def write(
         per_image = [{str(c): image[c].tolist() for c in np.flatnonzero(image.any(axis=1))} for image in image_counts]
         write_json(workdir / "image_counts-test.json", {"num_classes": image_counts.shape[1], "images": per_image})
     split = scored_split(summary)
-    values = {name: value for name, value in (summary[split] or {}).items() if name != "iou_per_class"}
+    values = {name: value for name, value in (summary[split] or {}).items() if name not in metrics.BY_CLASS}
     if split == "test":
         writer.scalars(summary["best_step"], split, values)
     panels.plot_curves(workdir / "metrics.jsonl", workdir / "curves.png")

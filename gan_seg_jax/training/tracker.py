@@ -31,6 +31,7 @@ class Progress:
         seconds: wall time of all processes so far, compilation included.
         compile_seconds: of it, compilation.
         images: images trained on, and `image_seconds`: the time they took, without compilation, validation and saving.
+        flops: floating-point operations of all steps (`parallel.flops`), None where they are not known.
         log: what the next line of metrics.jsonl is made of.
     """
 
@@ -43,12 +44,13 @@ class Progress:
     compile_seconds: float = 0.0
     images: int = 0
     image_seconds: float = 0.0
+    flops: float | None = 0.0
     log: StepLog = dataclasses.field(default_factory=StepLog)
 
     @classmethod
     def restored(cls, meta: dict[str, Any]) -> "Progress":
-        """Return what a checkpoint's meta holds; older ones lack `unimproved`."""
-        meta = {"unimproved": 0, **meta}
+        """Return what a checkpoint's meta holds; older ones lack `unimproved` and `flops`."""
+        meta = {"unimproved": 0, "flops": None, **meta}
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{**{name: meta[name] for name in names}, "log": StepLog(**meta["log"])})
 
@@ -85,9 +87,11 @@ class Tracker:
         """Start the clock unless it runs."""
         self._clock = self._clock or (time.monotonic(), self.progress.step)
 
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Count a step that was dispatched; wait for the devices where they are too far behind."""
+    def add(self, metrics: dict[str, jax.Array], *, flops: float | None) -> None:
+        """Count a step that was dispatched, and its `flops`; wait for the devices where they are too far behind."""
         self.progress.step += 1
+        known = self.progress.flops is not None and flops is not None
+        self.progress.flops = self.progress.flops + flops if known else None
         self._pending.append(metrics)
         if len(self._pending) > STEPS_IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - STEPS_IN_FLIGHT])

@@ -86,7 +86,7 @@ if kind == "exit" or (kind == "once" and first):
     print(f"error: {workdir} is no good.", file=sys.stderr)
     sys.exit(int(code))
 scores = {"miou": 0.5 + 0.1 * seed, "pixel_accuracy": 0.75, "mean_accuracy": 0.6, "boundary_f1": None,
-          "iou_per_class": {"sky": 0.5, "car": None}}
+          "iou_per_class": {"sky": 0.5, "car": None}, "confusion": [[3, 0], [12, 5]]}
 from PIL import Image
 (workdir / "samples").mkdir(exist_ok=True)
 Image.effect_noise((900, 700), 90).convert("RGB").save(workdir / "samples" / "test-0000020.png")
@@ -99,7 +99,8 @@ last = {"step": 30, "val": scores, "test": {**scores, "miou": scores["miou"] - 0
     "last": last, "selected_by": "miou",
     "val": scores, "test": scores, "baselines": {"majority": {**scores, "miou": 0.125}}, "best_step": 20, "steps": 30,
     "seconds": 90.0, "compile_seconds": 3.0, "images_per_second": 7.5, "parameters": {"generator": 10},
-    "skipped_steps": 0, "devices": ["cpu:0 cpu"], "versions": {"jax": "0.0"}}))
+    "skipped_steps": 0, "flops": 6e12, "unimproved": 1, "labelled": {"images": 3, "sha256": "ab"},
+    "devices": ["cpu:0 cpu"], "versions": {"jax": "0.0"}}))
 """
 
 
@@ -143,6 +144,9 @@ def test_records_what_ran_and_where(table, tmp_path, capfd):
     assert record["validations"] == [[10, 0.3], [20, 0.5], [30, 0.4]] and record["scores"]["last"]["step"] == 30
     assert records.unpack_counts(record["image_counts"]).tolist() == [[[5, 1, 2], [0, 0, 0]], [[0, 0, 0]] * 2]
     assert record["config"]["labelled"] == {"fraction": 1.0, "seed": 0, "index_file": ""}
+    assert record["scores"]["val"]["confusion"] == record["scores"]["test"]["confusion"] == ["3 0", "12 5"]
+    assert "confusion" not in {**record["scores"]["last"]["test"], **record["scores"]["baselines"]["majority"]}
+    assert (record["flops"], record["labelled"]["images"], record["converged"]) == (6e12, 3, True)
     (stretch,) = record["load"]
     assert len(stretch["load_start"]) == len(stretch["load_end"]) == 3 and 0 < stretch["cpu_share"] < 1
     text = (tmp_path / "results" / "a-seed1.json").read_text()

@@ -55,6 +55,10 @@ def test_scores_are_scikit_learns(count):
         assert found[name] == pytest.approx(right[name], abs=1e-12), name
     assert found["iou_per_class"] == pytest.approx(right["iou_per_class"], abs=1e-12)
     assert 0 < found["boundary_f1"] < 1
+    truth = np.concatenate([label.ravel() for label in split.labels])
+    predicted = np.concatenate([image[..., 0].ravel() // 40 for image in split.images])[truth != IGNORE]
+    matrix = sklearn_metrics.confusion_matrix(truth[truth != IGNORE], predicted, labels=[0, 1, 2])
+    assert found["confusion"] == matrix.tolist()
 
 
 def test_a_perfect_labelling_scores_one():

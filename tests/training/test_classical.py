@@ -18,7 +18,7 @@ from gan_seg_jax.inference.load import load_run
 from gan_seg_jax.training import classical
 from tests import tiny_runs
 
-SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class"}
+SCORES = {"miou", "pixel_accuracy", "mean_accuracy", "boundary_f1", "iou_per_class", "confusion"}
 EDGE_SCORES = {"edge_f1", "edge_precision", "edge_recall"}
 
 
@@ -69,7 +69,8 @@ def test_the_files_of_a_run(name, data, tmp_path, tiny, capsys):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["split"]) for line in lines] == [(0, "val"), (0, "test")]
     assert lines[1]["miou"] == summary["test"]["miou"] and set(lines[1]) == {"step", "split"} | expected - {
-        "iou_per_class"
+        "iou_per_class",
+        "confusion",
     }
     assert json.loads((tmp_path / "config.json").read_text())["class_names"] == ["sky", "road", "car"]
     files = [*(tmp_path / "samples").glob("*.png")]
