@@ -33,6 +33,8 @@ class Arm:
         reference: name of the arm that it is compared with, seed by seed; "" is a control, compared with none.
         acts: role of the network that labels the images, or makes them.
         varies: fields in which it, besides what the whole table varies, may differ from its reference.
+        published: (value, source) of the figure that was published for it in the first score of the table, such as
+            `(0.601, "Author et al. 2017, table 4")`; it stands beside ours.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Arm:
     reference: str = dataclasses.field(kw_only=True)
     acts: str = dataclasses.field(default="segmenter", kw_only=True)
     varies: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    published: tuple[float, str] | None = dataclasses.field(default=None, kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,31 +11,88 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import exports
 import matching
 import pages
 import tables
+from claims import Claim
 from intervals import RESAMPLES, stopped_rising
 from reading import RecordsError, Table
 from tables import Record
 
+CSV, LATEX, PLOT = "table.csv", "table.tex", "differences.png"
+
 
 def collect(folder: Path) -> str:
-    """Return the table of the records in `folder` as Markdown, and write it there as README.md.
+    """Write the table of the records in `folder` there; return it as Markdown.
+
+    It is written as README.md and, once a run is finished, as table.csv, table.tex and, of differences with intervals,
+    differences.png.
 
     Raises:
         RecordsError: the folder holds no table, or its runs are of several data sets.
     """
     table = Table(folder)
+    compared = _compared(table)
+    if compared:
+        exports.plot(compared, next(iter(tables.columns(table.rows).values())), folder / PLOT)
+    else:
+        (folder / PLOT).unlink(missing_ok=True)
+    files = made(table)
+    for name in {CSV, LATEX} - files.keys():
+        (folder / name).unlink(missing_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return files["README.md"]
+
+
+def _compared(table: Table) -> list[Claim]:
+    """Return the differences that have an interval, of either kind."""
+    return [claim for claim in table.claims if claim.half is not None or claim.images is not None]
+
+
+def made(table: Table) -> dict[str, str]:
+    """Return the text files of a table by their names; nothing is written."""
+    header = _header(table)
     parts = [
         f"# {table.listed['title']}",
-        f"Made from the records in this folder by `python experiments/{table.listed['script']}`; not edited by hand.",
-        "\n".join(f"- {line}" for line in _header(table)),
+        f"Made from the records in this folder by `python experiments/{table.listed['script']}`; not edited by hand."
+        + (f" The same as [CSV]({CSV}) and, in short, [LaTeX]({LATEX})." if table.finished else ""),
+        "\n".join(f"- {line}" for line in header),
     ]
     if table.notes:
         parts.append("**Not in the table:**\n\n" + "\n".join(f"- {note}" for note in table.notes))
+    if table.unfair:
+        parts.append("**Not a fair comparison:**\n\n" + "\n".join(f"- {note}" for note in table.unfair))
     parts.append("## Scores\n\n" + tables.scores_table(table.rows, table.arms))
+    if table.published:
+        parts.append("## Published figures\n\n" + tables.published_table(table.rows, table.published))
     if table.references:
         parts.append(f"## Differences to the reference\n\n{_differences(table)}")
+    parts += _further_parts(table)
+    parts += [
+        "## What differs between an arm and its reference\n\n" + tables.differing_lines(table.listed),
+        "## Flags of `python -m gan_seg_jax.main`\n\n" + tables.run_lines(table.listed),
+    ]
+    pictures = [f"{name}:\n\n![{name}]({name}.png)" for name in _pictures(table.folder, table.listed)]
+    if pictures:
+        parts.append("## Pictures\n\n" + "\n\n".join(pictures))
+    texts = {"README.md": "\n\n".join(parts) + "\n"}
+    if table.finished:
+        texts |= {CSV: exports.csv_text(table), LATEX: exports.latex(table, header)}
+    return texts
+
+
+def _further_parts(table: Table) -> list[str]:
+    """Return what only some tables have: compute, the last step, other inference, classes."""
+    parts = []
+    compute = tables.compute_table(table.arms, table.references)
+    if compute:
+        parts.append(
+            "## Compute\n\nFloating-point operations of all training steps, as XLA counts them in the compiled ones "
+            "(the body of a loop once); validation and scoring are not in them. Equal compute is a quotient of 1.\n\n"
+            + compute
+        )
     if table.shows_last:
         parts.append("## Scores of the last step\n\n" + tables.last_table(table.rows, table.arms, table.references))
     if any(record.get("evaluations") for record in table.finished):
@@ -46,16 +103,7 @@ def collect(folder: Path) -> str:
         )
     if any("iou_per_class" in one for seeds in table.rows.values() for one in seeds.values()):
         parts.append("## IoU per class\n\n" + tables.class_table(table.rows))
-    parts += [
-        "## What differs between an arm and its reference\n\n" + tables.differing_lines(table.listed),
-        "## Flags of `python -m gan_seg_jax.main`\n\n" + tables.run_lines(table.listed),
-    ]
-    pictures = [f"{name}:\n\n![{name}]({name}.png)" for name in _pictures(folder, table.listed)]
-    if pictures:
-        parts.append("## Pictures\n\n" + "\n\n".join(pictures))
-    text = "\n\n".join(parts) + "\n"
-    (folder / "README.md").write_text(text)
-    return text
+    return parts
 
 
 def _header(table: Table) -> list[str]:
@@ -162,7 +210,15 @@ def _differences(table: Table) -> str:
             f" Over images: the 95% interval of the paired bootstrap over test images ({RESAMPLES} resamples) of the "
             "mean over the seeds; it is about other test images, not about other trainings."
         )
-    return f"{meaning}\n\n{tables.differences_table(table.rows, table.arms, table.references)}"
+    count = sum(claim.p is not None for claim in table.claims)
+    if count:
+        score = next(iter(tables.columns(table.rows).values()))
+        meaning += (
+            f" p: two-sided paired t-test over seeds of the difference in {score}; p (Holm): adjusted for the {count} "
+            "of this table, so that the chance of any false one stays below the level."
+        )
+    picture = f"\n\n![Differences with both intervals]({PLOT})" if _compared(table) else ""
+    return f"{meaning}\n\n{tables.differences_table(table.rows, table.claims)}{picture}"
 
 
 def _machine(hardware: Record) -> str:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # of a checkout that is not installed
 from gan_seg_jax.judging.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_difference, mean_iou, same_images
@@ -14,9 +14,11 @@ __all__ = [
     "CONFIDENCE",
     "RESAMPLES",
     "bootstrap_difference",
+    "holm",
     "mean_interval",
     "mean_iou",
     "paired_differences",
+    "paired_p",
     "same_images",
     "stopped_rising",
 ]
@@ -55,6 +57,42 @@ def paired_differences(
     """
     seeds = [seed for seed in other if other[seed] is not None and first.get(seed) is not None]
     return len(seeds), *mean_interval([other[seed] - first[seed] for seed in seeds])
+
+
+def paired_p(first: Mapping[int, float | None], other: Mapping[int, float | None]) -> float | None:
+    """Return the two-sided p-value of the paired t-test over the seeds that both have, None for fewer than two.
+
+    t = m / (s / sqrt(n)) with n - 1 degrees of freedom, m and s the mean and standard deviation of `other - first`.
+
+    Args:
+        first: seed -> value.
+        other: seed -> value.
+    """
+    pairs, mean, half = paired_differences(first, other)
+    if half is None:
+        return None
+    if half == 0:  # all differences are the same
+        return 1.0 if mean == 0 else 0.0
+    quantile = float(stdtrit(pairs - 1, (1 + CONFIDENCE) / 2))
+    return 2 * float(stdtr(pairs - 1, -abs(mean) * quantile / half))
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values adjusted for a family of claims: below a level, they are so with that family-wise error.
+
+    The i-th smallest of m becomes the largest of min(1, (m - j + 1) p_j) over j = 1 .. i (Holm, "A simple sequentially
+    rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979).
+
+    Args:
+        values: p-values; None is no claim of the family.
+    """
+    order = sorted((index for index, value in enumerate(values) if value is not None), key=lambda index: values[index])
+    adjusted: list[float | None] = [None] * len(values)
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def stopped_rising(record: Mapping) -> bool | None:

@@ -88,7 +88,9 @@ def _against(table: Table, name: str, score: str) -> list[str]:
         return ["", "", ""]
     pair = ({seed: one.get(score) for seed, one in table.rows[arm].items()} for arm in (reference, name))
     difference = tables.difference_text(*pair)[1]
-    images = tables.image_interval(table.arms[name], table.arms[reference]) if score == "miou" else "-"
+    images = (
+        tables.bounds_text(tables.image_bounds(table.arms[name], table.arms[reference])) if score == "miou" else "-"
+    )
     return [reference, difference, images]
 
 

@@ -1,9 +1,11 @@
 """Read a folder of records as the table that its script lists."""
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import claims
 import records
 from intervals import stopped_rising
 from tables import Record
@@ -17,12 +19,15 @@ class Table:
     """A table as its script lists it, with the records that there are.
 
     Attributes:
+        folder: of the records.
         listed: contents of `table.json`.
         arms: arm -> its finished records, by seed.
         notes: a sentence for everything that is missing from them.
+        unfair: a sentence for every comparison of runs with other labels.
         finished: the records of all arms.
         rows: arm or baseline -> seed -> the scores that count.
         references: arm -> the arm it is compared with, where it has one.
+        published: arm -> {"value", "source"} of its published figure, where it names one.
     """
 
     def __init__(self, folder: Path):
@@ -31,6 +36,7 @@ class Table:
         Raises:
             RecordsError: it holds no table, or runs of several data sets.
         """
+        self.folder = folder
         try:
             self.listed: Record = json.loads((folder / "table.json").read_text())
         except OSError as error:
@@ -45,6 +51,25 @@ class Table:
         self.rows = {name: {r["seed"]: _reported(r) for r in found} for name, found in self.arms.items()}
         self.rows |= _baselines(self.finished)
         self.references = {arm["name"]: arm["reference"] for arm in self.listed["arms"] if arm["reference"]}
+        self.published = {arm["name"]: arm["published"] for arm in self.listed["arms"] if arm.get("published")}
+        self.unfair = [note for arm in self.listed["arms"] if arm["reference"] for note in self._other_labels(arm)]
+
+    def _other_labels(self, arm: Record) -> list[str]:
+        """Return a note for each seed in which an arm had other labelled images than its reference, unsaid."""
+        if any(field.startswith(("labelled.", "source.", "scenes.")) for field in arm["differs"]):
+            return []
+        pair = (self.arms[name] for name in (arm["reference"], arm["name"]))
+        first, own = ({r["seed"]: r["labelled"]["sha256"] for r in found if r.get("labelled")} for found in pair)
+        return [
+            f"`{arm['name']}`, seed {seed}: its labelled images are not those of `{arm['reference']}`."
+            for seed in own
+            if own[seed] != first.get(seed, own[seed])
+        ]
+
+    @functools.cached_property
+    def claims(self) -> list[claims.Claim]:
+        """The difference of each arm to its reference; they are one family."""
+        return claims.claims(self.rows, self.arms, self.references)
 
     @property
     def adapts(self) -> bool:

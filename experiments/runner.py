@@ -356,6 +356,7 @@ def _write_table(
             "reference": arm.reference,
             "differs": differing[arm.name],
             "source": configs[arm.name]["source"]["dataset"],
+            **({"published": dict(zip(("value", "source"), arm.published, strict=True))} if arm.published else {}),
             "cells": [listing(cell) for cell in cells if cell.arm == arm.name],
         }
         for arm in arms

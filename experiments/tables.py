@@ -87,33 +87,73 @@ def scores_table(rows: Rows, arms: Mapping[str, Sequence[Record]]) -> str:
     return markdown(lines)
 
 
-def image_interval(arm: Sequence[Record], reference: Sequence[Record]) -> str:
-    """Return "[low, high]" of the paired bootstrap over test images, "-" where the records hold no counts of them."""
+def image_bounds(arm: Sequence[Record], reference: Sequence[Record]) -> tuple[float, float] | None:
+    """Return the interval of the paired bootstrap over test images, None where the records hold no counts of them."""
     counts = [
         {r["seed"]: records.unpack_counts(r["image_counts"]) for r in found if r.get("image_counts")}
         for found in (reference, arm)
     ]
-    found = bootstrap_difference(*counts)
-    return "-" if found is None else f"[{found[0]:+.4f}, {found[1]:+.4f}]"
+    return bootstrap_difference(*counts)
 
 
-def differences_table(rows: Rows, arms: Mapping[str, Sequence[Record]], references: Mapping[str, str]) -> str:
-    """Return each arm's difference to its reference, paired by seed."""
+def bounds_text(bounds: tuple[float, float] | None) -> str:
+    """Return an interval of differences as "[low, high]", "-" for None."""
+    return "-" if bounds is None else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value as text, "-" for None."""
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def differences_table(rows: Rows, found: Sequence[Any]) -> str:
+    """Return each arm's difference to its reference, paired by seed.
+
+    Args:
+        rows: arm -> seed -> scores.
+        found: the table's `claims.Claim`s; where any has a p-value, there are columns of them.
+    """
     shown = columns(rows)
     lines = [["", "reference", "pairs", *shown.values()]]
-    images = "miou" in shown
-    if images:
-        lines[0].insert(4, "mIoU over images")
-    for name, reference in references.items():
+    more = {"mIoU over images": lambda claim: bounds_text(claim.images)} if "miou" in shown else {}
+    if any(claim.p is not None for claim in found):
+        more |= {"p": lambda claim: p_text(claim.p), "p (Holm)": lambda claim: p_text(claim.adjusted)}
+    lines[0][4:4] = more
+    for claim in found:
         line, pairs = [], []
         for score in shown:
-            first, other = ({seed: one.get(score) for seed, one in rows[arm].items()} for arm in (reference, name))
-            count, difference = difference_text(first, other)
+            of = (claim.reference, claim.arm)
+            count, difference = difference_text(*({seed: one.get(score) for seed, one in rows[a].items()} for a in of))
             pairs.append(count)
             line.append(difference)
-        if images:
-            line.insert(1, image_interval(arms[name], arms[reference]))
-        lines.append([name, reference, str(max(pairs)), *line])
+        line[1:1] = [write(claim) for write in more.values()]
+        lines.append([claim.arm, claim.reference, str(max(pairs)), *line])
+    return markdown(lines)
+
+
+def published_table(rows: Rows, published: Mapping[str, Record]) -> str:
+    """Return the first score of the arms for which a figure was published, beside it and its source."""
+    score, title = next(iter(columns(rows).items()))
+    lines = [["", "n", title, "published", "source"]]
+    for name, figure in published.items():
+        ours = mean_text([one.get(score) for one in rows[name].values()], ".4f")
+        lines.append([name, str(len(rows[name])), ours, f"{figure['value']:g}", figure["source"]])
+    return markdown(lines)
+
+
+def compute_table(arms: Mapping[str, Sequence[Record]], references: Mapping[str, str]) -> str:
+    """Return what each arm was trained with: labels, steps and operations; "" where no record holds operations."""
+    flops = {name: mean_interval([record.get("flops") for record in found])[0] for name, found in arms.items() if found}
+    if all(value is None for value in flops.values()):
+        return ""
+    lines = [["", "labelled images", "steps", "PFLOP", "times its reference's"]]
+    for name, value in flops.items():
+        of_reference = flops.get(references.get(name, ""))
+        times = value / of_reference if value is not None and of_reference else None
+        labelled = dict.fromkeys(str((record.get("labelled") or {}).get("images", "-")) for record in arms[name])
+        steps = dict.fromkeys(str(record["steps"]) for record in arms[name])
+        petaflops = None if value is None else value / 1e15
+        lines.append([name, " or ".join(labelled), " or ".join(steps), text(petaflops, ".3g"), text(times, ".2f")])
     return markdown(lines)
 
 

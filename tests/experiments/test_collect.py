@@ -1,5 +1,6 @@
 """The collector on made-up records; the result tables of README.md and docs/."""
 
+import csv
 import json
 import re
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))  # as for `python experiments/TABLE.py`
 
@@ -14,7 +17,7 @@ import collect
 import intervals
 import pages
 import records
-from reading import RecordsError
+from reading import RecordsError, Table
 
 
 def test_mean_interval_known_answers():
@@ -31,6 +34,22 @@ def test_paired_differences_known_answers():
     assert pairs == 2 and mean == pytest.approx(0.15) and half == pytest.approx(12.7062 * 0.05, abs=1e-4)
     assert intervals.paired_differences({0: 0.25}, {0: 0.5}) == (1, 0.25, None)
     assert intervals.paired_differences({0: 0.25}, {1: 0.5}) == (0, None, None)
+
+
+def test_paired_t_test_is_scipys():
+    first, other = {0: 0.1, 1: 0.5, 2: 0.3, 3: None}, {0: 0.2, 1: 0.7, 2: 0.35, 3: 0.4}
+    right = stats.ttest_rel([0.2, 0.7, 0.35], [0.1, 0.5, 0.3]).pvalue
+    assert intervals.paired_p(first, other) == pytest.approx(right, rel=1e-9)
+    assert intervals.paired_p(other, first) == pytest.approx(right, rel=1e-9)
+    assert intervals.paired_p({0: 0.25}, {0: 0.5}) is None
+    assert intervals.paired_p({0: 0.25, 1: 0.5}, {0: 0.25, 1: 0.5}) == 1
+    assert intervals.paired_p({0: 0.25, 1: 0.5}, {0: 0.5, 1: 0.75}) == 0
+
+
+def test_holm_adjusts_for_the_family():
+    # 4 * 0.005, 3 * 0.01, then 2 * 0.03 and, no smaller than that, 0.04
+    assert intervals.holm([0.01, None, 0.04, 0.03, 0.005]) == pytest.approx([0.03, None, 0.06, 0.06, 0.02])
+    assert intervals.holm([0.9, 0.8]) == [1.0, 1.0] and intervals.holm([]) == []
 
 
 def listed(name, seeds, *, reference="", differs=None, arguments=None, source=""):
@@ -90,7 +109,7 @@ def test_table_of_several_seeds(tmp_path):
     assert "| a | 3 | 0.2000 ± 0.2484 | - | - | - | 7.5 ± 0.0? | 1.5 ± 0.0? |" in text
     assert "| b | 3 | 0.4000 ± 0.4968 |" in text
     assert "| majority | 3 | 0.1000 ± 0.0000 | - | - | - | - | - |" in text
-    assert "| b | a | 3 | +0.2000 ± 0.2484 | - | - | - | - |" in text
+    assert "| b | a | 3 | +0.2000 ± 0.2484 | - | 0.074 | 0.074 | - | - | - |" in text
     assert "| sky | 0.2000 ± 0.2484 | 0.4000 ± 0.4968 | - |" in text and "| car | - | - | - |" in text
     for fact in ("`scenes`", "test split", "255", "8 x 16", "8 x 8", "batch 4", "A CPU, 2 cores, 7.7 GiB", "jax 0.0"):
         assert fact in text
@@ -150,8 +169,8 @@ def test_each_arm_is_compared_with_its_own_reference(tmp_path):
         ],
     )
     text = collect.collect(tmp_path)
-    assert "| few | all | 1 | -0.1000 | - | - | - | - |" in text
-    assert "| few-gan | few | 2 | +0.0500 ± 0.0000 | - | - | - | - |" in text
+    assert "| few | all | 1 | -0.1000 | - | - | - | - | - | - |" in text
+    assert "| few-gan | few | 2 | +0.0500 ± 0.0000 | - | <0.001 | <0.001 | - | - | - |" in text
     assert "\n| all |" not in text.split("## Differences to the reference")[1].split("##")[0]
     assert "- `few` from `all`: `labelled.fraction` 0.05 for 1.0." in text
     assert "- `few-gan` from `few`: `networks.ACTING.auxiliary` added, `networks.discriminator.*` added." in text
@@ -225,6 +244,64 @@ def test_the_interval_over_images_stands_in_the_table(tmp_path):
 def test_validation_stopped_rising_where_the_best_step_is_not_the_last(best, validations, stopped):
     record = {"steps": 30, "best_step": best, "validations": validations}
     assert intervals.stopped_rising(record) is stopped
+
+
+def test_compute_beside_that_of_the_reference(tmp_path):
+    flops = {"a": {0: 2e15, 1: 4e15}, "b": {0: 6e15, 1: 6e15}, "old": {0: None}}
+    labelled = {
+        "a": {0: {"images": 5, "sha256": "x"}, 1: {"images": 5, "sha256": "y"}},
+        "b": {0: {"images": 5, "sha256": "x"}, 1: {"images": 6, "sha256": "z"}},
+        "old": {0: None},
+    }
+    made_up(tmp_path, {"a": {0: 0.1, 1: 0.2}, "b": {0: 0.2, 1: 0.3}, "old": {0: 0.1}}, flops=flops, labelled=labelled)
+    text = collect.collect(tmp_path)
+    assert (
+        "| a | 5 | 30 | 3 | - |" in text
+        and "| b | 5 or 6 | 30 | 6 | 2.00 |" in text
+        and "| old | - | 30 | - | - |" in text
+    )
+    assert "`b`, seed 1: its labelled images are not those of `a`." in text and "`b`, seed 0" not in text
+    made_up(tmp_path, {"a": {0: 0.1}})
+    assert "## Compute" not in collect.collect(tmp_path)
+
+
+def test_a_table_for_other_programs(tmp_path):
+    rng = np.random.default_rng(3)
+    truth = rng.integers(200, 400, (40, 2))
+    packed = {
+        arm: {s: records.pack_counts(random_counts(rng, q, truth)) for s in (0, 1)}
+        for arm, q in (("a_b", 0.6), ("c", 0.8))
+    }
+    packed["d"] = {0: None}
+    values = {"a_b": {0: 0.4, 1: 0.41}, "c": {0: 0.6, 1: 0.62}, "d": {0: 0.45}}
+    made_up(tmp_path, values, image_counts=packed)
+    table = json.loads((tmp_path / "table.json").read_text())
+    table["arms"][1]["published"] = {"value": 0.625, "source": "Author 2017, table 4"}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    text = collect.collect(tmp_path)
+    assert "| c | 2 | 0.6100 ± 0.1271 | 0.625 | Author 2017, table 4 |" in text
+    p = stats.ttest_rel([0.6, 0.62], [0.4, 0.41]).pvalue
+    assert f"| {p:.3f} | {p:.3f} |" in text and "adjusted for the 1 of this table" in text
+    assert "![Differences with both intervals](differences.png)" in text and "[CSV](table.csv)" in text
+    with Image.open(tmp_path / "differences.png") as picture:
+        assert picture.width == 700 and len(picture.getcolors(2**20)) > 10
+    rows = {row["arm"]: row for row in csv.DictReader((tmp_path / "table.csv").read_text().splitlines())}
+    assert list(rows) == ["a_b", "c", "d", "majority"] and rows["majority"]["difference"] == ""
+    assert float(rows["c"]["miou"]) == pytest.approx(0.61) and float(rows["c"]["miou_half"]) == pytest.approx(0.127062)
+    low, high = (float(rows["c"][name]) for name in ("images_low", "images_high"))
+    assert f"[{low:+.4f}, {high:+.4f}]" in text and rows["c"]["pairs"] == "2" and rows["d"]["p"] == ""
+    assert (float(rows["c"]["p"]), rows["c"]["published"]) == (pytest.approx(p, rel=1e-5), "0.625")
+    latex = (tmp_path / "table.tex").read_text()
+    assert (
+        rf"c & 2 & $0.6100 \pm 0.1271$ & a\_b & $+0.2050 \pm 0.0635$ & $[{low:+.4f}, {high:+.4f}]$ & ${p:.3f}$ \\"
+        in latex
+    )
+    assert latex.startswith("% Data: `scenes`") and latex.count("&") == 6 * 5
+    # Without a finished run there is nothing to export.
+    for path in tmp_path.glob("*-seed*.json"):
+        path.unlink()
+    collect.collect(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "table.json"}
 
 
 def test_the_header_says_in_how_many_cells_validation_had_not_stopped_rising(tmp_path):
@@ -303,11 +380,9 @@ def test_every_table_of_the_records_is_on_the_page_of_results():
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in pages.RESULTS.glob("*/table.json")))
 def test_the_tables_beside_the_records_are_what_the_records_give(folder):
-    before = (folder / "README.md").read_text()
-    try:
-        assert collect.collect(folder) == before, f"run `python experiments/collect.py {folder}`"
-    finally:
-        (folder / "README.md").write_text(before)
+    for name, text in collect.made(Table(folder)).items():
+        path = folder / name
+        assert path.exists() and path.read_text() == text, f"run `python experiments/collect.py {folder}`"
 
 
 @pytest.mark.parametrize(("page", "heading"), [("README.md", "## Results"), ("docs/results.md", "# Results")])
