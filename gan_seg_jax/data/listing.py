@@ -34,7 +34,8 @@ def require_layout(root: str, layout: str, *, splits: tuple[str, ...] = ("train"
     """
     if not os.path.lexists(root):
         raise InputError(
-            f"The data folder {files.shown(root)} does not exist; {layout} in it. Check --config.data_dir."
+            f"The data folder {files.shown(root)} does not exist; {layout} in it. Check --config.data_dir, or "
+            "--data_dir."
         )
     if not os.path.isdir(root):
         raise InputError(f"{files.shown(root)} is not a folder; give the folder of the set: {layout} in it.")

@@ -85,7 +85,7 @@ def read(workdir: str | Path) -> RunFiles:
     if weights.are_in(workdir):
         raise InputError(
             f"{files.shown(workdir)} holds exported weights, without the records of their run; name the run's own "
-            "folder. The scores are in README.md, and `gan-seg evaluate` takes them anew."
+            "folder. The scores are in README.md; `gan-seg evaluate --data_dir=FOLDER` takes them anew."
         )
     config = checkpoint.read_config(workdir)
     classical = config.method in BASELINES
