@@ -1,8 +1,8 @@
 """The result tables of the project's pages, made from the records alone.
 
 On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
-experiments/results, or `gains`, what the discriminator adds in all of them. `<!-- results: NAME ARM ARM -->` has some
-of its arms: those, and those whose names begin with one of them and a hyphen.
+experiments/results, `gains`, what the discriminator adds in all of them, or `benchmark`, speeds. `<!-- results: NAME
+ARM ARM -->` has some of its arms: those, and those whose names begin with one of them and a hyphen.
 """
 
 import re
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tables
+from benchmark import report
 from intervals import stopped_rising
 from reading import RecordsError, Table
 
@@ -20,6 +21,7 @@ PAGES = (
     "README.md",
     "docs/README.zh-CN.md",
     "docs/faq.md",
+    "docs/performance.md",
     "docs/results.md",
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs" / "methods").glob("*.md"))),
 )
@@ -121,6 +123,10 @@ def gains(results: Path = RESULTS) -> str:
     return f"{text}\n\nNot run yet: {missing} of {missing + len(lines) - 1} such pairs." if missing else text
 
 
+# What is no table of runs.
+OTHERS = {"gains": gains, "benchmark": lambda results: report.summary(results / "benchmark")}
+
+
 def with_results(text: str, results: Path = RESULTS) -> str:
     """Return a text with every table between its markers made anew from the records.
 
@@ -129,7 +135,9 @@ def with_results(text: str, results: Path = RESULTS) -> str:
     """
 
     def made(name: str, *arms: str) -> str:
-        return gains(results) if name == "gains" else summary(results / name, arms)
+        if name in OTHERS:
+            return OTHERS[name](results)
+        return summary(results / name, arms)
 
     return BLOCK.sub(lambda found: f"{found[1]}\n{made(*found[2].split())}\n{found[3]}", text)
 

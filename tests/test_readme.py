@@ -16,7 +16,7 @@ from gan_seg_jax.__main__ import COMMANDS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 METHOD_PAGES = [page for page in PAGES if page.parent.name == "methods"]
-WITHOUT_COMMANDS = ("comparison.md", "formulas.md", "results.md")
+WITHOUT_COMMANDS = ("comparison.md", "formulas.md", "performance.md", "results.md")
 CHINESE = ROOT / "docs" / "README.zh-CN.md"
 NAMED = re.compile(r"`((?:gan_seg_jax|configs|experiments|tests|docs)/[\w./]*|\w+\.(?:md|txt|toml|cff))(?:::\w+)?`")
 MADE_BY_USERS = ("configs/mask_critic.py", "classes.txt", "labelmap.txt")

@@ -1,0 +1,134 @@
+"""What is timed: each case is a config of the project with some fields set, so that all sides read one description.
+
+Peers import this module and `configs`, which are light, and not JAX.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+CLASSES = 10  # those of `scenes`, on which the short run through `main` trains
+TWIN, LIBRARY = 0.001, 0.05  # by which share the parameters of a twin, and those of a library's network, may differ
+TORCH = ("torch-eager", "torch-eager-channels_last", "torch-compile", "torch-compile-channels_last")
+SMP = tuple(side.replace("torch", "smp") for side in TORCH)
+
+
+class Case(NamedTuple):
+    """One comparison.
+
+    Attributes:
+        title: for tables.
+        config: name of a file in configs/ and its words, such as "cgan_seg:paper".
+        fields: by their dotted names.
+        peers: the sides beside ours, each a process of its own.
+        host: whether a short run through `main` is timed, too.
+    """
+
+    title: str
+    config: str
+    fields: Mapping[str, Any]
+    peers: tuple[str, ...]
+    host: bool = True
+
+
+def _deeplab(backbone: str, **head: Any) -> dict[str, Any]:
+    """Return the fields of DeepLab v3+ at full width and output stride 16, by default with smp's separable head."""
+    head = {
+        "backbone": backbone,
+        "backbone_width": 1.0,
+        "rates": (6, 12, 18),
+        "aspp_channels": 256,
+        "low_level_channels": 48,
+        "decoder_channels": 256,
+        "separable": True,
+        **head,
+    }
+    return {
+        **_size(144, 192),
+        **{f"networks.segmenter.{name}": value for name, value in head.items()},
+        "pretrained.segmenter": "",
+    }
+
+
+def _size(height: int, width: int) -> dict[str, Any]:
+    return {"canvas_size": (height, width), "crop_size": (height, width), "scenes.size": (height, width)}
+
+
+# KerasHub's head: plain atrous convolutions and one 1x1 of 256 channels; two 3x3 of 32 have as many weights and as
+# much work.
+_KERASHUB = {"separable": False, "decoder_channels": 32}
+_UNET = {
+    "networks.generator.channels": (32, 64, 128, 256, 256, 256),
+    "networks.generator.encoder_convs": (0,) * 6,
+    "networks.generator.decoder_convs": (0,) * 5,
+    "networks.generator.skip": "concat",
+    "networks.generator.dropout": 0.5,
+    "networks.discriminator.channels": 32,
+}
+_TINY = {
+    **_size(32, 32),
+    "batch_size": 2,
+    "networks.generator.channels": (4, 8),
+    "networks.generator.encoder_convs": (0, 1),
+    "networks.generator.decoder_convs": (1,),
+    "networks.discriminator.channels": 4,
+    "networks.discriminator.layers": 1,
+}
+CASES = {
+    "cgan": Case("pix2pix, 128x128, batch 8", "cgan_seg:paper", {**_size(128, 128), **_UNET}, TORCH),
+    "cgan-default": Case("default cGAN, 96x128, batch 8", "cgan_seg", {}, TORCH),
+    **{
+        f"adversarial-{word}": Case(
+            f"adversarial DeepLab v3+ over {title}, 144x192, batch 8",
+            "adversarial_seg:deeplabv3plus",
+            _deeplab(backbone),
+            (*TORCH, *SMP),
+            host=word == "resnet18",
+        )
+        for word, backbone, title in (
+            ("resnet18", "resnet18", "ResNet-18"),
+            ("resnet50", "resnet50", "ResNet-50"),
+            ("mobilenetv2", "mobilenetv2", "MobileNetV2"),
+            ("lite0", "efficientnet_lite0", "EfficientNet-Lite0"),
+        )
+    },
+    **{
+        f"adversarial-resnet{depth}-kerashub": Case(
+            f"adversarial DeepLab v3+ over ResNet-{depth} with KerasHub's head, 144x192, batch 8",
+            "adversarial_seg:deeplabv3plus",
+            _deeplab(f"resnet{depth}", **_KERASHUB),
+            ("kerashub",),
+            host=False,
+        )
+        for depth in (18, 50)
+    },
+    "advsemiseg": Case(
+        "AdvSemiSeg, 96x128, 8 labelled and 8 unlabelled images",
+        "semi_seg:advsemiseg",
+        {"losses.self_training_start": 0.0},
+        TORCH,
+    ),
+    "dcgan": Case("DCGAN at the paper's widths, 64x64, batch 128", "dcgan:paper", {}, TORCH, host=False),
+    "fcdensenet56": Case(
+        "FC-DenseNet56, 144x192, batch 8", "supervised_seg:fcdensenet56", _size(144, 192), TORCH, host=False
+    ),
+}
+OTHERS = {"tiny": Case("a tiny cGAN, for tests", "cgan_seg", _TINY, TORCH, host=False)}  # run where they are named
+
+
+def load(name: str, dtype: str = "float32") -> Any:
+    """Return the config of a case, a ConfigDict."""
+    case = (CASES | OTHERS)[name]
+    file, _, words = case.config.partition(":")
+    config = importlib.import_module(f"configs.{file}").get_config(words)
+    config.update_from_flattened_dict(dict(case.fields))
+    config.num_classes, config.dtype = CLASSES, dtype
+    return config
+
+
+def flags(name: str, dtype: str) -> list[str]:
+    """Return the flags of `main` for the config of a case."""
+    case = (CASES | OTHERS)[name]
+    file, _, words = case.config.partition(":")
+    fields = {**case.fields, "dtype": dtype}
+    return [f"--config=configs/{file}.py:{words}", *(f"--config.{key}={value}" for key, value in fields.items())]

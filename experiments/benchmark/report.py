@@ -1,0 +1,195 @@
+"""What the records of a processor come to, as Markdown: medians, spreads and ratios.
+
+A record is `results/benchmark/PROCESSOR.json`, of `compare`; everything here follows from it alone.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+COMMAND = "python -m experiments.benchmark.compare"
+TITLE = "Speed beside other libraries"
+GROUPS = {"ours": "ours", "torch": "PyTorch", "smp": "smp", "kerashub": "KerasHub", "pydensecrf": "pydensecrf"}
+WORKS = {
+    "step": "training step",
+    "inference": "inference",
+    "batch": "reading a batch",
+    "evaluation": "evaluation of a split",
+    "image": "an image",
+}
+ROUNDS = 7  # at least, for a record that is kept
+
+
+class Row(NamedTuple):
+    """One library at one work, by the fastest of its sides.
+
+    Attributes:
+        side: which side that is, such as "torch-compile".
+        seconds: of one call: the median over rounds, the smallest and the largest.
+        ratio: how many times as long as ours it takes, of each round: median, smallest, largest; None for ours.
+        flops: of one call; None where there are none to count.
+        share: of the peak that the same process has measured by a matrix product; None without flops.
+        values: what is known of the side.
+    """
+
+    side: str
+    seconds: tuple[float, float, float]
+    ratio: tuple[float, float, float] | None
+    flops: float | None
+    share: float | None
+    values: Mapping[str, Any]
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median, the smallest and the largest."""
+    return statistics.median(values), min(values), max(values)
+
+
+def rows(case: Mapping[str, Any], work: str) -> list[Row]:
+    """Return a row for each library that took part, ours first; of several sides of one the fastest by median."""
+    best: dict[str, str] = {}
+    for side, values in case["sides"].items():
+        group = side.split("-")[0]
+        if work not in values["seconds"]:
+            continue
+        median = statistics.median(values["seconds"][work])
+        if group not in best or median < statistics.median(case["sides"][best[group]]["seconds"][work]):
+            best[group] = side
+    return [_row(case["sides"], best[group], work) for group in GROUPS if group in best]
+
+
+def _row(sides: Mapping[str, Any], side: str, work: str) -> Row:
+    values = sides[side]
+    seconds, flops, ratio, share = values["seconds"][work], values["flops"].get(work), None, None
+    if side != "ours" and work in sides["ours"]["seconds"]:
+        pairs = zip(seconds, sides["ours"]["seconds"][work], strict=True)
+        ratio = spread([theirs / ours for theirs, ours in pairs])
+    if flops and "product" in values["seconds"]:
+        peak = values["flops"]["product"] / min(values["seconds"]["product"])
+        share = flops / statistics.median(seconds) / peak
+    return Row(side, spread(seconds), ratio, flops, share, values)
+
+
+def host_share(case: Mapping[str, Any]) -> float | None:
+    """Return the share of the training loop's time that is not the compiled step's; None where it was not run."""
+    if not case.get("loop_seconds"):
+        return None
+    return 1 - statistics.median(case["sides"]["ours"]["seconds"]["step"]) / case["loop_seconds"]
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Return a table; the first line is its head."""
+    head, *body = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body))
+
+
+def case_text(case: Mapping[str, Any]) -> str:
+    """Return everything that is known of a case."""
+    parts = []
+    for work, title in WORKS.items():
+        found = rows(case, work)
+        if not found:
+            continue
+        head = ["", "ms", "images/s", "theirs / ours", "GFLOP", "of the peak", "first call, cold / warm, s", "MiB"]
+        lines = [head, *(_line(row, work, case["images"]) for row in found)]
+        parts.append(f"{title[0].upper()}{title[1:]}:\n\n{markdown(lines)}")
+    counts = {side: values["parameters"] for side, values in case["sides"].items() if values["parameters"]}
+    if counts:
+        shown = dict.fromkeys(f"{GROUPS[side.split('-')[0]]}: {_counts(roles)}" for side, roles in counts.items())
+        parts.append("Parameters: " + "; ".join(shown) + ".")
+    share = host_share(case)
+    if share is not None:
+        parts.append(
+            f"Host: a step of the training loop takes {1e3 * case['loop_seconds']:.0f} ms, of which {share:.1%} is not "
+            "of the compiled step."
+        )
+    parts += [f"Left out: {side}: {why}" for side, why in case["left_out"].items()]
+    busy = case["load"]["other_cpu_share"]
+    beside = "" if busy is None else f"; other work took {busy:.0%} of the CPU time"
+    versions = {name: text for values in case["sides"].values() for name, text in values["versions"].items()}
+    listed = ", ".join(f"{name} {text}" for name, text in sorted(versions.items()))
+    parts.append(
+        f"{case['date']}, commit {str(case['commit'])[:8]}{' with changes' if case['dirty'] else ''}, {case['rounds']} "
+        f"rounds, {case['threads']} threads, {case['dtype']}, {listed}{beside}. `{case['command']}`"
+    )
+    return "\n\n".join(parts)
+
+
+def _line(row: Row, work: str, images: int) -> list[str]:
+    median, low, high = (1e3 * value for value in row.seconds)
+    first = [row.values.get(name, {}).get(work) for name in ("first_cold", "first_warm")]
+    return [
+        row.side,
+        f"{median:.4g} ({low:.4g} to {high:.4g})",
+        f"{1e3 * images / median:.1f}",
+        "" if row.ratio is None else "{:.2f} ({:.2f} to {:.2f})".format(*row.ratio),
+        "-" if row.flops is None else f"{row.flops / 1e9:.1f}",
+        "-" if row.share is None else f"{row.share:.0%}",
+        " / ".join("-" if value is None else f"{value:.1f}" for value in first),
+        f"{row.values['memory'] / 2**20:.0f}",
+    ]
+
+
+def _counts(roles: Mapping[str, int]) -> str:
+    return ", ".join(f"{role} {count:,}" for role, count in sorted(roles.items()))
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a folder, one for each processor."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def page(folder: Path) -> str:
+    """Return the README.md of a folder of records."""
+    parts = [f"# {TITLE}", f"Made from the records in this folder by `{COMMAND} --render`; not edited by hand."]
+    parts.append("What is compared, and how: [docs/performance.md](../../../docs/performance.md).")
+    found = read(folder)
+    if not found:
+        parts.append(f"Not run yet: `{COMMAND}`.")
+    for record in found:
+        parts.append(f"## {_machine(record)}")
+        parts += [f"### {case['title']}\n\n{case_text(case)}" for case in record["cases"].values()]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(folder: Path) -> str:
+    """Return the short form for the docs: how many times as long as ours each library takes."""
+    parts = []
+    for record in read(folder):
+        lines = [["", "work", "ours, ms", "images/s", *list(GROUPS.values())[1:], "of the peak", "host"]]
+        for case in record["cases"].values():
+            lines += _summary_lines(case)
+        parts.append(f"{_machine(record)}:\n\n{markdown(lines)}")
+    return "\n\n".join(parts) or f"Not run yet: `{COMMAND}`."
+
+
+def _summary_lines(case: Mapping[str, Any]) -> list[list[str]]:
+    lines, share = [], host_share(case)
+    for work, title in WORKS.items():
+        found = {row.side.split("-")[0]: row for row in rows(case, work)}
+        if "ours" not in found:
+            continue
+        ours = found["ours"]
+        median, low, high = (1e3 * value for value in ours.seconds)
+        lines.append([case["title"], title, f"{median:.4g} ({low:.4g} to {high:.4g})"])
+        lines[-1].append(f"{1e3 * case['images'] / median:.1f}")
+        for group in list(GROUPS)[1:]:
+            row = found.get(group)
+            lines[-1].append("-" if row is None else "{:.2f} ({:.2f} to {:.2f})".format(*row.ratio))
+        lines[-1].append("-" if ours.share is None else f"{ours.share:.0%}")
+        lines[-1].append(f"{share:.1%}" if share is not None and work == "step" else "-")
+    return lines
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    hardware = record["hardware"]
+    device = "" if record["device"] == "cpu" else f"{record['processor']}, beside "
+    return f"{device}{hardware['cpu']}, {hardware['cores']} cores"
+
+
+def write(folder: Path) -> None:
+    """Write the README.md of a folder of records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "README.md").write_text(page(folder))

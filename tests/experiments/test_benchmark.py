@@ -1,0 +1,172 @@
+"""The benchmark's arithmetic and tables on made-up records, its order of work, and our side on a tiny network."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from experiments.benchmark import cases, compare, ours, report
+from gan_seg_jax import config as configs
+from tests import tiny_runs
+
+
+def side(seconds, *, flops=2e9, product=0.5, parameters=100, cold=9.0):
+    return {
+        "parameters": {"generator": parameters},
+        "flops": {"step": flops, "product": 10e9},
+        "versions": {"made": "1.0"},
+        "device": "cpu",
+        "first_cold": {"step": cold},
+        "first_warm": {"step": 3.0},
+        "seconds": {"step": seconds, "product": [product, 2 * product]},
+        "memory": 3 * 2**20,
+    }
+
+
+def made_up():
+    return {
+        "title": "made up",
+        "command": "command",
+        "date": "today",
+        "commit": "0123456789",
+        "dirty": False,
+        "dtype": "float32",
+        "threads": 2,
+        "rounds": 3,
+        "images": 8,
+        "sides": {
+            "ours": side([1.0, 2.0, 4.0]),
+            "torch-eager": side([3.0, 2.0, 3.0]),
+            "torch-compile": side([1.5, 2.0, 6.0]),
+        },
+        "left_out": {"smp-eager": "it is not there"},
+        "loop_seconds": 2.5,
+        "load": {"other_cpu_share": 0.02},
+    }
+
+
+def test_rows_are_of_the_fastest_side_and_ratios_of_each_round():
+    mine, torch = report.rows(made_up(), "step")
+    assert mine.side == "ours" and mine.seconds == (2.0, 1.0, 4.0) and mine.ratio is None
+    assert torch.side == "torch-compile" and torch.ratio == (1.5, 1.0, 1.5)  # 1.5 / 1, 2 / 2, 6 / 4
+    assert mine.share == pytest.approx(2e9 / 2.0 / (10e9 / 0.5))
+    assert report.host_share(made_up()) == pytest.approx(0.2)
+    assert report.host_share({**made_up(), "loop_seconds": None}) is None
+    assert report.rows(made_up(), "inference") == []
+
+
+def test_the_tables_of_a_case():
+    text = report.case_text(made_up())
+    assert "| ours | 2000 (1000 to 4000) | 4.0 |  | 2.0 | 5% | 9.0 / 3.0 | 3 |" in text
+    assert "| torch-compile | 2000 (1500 to 6000) | 4.0 | 1.50 (1.00 to 1.50) |" in text
+    assert "torch-eager" not in text and "Left out: smp-eager: it is not there" in text
+    assert "takes 2500 ms, of which 20.0% is not" in text and "ours: generator 100; PyTorch: generator 100" in text
+
+
+def test_records_of_a_processor_are_kept_case_by_case(tmp_path):
+    options = argparse.Namespace(device="gpu", threads=2, dtype="bfloat16")
+    case = made_up()
+    case["sides"]["ours"]["device"] = "NVIDIA H200"
+    for name in ("dcgan", "cgan", "dcgan"):
+        compare.keep(tmp_path, options, name, case)
+    (path,) = tmp_path.glob("*.json")
+    assert path.name == "nvidia-h200-2-threads-bfloat16.json"
+    assert list(json.loads(path.read_text())["cases"]) == ["cgan", "dcgan"]
+    assert (tmp_path / "README.md").read_text() == report.page(tmp_path)
+    short = report.summary(tmp_path)
+    row = "| made up | training step | 2000 (1000 to 4000) | 4.0 | 1.50 (1.00 to 1.50) | - | - | - | 5% | 20.0% |"
+    assert short.count(row) == 2 and short.startswith("NVIDIA H200, beside ")
+    assert report.summary(tmp_path / "none") == f"Not run yet: `{report.COMMAND}`."
+
+
+def test_sides_work_in_turn_and_each_begins_a_round():
+    done = []
+
+    class Fake:
+        def __init__(self, name, seconds):
+            self.name, self.seconds, self.facts = name, seconds, {"first": {"step": 9.0}}
+
+        def run(self, work, count):
+            done.append((self.name, count))
+            return self.seconds
+
+    seconds = compare.measure({"a": Fake("a", 0.5), "b": Fake("b", 30.0)}, 3, 0)
+    assert done == [("a", 1), ("b", 1), ("a", 4), ("b", 1), ("b", 1), ("a", 4), ("a", 4), ("b", 1)]
+    assert seconds == {"a": {"step": [0.5] * 3}, "b": {"step": [30.0] * 3}}
+
+
+def test_a_peer_of_another_size_is_left_out():
+    compare.check_parameters("torch-eager", {"generator": 1000}, {"generator": 1000})
+    compare.check_parameters("smp-eager", {"generator": 1040}, {"generator": 1000})
+    for name, count in (("torch-eager", 1040), ("smp-eager", 1060)):
+        with pytest.raises(compare.SideError, match=f"generator has {count:,} parameters, ours 1,000"):
+            compare.check_parameters(name, {"generator": count}, {"generator": 1000})
+
+
+WORKER = """
+import sys
+from experiments.benchmark import worker
+def make(options):
+    print("chatter")
+    if options.side == "absent":
+        raise worker.MissingError("pip install absent")
+    return {"step": lambda count: None}, {"parameters": {"generator": 3}}
+worker.serve(make)
+"""
+
+
+@pytest.mark.parametrize("name", ["there", "absent"])
+def test_a_side_answers_in_lines_of_json(repository, name):
+    flags = ["--case=tiny", f"--side={name}", "--device=cpu", "--dtype=float32", "--threads=1"]
+    command = [sys.executable, "-c", WORKER, *flags]
+    done = subprocess.run(command, input="step 2\n", capture_output=True, text=True, cwd=repository, check=True)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    if name == "absent":
+        assert answers == [{"missing": "pip install absent"}]
+    else:
+        assert answers[0]["parameters"] == {"generator": 3} and answers[0]["first"].keys() == {"step"}
+        assert answers[1].keys() == {"seconds"} and answers[2]["memory"] > 2**20
+    assert "chatter" in done.stderr
+
+
+def test_our_side_steps_and_labels(monkeypatch):
+    monkeypatch.setitem(ours.PRODUCT, "cpu", 16)
+    works, facts = ours.make(argparse.Namespace(case="tiny", device="cpu", dtype="float32"))
+    for work in works.values():
+        work(2)
+    assert facts["flops"].keys() == works.keys() == {"step", "inference", "product"}
+    assert min(facts["flops"].values()) > 0 and facts["images"] == 2
+    assert facts["parameters"].keys() == {"generator", "discriminator"}
+
+
+@pytest.mark.parametrize("name", [*cases.CASES, *cases.OTHERS])
+def test_main_trains_what_is_timed(name, monkeypatch, repository):
+    config = cases.load(name)
+    configs.check(config)
+    if not (cases.CASES | cases.OTHERS)[name].host:
+        return
+    monkeypatch.chdir(repository)
+    shown = tiny_runs.command("main", *cases.flags(name, "float32"), "--show_config")
+    assert shown.code == 0, shown.err
+    differences = configs.differences(configs.to_json(config), json.loads(shown.out))
+    assert {path for path, *_ in differences} <= {"num_classes", "class_names", "class_colors"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if "torch-eager" in case.peers])
+def test_twins_have_as_many_parameters(name):
+    pytest.importorskip("torch", reason="twins need PyTorch")
+    pytest.importorskip("timm", reason="twins of DeepLab need timm")
+    from experiments.benchmark.peers import torch_game
+    from gan_seg_jax.methods import get_method
+    from gan_seg_jax.training import start
+
+    config = cases.load(name)
+    shapes = start.state_shapes(get_method(config), config)
+    mine = {role: sum(p.size for p in jax.tree.leaves(net.params)) for role, net in shapes.networks.items()}
+    options = argparse.Namespace(case=name, side="torch-eager", device="cpu", dtype="float32", threads=1)
+    twins = torch_game.Game(options).networks
+    assert {role: sum(p.numel() for p in net.parameters()) for role, net in twins.items()} == mine
