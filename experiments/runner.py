@@ -99,7 +99,7 @@ def main(
         text = collect.collect(folder)
     except (OSError, collect.RecordsError) as error:
         say(f"error: {error}", sys.stderr)
-        return 1
+        return 2 if isinstance(error, collect.RecordsError) else 1
     if PREEMPTED in codes.values() or len(codes) < len(due):
         say("Interrupted; the same command continues.", sys.stderr)
         return PREEMPTED

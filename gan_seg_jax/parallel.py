@@ -147,7 +147,8 @@ def compile_step(step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: 
 def flops(compiled: Any, mesh: Mesh) -> float | None:
     """Return the floating-point operations of one call, on all devices, as XLA counts them.
 
-    A multiplication and an addition are two; the body of a loop is counted once, a custom call not at all.
+    A multiplication and an addition are two; the body of a loop is counted once, a call of a foreign library where XLA
+    knows what it does.
 
     Args:
         compiled: from `compile_step`.
