@@ -17,6 +17,8 @@ OUTSIDE = (
     "experiments/README.md",
     "experiments/results/*/*.md",
     "experiments/results/*/*.png",
+    "experiments/results/*/table.csv",
+    "experiments/results/*/table.tex",
 )
 LINK = re.compile(r"(\]\()(?!https?:|#)([^)#\s]+)")
 
