@@ -96,6 +96,10 @@ def main(
         return PREEMPTED
     try:
         codes = _run(cells, due, folder, configs, options, command, began)
+        for cell in chosen if options.keep_pictures else ():
+            picture = folder / f"{cell.name}.png"
+            if cell.picture and not picture.exists() and records.read_summary(cell.workdir) is not None:
+                records.keep_picture(cell.workdir, picture)
         text = collect.collect(folder)
     except (OSError, collect.RecordsError) as error:
         say(f"error: {error}", sys.stderr)

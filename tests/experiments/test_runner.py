@@ -172,6 +172,8 @@ def test_finished_cells_are_skipped_and_their_records_stay_the_same_bytes(table,
     before = [file.read_bytes() for file in files]
     assert table(arms) == 0
     assert [file.read_bytes() for file in files] == before
+    assert table(arms, "--keep_pictures") == 0
+    assert (tmp_path / "results" / "a-seed0.png").exists() and (tmp_path / "results" / "b-seed0.png").exists()
     assert len(calls(tmp_path, "a-seed0")) == len(calls(tmp_path, "b-seed0")) == 1
 
 
