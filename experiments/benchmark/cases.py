@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 CLASSES = 10  # those of `scenes`, on which the short run through `main` trains
-TWIN, LIBRARY = 0.001, 0.05  # by which share the parameters of a twin, and those of a library's network, may differ
+TWIN, LIBRARY = 0.0, 0.01  # by which share the parameters of a twin, and those of a library's network, may differ
+IMAGES = {"train": 64, "val": 32}  # of the folder that data pipeline and evaluation read
 TORCH = ("torch-eager", "torch-eager-channels_last", "torch-compile", "torch-compile-channels_last")
 SMP = tuple(side.replace("torch", "smp") for side in TORCH)
 
@@ -22,6 +23,7 @@ class Case(NamedTuple):
         fields: by their dotted names.
         peers: the sides beside ours, each a process of its own.
         host: whether a short run through `main` is timed, too.
+        part: "data", "evaluation" or "crf", where it is no training: see `parts`.
     """
 
     title: str
@@ -29,6 +31,7 @@ class Case(NamedTuple):
     fields: Mapping[str, Any]
     peers: tuple[str, ...]
     host: bool = True
+    part: str = ""
 
 
 def _deeplab(backbone: str, **head: Any) -> dict[str, Any]:
@@ -111,6 +114,15 @@ CASES = {
     "dcgan": Case("DCGAN at the paper's widths, 64x64, batch 128", "dcgan:paper", {}, TORCH, host=False),
     "fcdensenet56": Case(
         "FC-DenseNet56, 144x192, batch 8", "supervised_seg:fcdensenet56", _size(144, 192), TORCH, host=False
+    ),
+    "data": Case(
+        "data pipeline: PNG of 360x480 to 144x192, batch 8", "supervised_seg", _size(144, 192), TORCH[:1], False, "data"
+    ),
+    "evaluation": Case(
+        "evaluation: U-Net at 96x128, labels of 360x480", "supervised_seg", {}, TORCH[:2], False, "evaluation"
+    ),
+    "crf": Case(
+        "fully connected CRF: 360x480, 11 classes, 10 iterations", "supervised_seg", {}, ("pydensecrf",), False, "crf"
     ),
 }
 OTHERS = {"tiny": Case("a tiny cGAN, for tests", "cgan_seg", _TINY, TORCH, host=False)}  # run where they are named

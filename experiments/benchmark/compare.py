@@ -28,11 +28,12 @@ import load
 import records
 
 RESULTS = records.ROOT / "experiments" / "results" / "benchmark"
-MODULES = {
-    "ours": "ours",
-    "torch": "peers.torch_steps",
-    "smp": "peers.torch_steps",
-    "kerashub": "peers.keras_steps",
+MODULES = {  # of a step, and of a part
+    "ours": ("ours", "parts"),
+    "torch": ("peers.torch_steps", "peers.torch_parts"),
+    "smp": ("peers.torch_steps", ""),
+    "kerashub": ("peers.keras_steps", ""),
+    "pydensecrf": ("", "peers.crf_part"),
 }
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 STRETCH = 2.0  # seconds that a side works at a time, where one step is shorter
@@ -53,7 +54,8 @@ class Side:
             SideError: it has ended, or says that a package is missing.
         """
         self.name, self._log = name, folder / f"{name}.log"
-        module = f"experiments.benchmark.{MODULES[name.split('-')[0]]}"
+        part = bool((cases.CASES | cases.OTHERS)[case].part)
+        module = f"experiments.benchmark.{MODULES[name.split('-')[0]][part]}"
         flags = {"case": case, "side": name, **{key: getattr(options, key) for key in ("device", "dtype", "threads")}}
         command = [sys.executable, "-m", module, *(f"--{key}={value}" for key, value in flags.items())]
         with self._log.open("w") as log:
@@ -113,6 +115,7 @@ def environment(options: argparse.Namespace, cache: Path) -> dict[str, str]:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several processes share the device
         "TORCHINDUCTOR_CACHE_DIR": str(cache),
         "KERAS_BACKEND": "jax",
+        "TMPDIR": str(cache.parent),
         "PYTHONPATH": str(records.ROOT),
     }
 

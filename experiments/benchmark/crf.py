@@ -15,33 +15,16 @@ import time
 import jax
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
+from experiments.benchmark.photographs import CLASSES, SIZE, synthetic, unaries
 from gan_seg_jax.postprocess.crf import CRFParameters, mean_field
 
-SIZE, CROP, CLASSES = (360, 480), (120, 160), 11
+CROP = (120, 160)
 PARAMETERS = {
     "deeplab": CRFParameters(),
     "wide": CRFParameters(3.0, 3.0, 5.0, 49.0, 13.0),
     "near": CRFParameters(3.0, 3.0, 5.0, 5.0, 13.0),
 }
-
-
-def synthetic() -> tuple[np.ndarray, np.ndarray]:
-    """Return an image of shaded and noisy regions, [h, w, 3], 0 to 255, and the regions' classes, [h, w]."""
-    rng = np.random.default_rng(0)
-    label = ndimage.gaussian_filter(rng.normal(size=(*SIZE, CLASSES)), (25, 25, 0)).argmax(-1)
-    shade = 3000 * ndimage.gaussian_filter(rng.normal(size=SIZE), 40) + 4 * rng.normal(size=SIZE)
-    image = rng.uniform(40, 215, (CLASSES, 3))[label] + shade[..., None] + rng.normal(size=(*SIZE, 3))
-    return np.clip(image, 0, 255), label
-
-
-def unaries(label: np.ndarray) -> np.ndarray:
-    """Return logits float32 [h, w, k] with blurred borders and blotchy errors, as of a network that is 0.7 sure."""
-    rng = np.random.default_rng(0)
-    one_hot = (label[..., None] == np.arange(CLASSES)).astype(float)
-    noise = ndimage.gaussian_filter(rng.normal(size=one_hot.shape), (2, 2, 0))
-    return (3.15 * (ndimage.gaussian_filter(one_hot, (3, 3, 0)) + 1.2 * noise)).astype(np.float32)
 
 
 def compare(logits: np.ndarray, image: np.ndarray, parameters: CRFParameters) -> dict[str, float]:
