@@ -7,11 +7,13 @@ same number of threads. Packages that are not installed are said in a sentence a
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import math
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -78,8 +80,9 @@ class Side:
 
     def run(self, work: str, count: int) -> float:
         """Return the seconds of one call of a work that was done so many times."""
-        self._process.stdin.write(f"{work} {count}\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which `_answer` says
+            self._process.stdin.write(f"{work} {count}\n")
+            self._process.stdin.flush()
         return self._answer()["seconds"] / count
 
     def end(self) -> int:
@@ -98,7 +101,7 @@ class Side:
         line = self._process.stdout.readline()
         if not line:
             lines = [text for text in self._log.read_text(errors="replace").splitlines() if text.strip()]
-            raise SideError(f"it ended: {lines[-1].strip() if lines else 'without a word'}")
+            raise SideError(f"the process of {self.name} ended: {lines[-1].strip() if lines else 'without a word'}")
         return json.loads(line)
 
 
@@ -126,7 +129,7 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         SideError: our own side cannot run.
     """
-    case, before = (cases.CASES | cases.OTHERS)[name], load.snapshot()
+    case, before, used = (cases.CASES | cases.OTHERS)[name], load.snapshot(), _used()
     wanted = [side for side in ("ours", *case.peers) if side == "ours" or side.startswith(options.peers)]
     sides: dict[str, Side] = {}
     left_out: dict[str, str] = {}
@@ -144,13 +147,12 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
                     print(f"{name}: {side} is left out: {error}", flush=True)
                     if side in sides:
                         sides.pop(side).stop()
-            warm = {side: _warm(side, name, options, folder) for side in sides}
+            first = {side: _first(process, name, options, folder) for side, process in sides.items()}
             seconds = measure(sides, options.rounds, options.steps)
             found = {}
             for side, process in sides.items():
                 facts = {key: value for key, value in process.facts.items() if key != "first"}
-                first = {"first_cold": process.facts["first"], "first_warm": warm[side]}
-                found[side] = {**facts, **first, "seconds": seconds[side], "memory": process.end()}
+                found[side] = {**facts, **first[side], "seconds": seconds[side], "memory": process.end()}
         finally:
             for process in sides.values():
                 process.stop()
@@ -166,8 +168,14 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "sides": found,
         "left_out": left_out,
         "loop_seconds": loop,
-        "load": load.between(before, load.snapshot()),
+        "load": load.between(before, load.snapshot(), _used() - used),
     }
+
+
+def _used() -> float:
+    """Return the CPU seconds of the processes that this one has started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def check_parameters(side: str, theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:
@@ -178,11 +186,17 @@ def check_parameters(side: str, theirs: Mapping[str, int], ours: Mapping[str, in
             raise SideError(f"its {role} has {theirs.get(role, 0):,} parameters, ours {count:,}: no equal step.")
 
 
-def _warm(side: str, name: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Return the seconds of the first call of each work in a new process that finds what the first one has compiled."""
-    process = Side(side, name, options, folder)
-    process.end()
-    return process.facts["first"]
+def _first(cold: Side, name: str, options: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
+    """Return the seconds of the first call of each work, cold and in a new process that finds what was compiled.
+
+    Returns:
+        {"first_cold": {work: seconds}, "first_warm": likewise}; {} of a side that compiles nothing.
+    """
+    if "eager" in cold.name or cold.name == "pydensecrf":
+        return {}
+    warm = Side(cold.name, name, options, folder)
+    warm.end()
+    return {"first_cold": cold.facts["first"], "first_warm": warm.facts["first"]}
 
 
 def measure(sides: Mapping[str, Any], rounds: int, steps: int) -> dict[str, dict[str, list[float]]]:

@@ -108,6 +108,47 @@ def test_a_peer_of_another_size_is_left_out():
             compare.check_parameters(name, {"generator": count}, {"generator": 1000})
 
 
+def test_the_record_of_a_case(monkeypatch, tmp_path):
+    """With processes that are made up: one that is there, one of another size, one that is missing."""
+    started = []
+
+    class Fake:
+        def __init__(self, name, case, options, folder):
+            started.append(name)
+            if name == "torch-compile-channels_last":
+                raise compare.SideError("no compiler")
+            self.name, count = name, 2 if name == "torch-eager" else 1
+            self.facts = {"parameters": {"generator": count}, "flops": {}, "versions": {}, "device": "cpu", "images": 8}
+            self.facts["first"] = {"step": 1.0}
+
+        def run(self, work, count):
+            return 0.5
+
+        def end(self):
+            return 2**20
+
+        def stop(self):
+            pass
+
+    monkeypatch.setattr(compare, "Side", Fake)
+    options = argparse.Namespace(
+        device="cpu", dtype="float32", threads=2, rounds=2, steps=1, peers=("torch",), no_host=True
+    )
+    case = compare.run_case("cgan", options)
+    assert case["left_out"] == {
+        "torch-eager": "its generator has 2 parameters, ours 1: no equal step.",
+        "torch-compile-channels_last": "no compiler",
+    }
+    assert case["sides"].keys() == {"ours", "torch-eager-channels_last", "torch-compile"}
+    assert started.count("ours") == started.count("torch-compile") == 2  # cold and warm
+    assert (
+        started.count("torch-eager-channels_last") == 1
+        and "first_warm" not in case["sides"]["torch-eager-channels_last"]
+    )
+    compare.keep(tmp_path, options, "cgan", case)
+    assert "| ours | 500 (500 to 500) | 16.0 |  | - | - | 1.0 / 1.0 | 1 |" in (tmp_path / "README.md").read_text()
+
+
 WORKER = """
 import sys
 from experiments.benchmark import worker

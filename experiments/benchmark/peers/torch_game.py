@@ -1,6 +1,7 @@
 """Networks, optimizers, losses and steps of a case in PyTorch."""
 
 import argparse
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -102,7 +103,8 @@ class Game:
         """Return the floating-point operations of each work by PyTorch's counter: convolutions and products."""
         flops = {"product": 2 * len(self._matrix) ** 3}
         for name, work in (("step", self.steps), ("inference", self.inference)):
-            with FlopCounterMode(display=False) as counter:
+            counted = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+            with FlopCounterMode(display=False, custom_mapping=counted) as counter:
                 work(1)
             flops[name] = counter.get_total_flops()
         return flops
@@ -175,6 +177,13 @@ class Game:
     def _wait(self) -> None:
         if self._device == "cuda":
             torch.cuda.synchronize()
+
+
+def _convolution_backward_flops(gradient, x, w, *options: Any, **_: Any) -> int:
+    """Return the operations of a convolution's gradients by shapes; PyTorch's own formula takes groups for one."""
+    *_, transposed, _, _, wanted = options
+    places = math.prod((x if transposed else gradient)[2:])
+    return 2 * x[0] * places * math.prod(w) * sum(wanted[:2])
 
 
 def _batch(count: int, size: tuple[int, int], layout: torch.memory_format, device: str) -> Batch:
