@@ -3,7 +3,8 @@
 Every side of a case is a process of its own that is compiled and kept, and they work in turn, one at a time, the first
 one another in each round. So a machine that slows down slows all alike, and a ratio is that of neighbours. All have the
 same number of threads. Packages that are not installed are said in a sentence and the others go on:
-`pip install "gan_seg_jax[benchmark]"`.
+`pip install "gan_seg_jax[benchmark]"`. Each case is kept as soon as it is done; docs/performance.md shows it after
+`python experiments/collect.py --readme`.
 """
 
 import argparse
@@ -156,7 +157,12 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
         finally:
             for process in sides.values():
                 process.stop()
-        loop = loop_seconds(name, options, folder) if case.host and not options.no_host else None
+        loop = None
+        if case.host and not options.no_host:
+            try:
+                loop = loop_seconds(name, options, folder)
+            except SideError as error:
+                left_out["main"] = str(error)
     flags = ("device", "dtype", "threads", "rounds")
     return {
         "title": case.title,
@@ -279,7 +285,7 @@ def main() -> int:
     )
     parser.add_argument("--device", default="cpu", choices=PLATFORMS)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every side")
+    parser.add_argument("--threads", type=int, default=records.hardware()["cores"], help="of every side")
     parser.add_argument("--rounds", type=int, default=report.ROUNDS)
     parser.add_argument("--steps", type=int, default=0, help=f"calls at a time; 0: as many as take {STRETCH} s")
     parser.add_argument("--peers", nargs="*", default=[""], help="beginnings of the sides that take part beside ours")
@@ -292,7 +298,8 @@ def main() -> int:
         report.write(options.output or RESULTS)
         return 0
     folder = options.output or (RESULTS if options.rounds >= report.ROUNDS else None)
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # and so of every process from here
+    if hasattr(os, "sched_setaffinity"):  # and so of every process from here
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     failed = False
     for name in options.only or cases.CASES:
         print(f"{name} ...", flush=True)

@@ -7,6 +7,7 @@ is finite. Peers get images that are ready.
 import argparse
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,28 @@ def product(device: str, dtype: str) -> tuple[Any, int]:
     return work, 2 * side**3
 
 
+def program(name: str, make: Callable[[], Any], call: Callable[[Any], Any], flops: dict[str, float]) -> Any:
+    """Return a work that compiles at its first call, which is timed, too.
+
+    Args:
+        name: of the work.
+        make: returns the compiled program.
+        call: runs it and returns arrays that are there when it is done.
+        flops: gets the floating-point operations that XLA counts, under the name.
+    """
+    compiled: list[Any] = []
+
+    def work(count: int) -> None:
+        if not compiled:
+            compiled.append(make())
+            flops[name] = compiled[0].cost_analysis()["flops"]
+        for _ in range(count):
+            found = call(compiled[0])
+        jax.block_until_ready(found)
+
+    return work
+
+
 def facts(parameters: dict[str, int], flops: dict[str, float], images: int, **versions: str) -> dict[str, Any]:
     """Return what `worker.serve` wants to know of a side that runs on JAX."""
     device = jax.devices()[0]
@@ -76,17 +99,12 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     batch = parallel.place(host_batch(config, method.STREAMS), parallel.batch_sharding(mesh))
     state = jax.device_put(state, parallel.replicated(mesh))
     training = functools.partial(train_step, method=method, config=config, updates=config.phases[-1][1])
-    # Nothing is compiled yet: `worker.serve` times the first call, which compiles.
-    counts, held, compiled = parameter_counts(state), [state], {}
+    counts, held = parameter_counts(state), [state]
     flops: dict[str, float] = {}
 
-    def step(count: int) -> None:
-        if "step" not in compiled:
-            compiled["step"] = parallel.compile_step(training, held[0], batch, mesh)
-            flops["step"] = compiled["step"].cost_analysis()["flops"]
-        for _ in range(count):
-            held[0], metrics = compiled["step"](held[0], batch)
-        jax.block_until_ready(metrics)
+    def step(compiled: Any) -> Any:
+        held[0], metrics = compiled(held[0], batch)
+        return metrics
 
     def predict(state: Any, stream: Any) -> jax.Array:
         key = jax.random.key(0)
@@ -94,17 +112,18 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         found = method.predict(inference_view(state, key), {"labelled": stream}, key, config)
         return found["image"] if isinstance(found, dict) else jnp.argmax(found, axis=-1)
 
-    def inference(count: int) -> None:
-        arguments = held[0], batch["labelled"]
-        if "inference" not in compiled:
-            compiled["inference"] = jax.jit(predict).lower(*arguments).compile()
-            flops["inference"] = compiled["inference"].cost_analysis()["flops"]
-        for _ in range(count):
-            found = compiled["inference"](*arguments)
-        jax.block_until_ready(found)
+    def compile_step() -> Any:
+        return parallel.compile_step(training, held[0], batch, mesh)
+
+    def compile_inference() -> Any:
+        return jax.jit(predict).lower(held[0], batch["labelled"]).compile()
 
     matrices, flops["product"] = product(options.device, options.dtype)
-    works = {"step": step, "inference": inference, "product": matrices}
+    works = {
+        "step": program("step", compile_step, step, flops),
+        "inference": program("inference", compile_inference, lambda run: run(held[0], batch["labelled"]), flops),
+        "product": matrices,
+    }
     return works, facts(counts, flops, len(method.STREAMS) * config.batch_size)
 
 

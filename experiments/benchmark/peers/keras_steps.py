@@ -42,35 +42,35 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     image = jax.random.uniform(jax.random.key(0), (config.batch_size, *size, 3), minval=-1.0)
     label = jax.random.randint(jax.random.key(1), (config.batch_size, *size), 0, cases.CLASSES)
-    held, compiled, flops = [state], {}, {}
+    held, flops = [state], {}
 
     def take(state: Any, image: jax.Array, label: jax.Array) -> Any:
         return step(state, image, label, networks, optimizers, config.losses)
 
-    def steps(count: int) -> None:
-        if "step" not in compiled:
-            compiled["step"] = jax.jit(take, donate_argnums=(0,)).lower(held[0], image, label).compile()
-            flops["step"] = compiled["step"].cost_analysis()["flops"]
-        for _ in range(count):
-            held[0] = compiled["step"](held[0], image, label)
-        jax.block_until_ready(held[0])
+    def advance(compiled: Any) -> Any:
+        held[0] = compiled(held[0], image, label)
+        return held[0]
 
     def predict(weights: Any, rest: Any, image: jax.Array) -> jax.Array:
         return jnp.argmax(networks["segmenter"].stateless_call(weights, rest, image, training=False)[0], axis=-1)
 
-    def inference(count: int) -> None:
-        arguments = *held[0]["segmenter"][:2], image
-        if "inference" not in compiled:
-            compiled["inference"] = jax.jit(predict).lower(*arguments).compile()
-            flops["inference"] = compiled["inference"].cost_analysis()["flops"]
-        for _ in range(count):
-            found = compiled["inference"](*arguments)
-        jax.block_until_ready(found)
+    def compile_step() -> Any:
+        return jax.jit(take, donate_argnums=(0,)).lower(held[0], image, label).compile()
+
+    def compile_inference() -> Any:
+        return jax.jit(predict).lower(*held[0]["segmenter"][:2], image).compile()
+
+    def label_batch(compiled: Any) -> jax.Array:
+        return compiled(*held[0]["segmenter"][:2], image)
 
     product, flops["product"] = ours.product(options.device, options.dtype)
     counts = {role: sum(value.size for value in values[0]) for role, values in state.items()}
     versions = {"keras": keras.__version__, "keras_hub": keras_hub.__version__}
-    works = {"step": steps, "inference": inference, "product": product}
+    works = {
+        "step": ours.program("step", compile_step, advance, flops),
+        "inference": ours.program("inference", compile_inference, label_batch, flops),
+        "product": product,
+    }
     return works, ours.facts(counts, flops, config.batch_size, **versions)
 
 
