@@ -75,7 +75,9 @@ def program(name: str, make: Callable[[], Any], call: Callable[[Any], Any], flop
     return work
 
 
-def facts(parameters: dict[str, int], flops: dict[str, float], images: int, **versions: str) -> dict[str, Any]:
+def facts(
+    parameters: dict[str, int], flops: dict[str, float], images: dict[str, int], **versions: str
+) -> dict[str, Any]:
     """Return what `worker.serve` wants to know of a side that runs on JAX."""
     device = jax.devices()[0]
     on_host = device.platform == "cpu"
@@ -124,7 +126,8 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         "inference": program("inference", compile_inference, lambda run: run(held[0], batch["labelled"]), flops),
         "product": matrices,
     }
-    return works, facts(counts, flops, len(method.STREAMS) * config.batch_size)
+    images = {"step": len(method.STREAMS) * config.batch_size, "inference": config.batch_size}
+    return works, facts(counts, flops, images)
 
 
 if __name__ == "__main__":

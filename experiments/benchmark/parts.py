@@ -44,7 +44,7 @@ def _data(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
             pass
         batches.close()
 
-    return {"batch": batch}, ours.facts({}, {}, config.batch_size)
+    return {"batch": batch}, ours.facts({}, {}, {"batch": config.batch_size})
 
 
 def _evaluation(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,7 +57,7 @@ def _evaluation(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
         for _ in range(count):
             evaluator(state)
 
-    return {"evaluation": evaluation}, ours.facts(parameter_counts(state), {}, cases.IMAGES["val"])
+    return {"evaluation": evaluation}, ours.facts(parameter_counts(state), {}, {"evaluation": cases.IMAGES["val"]})
 
 
 def _crf(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -69,7 +69,7 @@ def _crf(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         for _ in range(count):
             jax.block_until_ready(crf.mean_field(*arguments, None, crf.CRFParameters(*photographs.CRF)))
 
-    return {"image": label_image}, ours.facts({}, {}, 1)
+    return {"image": label_image}, ours.facts({}, {}, {"image": 1})
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def case_text(case: Mapping[str, Any]) -> str:
         if not found:
             continue
         head = ["", "ms", "images/s", "theirs / ours", "GFLOP", "of the peak", "first call, cold / warm, s", "MiB"]
-        lines = [head, *(_line(row, work, case["images"]) for row in found)]
+        lines = [head, *(_line(row, case["images"][work], work) for row in found)]
         parts.append(f"{title[0].upper()}{title[1:]}:\n\n{markdown(lines)}")
     counts = {side: values["parameters"] for side, values in case["sides"].items() if values["parameters"]}
     if counts:
@@ -117,12 +117,12 @@ def case_text(case: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _line(row: Row, work: str, images: int) -> list[str]:
+def _line(row: Row, images: int, work: str) -> list[str]:
     median, low, high = (1e3 * value for value in row.seconds)
     first = [row.values.get(name, {}).get(work) for name in ("first_cold", "first_warm")]
     return [
         row.side,
-        f"{median:.4g} ({low:.4g} to {high:.4g})",
+        f"{_ms(median)} ({_ms(low)} to {_ms(high)})",
         f"{1e3 * images / median:.1f}",
         "" if row.ratio is None else "{:.2f} ({:.2f} to {:.2f})".format(*row.ratio),
         "-" if row.flops is None else f"{row.flops / 1e9:.1f}",
@@ -130,6 +130,10 @@ def _line(row: Row, work: str, images: int) -> list[str]:
         " / ".join("-" if value is None else f"{value:.1f}" for value in first),
         f"{row.values['memory'] / 2**20:.0f}",
     ]
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _counts(roles: Mapping[str, int]) -> str:
@@ -173,8 +177,8 @@ def _summary_lines(case: Mapping[str, Any]) -> list[list[str]]:
             continue
         ours = found["ours"]
         median, low, high = (1e3 * value for value in ours.seconds)
-        lines.append([case["title"], title, f"{median:.4g} ({low:.4g} to {high:.4g})"])
-        lines[-1].append(f"{1e3 * case['images'] / median:.1f}")
+        lines.append([case["title"], title, f"{_ms(median)} ({_ms(low)} to {_ms(high)})"])
+        lines[-1].append(f"{1e3 * case['images'][work] / median:.1f}")
         for group in list(GROUPS)[1:]:
             row = found.get(group)
             lines[-1].append("-" if row is None else "{:.2f} ({:.2f} to {:.2f})".format(*row.ratio))

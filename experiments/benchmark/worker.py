@@ -38,7 +38,8 @@ def serve(make: Callable[[argparse.Namespace], tuple[Mapping[str, Callable[[int]
     Args:
         make: from the flags to the works, by name, each a function of how often to do it that returns when all is done,
             and to what is known of the side: "parameters" {role: count}, "flops" {work: count}, "versions", "device",
-            and "memory", a function that returns the peak of a device in bytes, or None for the process's own.
+            of ours also "images" {work: how many one call takes}, and "memory", a function that returns the peak of a
+            device in bytes, or None for the process's own.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

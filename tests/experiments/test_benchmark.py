@@ -38,7 +38,7 @@ def made_up():
         "dtype": "float32",
         "threads": 2,
         "rounds": 3,
-        "images": 8,
+        "images": {"step": 8},
         "sides": {
             "ours": side([1.0, 2.0, 4.0]),
             "torch-eager": side([3.0, 2.0, 3.0]),
@@ -118,7 +118,13 @@ def test_the_record_of_a_case(monkeypatch, tmp_path):
             if name == "torch-compile-channels_last":
                 raise compare.SideError("no compiler")
             self.name, count = name, 2 if name == "torch-eager" else 1
-            self.facts = {"parameters": {"generator": count}, "flops": {}, "versions": {}, "device": "cpu", "images": 8}
+            self.facts = {
+                "parameters": {"generator": count},
+                "flops": {},
+                "versions": {},
+                "device": "cpu",
+                "images": {"step": 8},
+            }
             self.facts["first"] = {"step": 1.0}
 
         def run(self, work, count):
@@ -181,7 +187,7 @@ def test_our_side_steps_and_labels(monkeypatch):
     for work in works.values():
         work(2)
     assert facts["flops"].keys() == works.keys() == {"step", "inference", "product"}
-    assert min(facts["flops"].values()) > 0 and facts["images"] == 2
+    assert min(facts["flops"].values()) > 0 and facts["images"] == {"step": 2, "inference": 2}
     assert facts["parameters"].keys() == {"generator", "discriminator"}
 
 
@@ -190,7 +196,7 @@ def test_the_pipeline_alone_reads_what_peers_read(monkeypatch, tmp_path):
     monkeypatch.setattr(cases, "IMAGES", {"train": 9, "val": 1})
     works, facts = parts.make(argparse.Namespace(case="data", device="cpu", dtype="float32"))
     works["batch"](2)
-    assert facts["images"] == 8 and len(list(tmp_path.glob("*/train/masks/*.png"))) == 9
+    assert facts["images"] == {"batch": 8} and len(list(tmp_path.glob("*/train/masks/*.png"))) == 9
     assert photographs.CRF == CRFParameters()  # those of the peer, which does without JAX
 
 

@@ -71,7 +71,8 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         "inference": ours.program("inference", compile_inference, label_batch, flops),
         "product": product,
     }
-    return works, ours.facts(counts, flops, config.batch_size, **versions)
+    images = dict.fromkeys(("step", "inference"), config.batch_size)
+    return works, ours.facts(counts, flops, images, **versions)
 
 
 def segmenter(keras_hub: Any, network: Any, size: tuple[int, int]) -> Any:
