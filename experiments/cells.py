@@ -17,6 +17,7 @@ from interrupts import Interrupts
 
 PACKAGE = "gan_seg_jax"
 DIVERGED, PREEMPTED = 3, 75  # exit codes of the command, see ARCHITECTURE.md
+NOT_STARTED = None  # in place of the exit code of a cell that starts from one that failed
 
 
 @dataclasses.dataclass(frozen=True)

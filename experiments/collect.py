@@ -90,7 +90,8 @@ def _further_parts(table: Table) -> list[str]:
     if compute:
         parts.append(
             "## Compute\n\nFloating-point operations of all training steps, as XLA counts them in the compiled ones "
-            "(the body of a loop once); validation and scoring are not in them. Equal compute is a quotient of 1.\n\n"
+            "(the body of a loop once), with those of the runs that a run trains before itself and without those of "
+            "cells that it starts from; validation and scoring are not in them. Equal compute is a quotient of 1.\n\n"
             + compute
         )
     if table.shows_last:

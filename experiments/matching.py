@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import records
+from cells import Cell
 from comparison import ABSENT, leaves
 
 MISSING = "not run yet"
@@ -13,8 +14,44 @@ RULE = (
 )
 
 
+def reasons(
+    cells: Sequence[Cell],
+    found: Mapping[str, Mapping[str, Any] | None],
+    configs: Mapping[str, Mapping[str, Any]],
+    *,
+    commands: bool = True,
+) -> dict[str, str]:
+    """Return name -> why the record of a cell does not stand for it, "" if it does.
+
+    A cell that starts from another needs more than `why_not`: the record of that one has to stand for it, too, except
+    for its commands on the finished run, and must not be of a run that began later.
+
+    Args:
+        cells: all cells of a table.
+        found: name of each -> its record, None where there is none.
+        configs: name of each -> the config that its arguments ask for today.
+        commands: whether those on the finished run matter.
+    """
+    named = {cell.name: cell for cell in cells}
+
+    def reason(cell: Cell, commands: Sequence[str] | None, behind: frozenset[str]) -> str:
+        record = found[cell.name]
+        own = why_not(record, cell.arguments, commands, configs[cell.name])
+        if own:
+            return own
+        for name in sorted(cell.starts_from() & named.keys() - behind):
+            other = reason(named[name], None, behind | {name})
+            if other:
+                return f"the record of {name}, from which it starts, does not count: {other}"
+            if found[name]["date"] > record["date"]:
+                return f"{name}, from which it starts, has been run anew since"
+        return ""
+
+    return {cell.name: reason(cell, cell.commands if commands else None, frozenset({cell.name})) for cell in cells}
+
+
 def why_not(
-    record: Mapping[str, Any] | None, arguments: Sequence[str], then: Sequence[str], config: Mapping[str, Any]
+    record: Mapping[str, Any] | None, arguments: Sequence[str], then: Sequence[str] | None, config: Mapping[str, Any]
 ) -> str:
     """Return why a record does not stand for a cell, "" if it does.
 
@@ -25,7 +62,7 @@ def why_not(
     Args:
         record: as `records.make_record` made it, whenever that was; None where there is none.
         arguments: of the cell, placeholders of folders in place.
-        then: the commands on the finished run.
+        then: the commands on the finished run; None where they do not matter.
         config: what the arguments ask for today, as `--show_config` prints it, placeholders in place.
     """
     if record is None:
@@ -37,7 +74,9 @@ def why_not(
     changed = difference(record["config"], config)
     if changed:
         return f"its record is of another config ({changed})"
-    if record.get("exit_code") or [entry["command"] for entry in record.get("then") or ()] != list(then):
+    if then is not None and (
+        record.get("exit_code") or [entry["command"] for entry in record.get("then") or ()] != list(then)
+    ):
         return "its record lacks commands on the finished run"
     return ""
 

@@ -105,7 +105,7 @@ def _read(folder: Path, table: Record) -> tuple[dict[str, list[Record]], list[st
             if records.present(record["arguments"]) != records.present(cell["arguments"]):
                 notes.append(f"{name}: its record is of other arguments ({' '.join(record['arguments'])}).")
             elif cell.get("outdated", {}).get("date") == record["date"]:
-                notes.append(f"{name}: its record is of another config ({cell['outdated']['changed']}).")
+                notes.append(f"{name}: {cell['outdated']['reason']}.")
             elif record["status"] != "finished":
                 notes.append(f"{name}: **failed** with exit code {record['exit_code']}: {record['message'] or '-'}")
             else:

@@ -218,6 +218,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "versions": {"python": start["python"], **result.get("versions", {})},
         "hardware": {**start["hardware"], "devices": devices},
         **{name: result.get(name) for name in MEASURES},
+        "flops": _flops(workdir),
         "load": start.get("load"),
         "selected_by": result.get("selected_by"),
         "validations": _validations(workdir, result.get("selected_by")),
@@ -227,6 +228,12 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "image_counts": _image_counts(workdir),
     }
     return record | {"converged": stopped_rising(record)}
+
+
+def _flops(workdir: Path) -> float | None:
+    """Return the operations of all training steps, those of prior runs included; None where any are not known."""
+    parts = [(read_summary(workdir) or {}).get("flops"), *(_flops(run) for run in workdir.glob("prior/*"))]
+    return None if None in parts else sum(parts)
 
 
 def _scores(result: Mapping[str, Any]) -> dict[str, Any]:

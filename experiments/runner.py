@@ -25,7 +25,7 @@ import comparison
 import matching
 import records
 import schedule
-from cells import PACKAGE, PREEMPTED, Arm, Cell, filled, run_cell, say
+from cells import NOT_STARTED, PACKAGE, PREEMPTED, Arm, Cell, filled, run_cell, say
 from interrupts import Interrupts
 
 COMMAND = (sys.executable, "-m")
@@ -78,16 +78,19 @@ def main(
             options.results
             or (options.workdir if options.override else records.ROOT / "experiments") / "results" / table
         )
-        reasons = {cell.name: _why_not(cell, folder, configs) for cell in cells}
+        found = {cell.name: records.read_record(folder / f"{cell.name}.json") for cell in cells}
+        of_cells = {cell.name: _config_of(cell, configs) for cell in cells}
+        reasons = matching.reasons(cells, found, of_cells)
         chosen = [cell for cell in cells if not options.only or cell.arm in options.only]
-        due = _due(chosen, reasons)
-        _say_due(chosen, due, reasons)
+        due = _due(cells, chosen, reasons)
+        _say_due(cells, due, reasons)
         due = [] if options.check else due
-        for cell in due:
-            _check_folder(cell, _config_of(cell, configs))
+        pictured = [cell for cell in chosen if options.keep_pictures]
+        _check_folders(cells, due, [cell for cell in pictured if _lacks_picture(cell, folder)], of_cells)
         if due:
             options.workdir.mkdir(parents=True, exist_ok=True)
-        _write_table(folder, command_line, title, arms, cells, configs, differing, fixed)
+        outdated = _outdated(found, matching.reasons(cells, found, of_cells, commands=False))
+        _write_table(folder, command_line, title, arms, cells, configs, differing, fixed, outdated)
     except (TableError, comparison.ComparisonError, OSError) as error:
         say(f"error: {error}", sys.stderr)
         return 2
@@ -95,11 +98,11 @@ def main(
         say("Interrupted before the first cell.", sys.stderr)
         return PREEMPTED
     try:
-        codes = _run(cells, due, folder, configs, options, command, began)
-        for cell in chosen if options.keep_pictures else ():
-            picture = folder / f"{cell.name}.png"
-            if cell.picture and not picture.exists() and records.read_summary(cell.workdir) is not None:
-                records.keep_picture(cell.workdir, picture)
+        counting = {name: record for name, record in found.items() if not reasons[name]}
+        codes = _run(cells, due, folder, configs, options, command, began, counting)
+        for cell in pictured:
+            if _lacks_picture(cell, folder):
+                records.keep_picture(cell.workdir, folder / f"{cell.name}.png")
         text = collect.collect(folder)
     except (OSError, collect.RecordsError) as error:
         say(f"error: {error}", sys.stderr)
@@ -108,7 +111,8 @@ def main(
         say("Interrupted; the same command continues.", sys.stderr)
         return PREEMPTED
     say("\n" + text)
-    failed = [f"{name} (exit code {code})" for name, code in codes.items() if code != 0]
+    words = {name: "not started" if code is NOT_STARTED else f"exit code {code}" for name, code in codes.items()}
+    failed = [f"{name} ({words[name]})" for name, code in codes.items() if code != 0]
     if failed:
         say(f"error: failed: {', '.join(failed)}.", sys.stderr)
     return 1 if failed else 0
@@ -122,8 +126,9 @@ def _run(
     options: argparse.Namespace,
     command: Sequence[str],
     began: float,
-) -> dict[str, int]:
-    """Run the cells that are due and write their records; return the exit code of each that was started.
+    found: dict[str, Mapping[str, Any]],
+) -> dict[str, int | None]:
+    """Run the cells that are due and write their records, unless one there counts; return what `schedule.run_all` does.
 
     Args:
         cells: all cells of the table.
@@ -133,15 +138,14 @@ def _run(
         options: the flags.
         command: what runs a module of ours.
         began: `time.monotonic()` when the script was started.
+        found: name -> record of the cells whose record counts; those of this call are added.
     """
-    counting = [cell.name for cell in cells if not _why_not(cell, folder, configs)]
-    found = {name: records.read_record(folder / f"{name}.json") for name in counting}
     steps = {arm: config.get("steps", 0) for arm, config in configs.items()}
 
     def run(cell: Cell) -> int:
         label = f"[{due.index(cell) + 1}/{len(due)}] {cell.name}"
         code = run_cell(cell, _config_of(cell, configs), command, interrupts, label)
-        if code != PREEMPTED:
+        if code != PREEMPTED and cell.name not in found:  # else it ran for those that start from it
             record = records.make_record(cell.workdir, cell.places)
             records.write_json(folder / f"{cell.name}.json", record)
             if record["status"] == "finished":
@@ -150,8 +154,8 @@ def _run(
                 records.keep_picture(cell.workdir, folder / f"{cell.name}.png")
         return code
 
-    def report(codes: Mapping[str, int]) -> None:
-        left = schedule.seconds_left(due, codes, found, steps, options.jobs)
+    def report(codes: Mapping[str, int | None]) -> None:
+        left = schedule.seconds_left(due, codes, dict(found), steps, options.jobs)
         say(
             f"{len(found)} of {len(cells)} cells are finished, {len(due) - len(codes)} to run; "
             f"{schedule.duration(time.monotonic() - began)} so far, "
@@ -281,33 +285,48 @@ def _config_of(cell: Cell, configs: Mapping[str, Mapping[str, Any]]) -> dict[str
     return json.loads(json.dumps(configs[cell.arm]).replace(str(comparison.PROBE), str(cell.seed)))
 
 
-def _why_not(cell: Cell, folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return why the record in the table's folder does not stand for a cell, "" if it does."""
-    record = records.read_record(folder / f"{cell.name}.json")
-    return matching.why_not(record, cell.arguments, cell.commands, _config_of(cell, configs))
-
-
-def _due(chosen: Sequence[Cell], reasons: Mapping[str, str]) -> list[Cell]:
+def _due(cells: Sequence[Cell], chosen: Sequence[Cell], reasons: Mapping[str, str]) -> list[Cell]:
     """Return the cells that have to run here, in their order.
 
-    They are those whose record does not count, and those that one of these starts from (`{workdir}/CELL` in its
+    They are the chosen ones whose record does not count, and all that one of these starts from (`{workdir}/CELL` in its
     arguments) and whose run is not in its folder here.
     """
     due = {cell.name for cell in chosen if reasons[cell.name]}
     while True:
-        used = {name for cell in chosen if cell.name in due for name in cell.starts_from()}
-        more = {c.name for c in chosen if c.name in used - due and records.read_summary(c.workdir) is None}
+        used = {name for cell in cells if cell.name in due for name in cell.starts_from()}
+        more = {c.name for c in cells if c.name in used - due and records.read_summary(c.workdir) is None}
         if not more:
-            return [cell for cell in chosen if cell.name in due]
+            return [cell for cell in cells if cell.name in due]
         due |= more
 
 
-def _say_due(chosen: Sequence[Cell], due: Sequence[Cell], reasons: Mapping[str, str]) -> None:
-    """Say how many cells are skipped, and why others are not although they have a record."""
-    say(f"{len(chosen) - len(due)} of {len(chosen)} cells have a record that counts; {len(due)} to run.")
+def _say_due(cells: Sequence[Cell], due: Sequence[Cell], reasons: Mapping[str, str]) -> None:
+    """Say how many cells have a record that counts, and why others run although they have one."""
+    counting = sum(not reason for reason in reasons.values())
+    say(f"{counting} of {len(cells)} cells have a record that counts; {len(due)} to run.")
     for cell in due:
         if reasons[cell.name] != matching.MISSING:
             say(f"{cell.name}: {reasons[cell.name] or 'others start from its run, which is not here'}.")
+
+
+def _lacks_picture(cell: Cell, folder: Path) -> bool:
+    """Return whether the picture of a cell is still to be taken from its finished run."""
+    missing = cell.picture and not (folder / f"{cell.name}.png").exists()
+    return missing and records.read_summary(cell.workdir) is not None
+
+
+def _check_folders(
+    cells: Sequence[Cell], due: Sequence[Cell], pictured: Sequence[Cell], configs: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Check the folders of all cells that run, that one of these starts from, or of which a picture is taken.
+
+    Raises:
+        TableError: one of them holds another run.
+    """
+    used = {name for cell in due for name in (cell.name, *cell.starts_from())} | {cell.name for cell in pictured}
+    for cell in cells:
+        if cell.name in used:
+            _check_folder(cell, configs[cell.name])
 
 
 def _check_folder(cell: Cell, config: Mapping[str, Any]) -> None:
@@ -333,6 +352,15 @@ def _check_folder(cell: Cell, config: Mapping[str, Any]) -> None:
         )
 
 
+def _outdated(found: Mapping[str, Mapping[str, Any] | None], reasons: Mapping[str, str]) -> dict[str, Any]:
+    """Return name -> {"date", "reason"} of the finished records that do not count, whatever commands they have.
+
+    Such a record is named by its date: the one that takes its place has another.
+    """
+    finished = {name: record for name, record in found.items() if record and record["status"] == "finished"}
+    return {name: {"date": r["date"], "reason": reasons[name]} for name, r in finished.items() if reasons[name]}
+
+
 def _write_table(
     folder: Path,
     script: str,
@@ -342,17 +370,13 @@ def _write_table(
     configs: Mapping[str, Mapping[str, Any]],
     differing: Mapping[str, Mapping[str, Any]],
     fixed: Sequence[str],
+    outdated: Mapping[str, Any],
 ) -> None:
-    """Write what the table consists of, so that the records alone tell which cells are missing.
-
-    A record of another config is named by its date: the one that takes its place has another.
-    """
+    """Write what the table consists of, so that the records alone tell which cells are missing or left out."""
 
     def listing(cell: Cell) -> dict[str, Any]:
         values = {"seed": cell.seed, "arguments": list(cell.arguments)}
-        record = records.read_record(folder / f"{cell.name}.json")
-        changed = record and matching.difference(record["config"], _config_of(cell, configs))
-        return values | ({"outdated": {"date": record["date"], "changed": changed}} if changed else {})
+        return values | ({"outdated": outdated[cell.name]} if cell.name in outdated else {})
 
     listed = [
         {

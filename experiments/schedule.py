@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cells import PREEMPTED, Cell, say
+from cells import NOT_STARTED, PREEMPTED, Cell, say
 from interrupts import Interrupts
 
 
@@ -16,9 +16,11 @@ def run_all(
     *,
     jobs: int = 1,
     end: float | None = None,
-    report: Callable[[Mapping[str, int]], None] = lambda codes: None,
-) -> dict[str, int]:
+    report: Callable[[Mapping[str, int | None]], None] = lambda codes: None,
+) -> dict[str, int | None]:
     """Run cells; return name -> exit code of those that were started, 75 of those that were interrupted.
+
+    A cell that starts from one that failed is NOT_STARTED; without an entry are those for which there was no time.
 
     Args:
         due: the cells in their order.
@@ -35,6 +37,8 @@ def run_all(
                 if end is not None and time.monotonic() >= end and not interrupts.noted:
                     say("The time is over; what runs is saved.")
                     interrupts.stop()
+                if not interrupts.noted:
+                    _drop_behind_failed(waiting, codes)
                 told = False
                 while waiting and len(running) < jobs and not interrupts.noted:
                     cell = _ready(waiting, running.values())
@@ -57,6 +61,18 @@ def run_all(
         except BaseException:  # such as a full disk: the others end before this is answered
             interrupts.stop()
             raise
+
+
+def _drop_behind_failed(waiting: list[Cell], codes: dict[str, int | None]) -> None:
+    """Take the cells that start from a cell that failed out of `waiting` and note them as NOT_STARTED."""
+    while True:
+        failed = {name for name, code in codes.items() if code != 0}
+        cell = next((cell for cell in waiting if cell.starts_from() & failed), None)
+        if cell is None:
+            return
+        waiting.remove(cell)
+        codes[cell.name] = NOT_STARTED
+        say(f"{cell.name}: not started; it starts from {', '.join(sorted(cell.starts_from() & failed))}, which failed.")
 
 
 def _ready(waiting: Sequence[Cell], running: Sequence[Cell]) -> Cell | None:

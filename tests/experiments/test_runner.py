@@ -218,6 +218,75 @@ def test_a_record_of_another_config_is_left_out_and_made_anew(table, tmp_path, c
     assert "was run with another config: batch_size was 2, is 4 now. Remove it" in capfd.readouterr().err
 
 
+def test_what_starts_from_a_cell_neither_follows_its_failure_nor_changes_its_record(table, tmp_path, capfd):
+    arms = [Arm("a", "c.py", ("--do=once:2",)), Arm("b", "c.py", ("--x={workdir}/a-seed0",))]
+    arms.append(Arm("c", "c.py", ("--x={workdir}/b-seed0",)))
+    assert table(arms) == 1 and not (tmp_path / "runs" / "b-seed0").exists()
+    error = capfd.readouterr().err
+    assert "failed: a-seed0 (exit code 2), b-seed0 (not started), c-seed0 (not started)." in error
+    assert table(arms) == 0
+    path = tmp_path / "results" / "a-seed0.json"
+    path.write_text(path.read_text().replace('"seconds": 90.0', '"seconds": 91.0'))
+    before = path.read_bytes()
+    shutil.rmtree(tmp_path / "runs")
+    (tmp_path / "results" / "b-seed0.json").unlink()
+    assert table(arms) == 1 and path.read_bytes() == before  # a has failed once more
+    assert table(arms, "--keep_pictures") == 0 and path.read_bytes() == before
+    assert [len(calls(tmp_path, f"{name}-seed0")) for name in "abc"] == [2, 1, 1]
+
+
+def test_nothing_starts_from_another_run_in_the_folder_of_a_cell(table, tmp_path, capfd):
+    arms = [Arm("a", "c.py"), Arm("b", "c.py", ("--x={workdir}/a-seed0",))]
+    assert table(arms) == 0
+    start = tmp_path / "runs" / "a-seed0" / "cell.json"
+    start.write_text(start.read_text().replace('"batch_size": 4', '"batch_size": 2'))
+    assert table(arms) == 0  # nothing is left to run
+    shutil.rmtree(tmp_path / "runs" / "b-seed0")
+    assert table(arms, "--keep_pictures") == 2 and not list((tmp_path / "results").glob("*.png"))
+    (tmp_path / "results" / "b-seed0.json").unlink()
+    assert table(arms) == 2 and not (tmp_path / "runs" / "b-seed0").exists()
+    assert capfd.readouterr().err.count("a-seed0 was run with another config: batch_size was 2, is 4 now.") == 2
+
+
+def test_a_record_counts_only_where_those_of_the_cells_it_starts_from_do(table, tmp_path, capfd):
+    arms = [
+        Arm("a", "c.py"),
+        Arm("b", "c.py", ("--x={workdir}/a-seed0",)),
+        Arm("c", "c.py", ("--x={workdir}/b-seed0",)),
+    ]
+    assert table(arms) == 0
+    path = tmp_path / "results" / "a-seed0.json"
+    text = path.read_text()
+    date = json.loads(text)["date"]
+    path.write_text(text.replace(date, "2999-01-02T03:04:05Z"))
+    assert table(arms, "--check") == 0
+    out = capfd.readouterr().out
+    assert "b-seed0: a-seed0, from which it starts, has been run anew since." in out and "| b | 0 |" in out
+    path.write_text(text.replace('"exit_code": 0', '"exit_code": 2'))  # of a command on the finished run
+    assert table(arms, "--check") == 0
+    assert "2 of 3 cells have a record that counts; 1 to run." in capfd.readouterr().out
+    path.write_text(text.replace('"batch_size": 4', '"batch_size": 2').replace(date, "2020-01-02T03:04:05Z"))
+    shutil.rmtree(tmp_path / "runs")
+    assert table(arms) == 0
+    out = capfd.readouterr().out
+    reason = "the record of a-seed0, from which it starts, does not count: its record is of another config (batch_size"
+    assert (
+        f"b-seed0: {reason}" in out
+        and f"c-seed0: the record of b-seed0, from which it starts, does not count: {reason}" in out
+    )
+    assert [len(calls(tmp_path, f"{name}-seed0")) for name in "abc"] == [1, 1, 1]
+
+
+def test_operations_of_a_record_are_those_of_prior_runs_too(tmp_path):
+    folders = [tmp_path, tmp_path / "prior" / "generator", tmp_path / "prior" / "generator" / "prior" / "network"]
+    for count, folder in enumerate(folders, 3):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").write_text(json.dumps({"flops": 1e9 * count}))
+    assert records._flops(tmp_path) == 12e9
+    (folders[2] / "summary.json").write_text("{}")
+    assert records._flops(tmp_path) is None
+
+
 def test_what_a_record_holds_is_compared_by_its_present_names():
     record = {"arguments": ["--a", "--config.judge=x"], "status": "finished", "exit_code": 0, "then": []}
     config = {"feature_network": "x", "scenes": {"seed": 3, "size": [8, 8]}, "since": 1}
