@@ -139,9 +139,11 @@ def run_cell(cell: Cell, config: Mapping[str, Any], command: Sequence[str], inte
             if not interrupts.noted:
                 records.write_outcome(cell.workdir, code, f"{name}: {message}")
             return PREEMPTED if interrupts.noted else code
-        stretch = load.between(before, after, own)
+        stretch = load.between(before, after, own, interrupts.jobs)
         done = [*done[:number], records.finished_command(name, after.time - before.time, stretch)]
         records.write_then(cell.workdir, done)
+    if len(done) > len(names) or records.read_start(cell.workdir)["exit_code"]:  # of commands that it had before
+        records.write_then(cell.workdir, done[: len(names)])
     return code
 
 
@@ -159,7 +161,7 @@ def _train(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interr
     records.write_start(cell.workdir, arm=cell.arm, seed=cell.seed, arguments=cell.arguments, config=config)
     before = load.snapshot()
     code, message, own = interrupts.run([*command, f"{PACKAGE}.main", *cell.filled()], cell.name)
-    records.write_load(cell.workdir, load.between(before, load.snapshot(), own))
+    records.write_load(cell.workdir, load.between(before, load.snapshot(), own, interrupts.jobs))
     if code == 0 and records.read_summary(cell.workdir) is None:
         code, message = 1, "The command ended with exit code 0 but left no summary.json."
     if code != 0 and (interrupts.noted or code == PREEMPTED):

@@ -57,7 +57,7 @@ def made(table: Table) -> dict[str, str]:
     parts = [
         f"# {table.listed['title']}",
         f"Made from the records in this folder by `python experiments/{table.listed['script']}`; not edited by hand."
-        + (f" The same as [CSV]({CSV}) and, in short, [LaTeX]({LATEX})." if table.finished else ""),
+        + (f" The scores as [CSV]({CSV}) and, in short, as [LaTeX]({LATEX})." if table.finished else ""),
         "\n".join(f"- {line}" for line in header),
     ]
     if table.notes:
@@ -197,7 +197,7 @@ def _load_words(table: Table) -> str:
     """Return what the marks behind speeds mean, where there are any."""
     found = {tables.load_mark(records) for records in table.arms.values()}
     words = {
-        "*": " \\*: measured beside other work, which took more than a tenth of the CPU time.",
+        "*": " \\*: measured beside other cells of the table, or work that took more than a tenth of the CPU time.",
         "?": " ?: other work beside it was not noted.",
     }
     return "".join(sentence for mark, sentence in words.items() if mark in found)

@@ -12,17 +12,21 @@ from intervals import mean_interval
 from reading import Table
 from tables import text
 
+MARKED = {"*": "yes", "": "no", "?": "unknown"}  # by the marks behind speeds
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 
 
 def csv_text(table: Table) -> str:
-    """Return a row for each arm and baseline: means and half 95% t-intervals, the claim, the published figure."""
-    shown = tables.columns(table.rows)
+    """Return a row for each arm and baseline: means and half 95% t-intervals, the claim, the published figure.
+
+    `beside_other_work` says whether images/s and minutes are the machine's: yes, no or unknown.
+    """
+    shown = tables.shown_columns(table.rows)
     of = {claim.arm: claim for claim in table.claims}
     names = [half for score in shown for half in (score, f"{score}_half")]
-    head = ["arm", "n", *names, "images_per_second", "minutes", "flops", "reference", "pairs", "difference"]
-    head += ["difference_half", "images_low", "images_high", "p", "p_holm", "published", "source"]
+    head = ["arm", "n", *names, "images_per_second", "minutes", "beside_other_work", "flops", "reference", "pairs"]
+    head += ["difference", "difference_half", "images_low", "images_high", "p", "p_holm", "published", "source"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)
@@ -30,8 +34,9 @@ def csv_text(table: Table) -> str:
         found = table.arms.get(name, ())
         values = [value for score in shown for value in mean_interval([one.get(score) for one in seeds.values()])]
         minutes = [None if record["seconds"] is None else record["seconds"] / 60 for record in found]
-        measures = ([r["images_per_second"] for r in found], minutes, [r.get("flops") for r in found])
-        values += [mean_interval(measure)[0] for measure in measures]
+        values += [mean_interval(measure)[0] for measure in ([r["images_per_second"] for r in found], minutes)]
+        values += [MARKED[tables.load_mark(found)] if found else None]
+        values += [mean_interval([r.get("flops") for r in found])[0]]
         claim = of.get(name)
         if claim is None:
             values += [None] * 8

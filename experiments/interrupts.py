@@ -24,16 +24,17 @@ class Interrupts:
 
     Attributes:
         noted: whether cells were asked to end; then none is to be started.
+        jobs: how many cells run at once.
     """
 
-    def __init__(self, *, beside: bool = False):
+    def __init__(self, *, jobs: int = 1):
         """Start without a signal.
 
         Args:
-            beside: whether cells run beside each other, so that each line of theirs begins with the cell's name.
+            jobs: how many cells run at once; each line of theirs begins with the cell's name if there are several.
         """
         self.noted = False
-        self._beside = beside
+        self.jobs = jobs
         self._lock = threading.RLock()  # a handler may run while its thread is starting a process
         self._signal: int | None = None
         self._told: dict[int, bool] = {}  # id of each running process -> whether a signal was passed on to it
@@ -74,7 +75,7 @@ class Interrupts:
         Returns:
             (exit code, the error that it printed, CPU time of its processes in seconds).
         """
-        prefix = f"{name}: " if self._beside else ""
+        prefix = f"{name}: " if self.jobs > 1 else ""
         with self._lock:
             process = subprocess.Popen(
                 command,

@@ -39,22 +39,24 @@ def _busy() -> float | None:
     return (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
 
 
-def between(start: Snapshot, end: Snapshot, own: float) -> dict[str, Any]:
+def between(start: Snapshot, end: Snapshot, own: float, jobs: int = 1) -> dict[str, Any]:
     """Return what is noted of one stretch of a cell, from its start to its end or interruption.
 
     Args:
         start: before it.
         end: after it.
-        own: CPU time of the cell's processes in it, seconds. Other cells of the table are other work.
+        own: CPU time of the cell's processes in it, seconds.
+        jobs: how many cells of the table ran at once.
 
     Returns:
-        "load_start", "load_end": the load averages; "cpu_share": CPU time of the cell, and "other_cpu_share": that of
-        all else (None where it is not known), both as shares of the CPU time that all cores have.
+        "jobs"; "load_start", "load_end": the load averages; "cpu_share": CPU time of the cell, and "other_cpu_share":
+        that of all else (None where it is not known), both as shares of the CPU time that all cores have.
     """
     total = max(end.time - start.time, 1e-9) * (os.cpu_count() or 1)
     known = start.machine is not None and end.machine is not None
     others = max(end.machine - start.machine - own, 0.0) / total if known else None
     return {
+        "jobs": jobs,
         "load_start": [round(value, 2) for value in start.load],
         "load_end": [round(value, 2) for value in end.load],
         "cpu_share": round(own / total, 3),
@@ -65,8 +67,9 @@ def between(start: Snapshot, end: Snapshot, own: float) -> dict[str, Any]:
 def beside_other_work(stretches: Sequence[Mapping[str, Any]] | None, starts: int = 1) -> bool | None:
     """Return whether a cell ran beside other work, so that its images/s and minutes are not the machine's.
 
-    It did if, in any of its stretches, other processes took more than a tenth of the CPU time of all cores. The load
-    averages are noted beside this share but do not decide: after a cell they are high by the cell itself.
+    It did if, in any of its stretches, other cells of the table ran at the same time (they share memory, caches and
+    accelerators, which the CPU time does not show), or other processes took more than a tenth of the CPU time of all
+    cores. The load averages are noted beside this share but do not decide: after a cell they are high by itself.
 
     Args:
         stretches: from `between`, one for each start of the cell; None for records from before this was noted.
@@ -75,6 +78,8 @@ def beside_other_work(stretches: Sequence[Mapping[str, Any]] | None, starts: int
     Returns:
         None where it is not known.
     """
+    if any(stretch.get("jobs", 1) > 1 for stretch in stretches or ()):
+        return True
     shares = [stretch["other_cpu_share"] for stretch in stretches or ()]
     if any(share is not None and share > OTHERS for share in shares):
         return True

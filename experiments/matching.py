@@ -5,12 +5,13 @@ from typing import Any
 
 import records
 from cells import Cell
-from comparison import ABSENT, leaves
+from comparison import ABSENT, ROLE_GROUPS, leaves
 
 MISSING = "not run yet"
+GROUPS = (*ROLE_GROUPS, "prior_runs")  # of a config; a new entry in one asks for more, it is no field that came since
 RULE = (
     "A record counts, whichever machine made it, if it is finished and no argument, command or config field of its "
-    "cell is another today; the same command runs the other cells."
+    "cell, or of one that this starts from, is another today; the same command runs the other cells."
 )
 
 
@@ -77,20 +78,30 @@ def why_not(
     if then is not None and (
         record.get("exit_code") or [entry["command"] for entry in record.get("then") or ()] != list(then)
     ):
-        return "its record lacks commands on the finished run"
+        return "its record is of other commands on the finished run, or of one that failed"
     return ""
 
 
 def difference(recorded: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str:
     """Return the first field of a recorded config that is another today, with both values; "" where none is.
 
+    A field that the recorded config lacks is not compared, unless it is of a further entry of one of the GROUPS.
+
     Args:
         recorded: fields as they were asked for, all or some of them; None where it is not known.
         config: all fields that are asked for today.
     """
     today = dict(leaves(config))
-    for field, value in leaves(recorded or {}):
+    recorded = recorded or {}
+    for field, value in leaves(recorded):
         field = records.present_field(field)
         if today.get(field, ABSENT) != value:
             return f"{field} was {value!r}, is {today.get(field, ABSENT)!r} now"
+    entries = {
+        group: [records.present_field(name) for name in recorded[group]] for group in GROUPS if group in recorded
+    }
+    for field, value in today.items():
+        group, name = field.split(".")[:2] if "." in field else (field, "")
+        if name not in entries.get(group, [name]):
+            return f"{field} was {ABSENT!r}, is {value!r} now"
     return ""

@@ -39,8 +39,10 @@ class Table:
         self.folder = folder
         try:
             self.listed: Record = json.loads((folder / "table.json").read_text())
-        except OSError as error:
-            raise RecordsError(f"{folder} holds no table.json; expected a folder that a table script wrote.") from error
+        except (OSError, ValueError) as error:
+            raise RecordsError(
+                f"{folder} holds no table.json, or a damaged one; expected a folder that a table script wrote."
+            ) from error
         self.arms, self.notes = _read(folder, self.listed)
         self.finished = [record for found in self.arms.values() for record in found]
         self.sets = sorted({record["config"]["dataset"] for record in self.finished})
@@ -101,8 +103,10 @@ def _read(folder: Path, table: Record) -> tuple[dict[str, list[Record]], list[st
             if not file.exists():
                 notes.append(f"{name}: not run yet.")
                 continue
-            record = json.loads(file.read_text())
-            if records.present(record["arguments"]) != records.present(cell["arguments"]):
+            record = records.read_record(file)
+            if record is None:
+                notes.append(f"{name}: its record is damaged.")
+            elif records.present(record["arguments"]) != records.present(cell["arguments"]):
                 notes.append(f"{name}: its record is of other arguments ({' '.join(record['arguments'])}).")
             elif cell.get("outdated", {}).get("date") == record["date"]:
                 notes.append(f"{name}: {cell['outdated']['reason']}.")

@@ -86,7 +86,8 @@ def main(
         _say_due(cells, due, reasons)
         due = [] if options.check else due
         pictured = [cell for cell in chosen if options.keep_pictures]
-        _check_folders(cells, due, [cell for cell in pictured if _lacks_picture(cell, folder)], of_cells)
+        counting = {name: record for name, record in found.items() if not reasons[name]}
+        _check_folders(cells, due, [cell for cell in pictured if _lacks_picture(cell, folder)], of_cells, counting)
         if due:
             options.workdir.mkdir(parents=True, exist_ok=True)
         outdated = _outdated(found, matching.reasons(cells, found, of_cells, commands=False))
@@ -98,7 +99,6 @@ def main(
         say("Interrupted before the first cell.", sys.stderr)
         return PREEMPTED
     try:
-        counting = {name: record for name, record in found.items() if not reasons[name]}
         codes = _run(cells, due, folder, configs, options, command, began, counting)
         for cell in pictured:
             if _lacks_picture(cell, folder):
@@ -163,7 +163,7 @@ def _run(
         )
 
     end = None if options.minutes is None else began + 60 * options.minutes
-    with Interrupts(beside=options.jobs > 1) as interrupts:
+    with Interrupts(jobs=options.jobs) as interrupts:
         return schedule.run_all(due, run, interrupts, jobs=options.jobs, end=end, report=report)
 
 
@@ -316,17 +316,32 @@ def _lacks_picture(cell: Cell, folder: Path) -> bool:
 
 
 def _check_folders(
-    cells: Sequence[Cell], due: Sequence[Cell], pictured: Sequence[Cell], configs: Mapping[str, Mapping[str, Any]]
+    cells: Sequence[Cell],
+    due: Sequence[Cell],
+    pictured: Sequence[Cell],
+    configs: Mapping[str, Mapping[str, Any]],
+    counting: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Check the folders of all cells that run, that one of these starts from, or of which a picture is taken.
 
+    Args:
+        cells: all cells of the table.
+        due: those to run.
+        pictured: those of which a picture is taken.
+        configs: name of each -> the config that its arguments ask for.
+        counting: name -> record of those whose record counts.
+
     Raises:
-        TableError: one of them holds another run.
+        TableError: one of the folders holds another run, or one from before the run that its cell starts from.
     """
     used = {name for cell in due for name in (cell.name, *cell.starts_from())} | {cell.name for cell in pictured}
     for cell in cells:
         if cell.name in used:
             _check_folder(cell, configs[cell.name])
+    named = {cell.name: cell for cell in cells}
+    for cell in due:
+        for name in cell.starts_from() & named.keys():
+            _check_order(cell, named[name], counting.get(name))
 
 
 def _check_folder(cell: Cell, config: Mapping[str, Any]) -> None:
@@ -335,7 +350,7 @@ def _check_folder(cell: Cell, config: Mapping[str, Any]) -> None:
     Raises:
         TableError: it holds another run.
     """
-    if not (cell.workdir / "config.json").exists():  # nothing ran there, or it ended before it began
+    if not _has_begun(cell):
         return
     start = records.read_start(cell.workdir)
     if start is None:
@@ -349,6 +364,32 @@ def _check_folder(cell: Cell, config: Mapping[str, Any]) -> None:
     if changed:
         raise TableError(
             f"{cell.workdir} was run with another config: {changed}. Remove it, or name another --workdir."
+        )
+
+
+def _has_begun(cell: Cell) -> bool:
+    """Return whether there is a run in the cell's folder; one that ended before it began left no config there."""
+    return (cell.workdir / "config.json").exists()
+
+
+def _check_order(cell: Cell, other: Cell, record: Mapping[str, Any] | None) -> None:
+    """Check that the run in a cell's folder, if there is one, began after the run of the cell that it starts from.
+
+    Args:
+        cell: the cell.
+        other: what it starts from.
+        record: that one's, if it counts; else its folder says when it began.
+
+    Raises:
+        TableError: it began before, so it started from another run.
+    """
+    if not _has_begun(cell):
+        return
+    start = record or (records.read_start(other.workdir) if _has_begun(other) else None)
+    if start is None or start["date"] > records.read_start(cell.workdir)["date"]:
+        raise TableError(
+            f"{cell.workdir} started from an earlier run of {other.name} than the one that counts. Remove it, or name "
+            "another --workdir."
         )
 
 

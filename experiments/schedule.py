@@ -104,8 +104,9 @@ def seconds_left(
     of_arms: dict[str, list[float]] = {}
     for record in found.values():
         then = sum(entry["seconds"] for entry in record.get("then") or ())
-        of_arms.setdefault(record["arm"], []).append(record["seconds"] + then)
-    total = sum(sum(times) for times in of_arms.values())
+        if record["seconds"] is not None:
+            of_arms.setdefault(record["arm"], []).append(record["seconds"] + then)
+    total = sum(sum(times) for arm, times in of_arms.items() if steps[arm])
     taken = sum(steps[arm] * len(times) for arm, times in of_arms.items())
     left = [cell for cell in due if cell.name not in over]
     if not left:

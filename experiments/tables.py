@@ -37,6 +37,12 @@ def columns(rows: Rows) -> dict[str, str]:
     return GENERATION_SCORES if generated else SCORES
 
 
+def shown_columns(rows: Rows) -> dict[str, str]:
+    """Return the `columns`, and the F1 of edges where any run has it."""
+    edges = any(one.get("edge_f1") is not None for seeds in rows.values() for one in seeds.values())
+    return columns(rows) | ({"edge_f1": "edge F1"} if edges else {})
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, the first column left and the others right; the first row is its head."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
@@ -74,8 +80,7 @@ def _worst(beside: Iterable[bool | None]) -> str:
 
 def scores_table(rows: Rows, arms: Mapping[str, Sequence[Record]]) -> str:
     """Return the mean scores of every arm and baseline; speeds are marked by `load_mark`."""
-    edges = any(one.get("edge_f1") is not None for seeds in rows.values() for one in seeds.values())
-    shown = columns(rows) | ({"edge_f1": "edge F1"} if edges else {})
+    shown = shown_columns(rows)
     lines = [["", "n", *shown.values(), "images/s", "minutes"]]
     for name, seeds in rows.items():
         scores = [mean_text([one.get(score) for one in seeds.values()], ".4f") for score in shown]

@@ -134,6 +134,14 @@ def test_stale_and_unknown_records_are_named_not_shown(tmp_path):
     assert "0.2500" not in text and "0.7500" not in text and "No run is finished." in text
 
 
+def test_a_damaged_record_is_named(tmp_path, capsys):
+    made_up(tmp_path, {"a": {0: 0.25, 1: 0.5}})
+    (tmp_path / "a-seed1.json").write_text('{"arm": "a", ')
+    assert "`a`, seed 1: its record is damaged." in collect.collect(tmp_path)
+    (tmp_path / "table.json").write_text("{")
+    assert collect.main([str(tmp_path)]) == 2 and "or a damaged one" in capsys.readouterr().err
+
+
 def test_a_record_of_a_field_that_was_renamed_since_counts(tmp_path):
     made_up(tmp_path, {"a": {0: 0.25}})
     record = json.loads((tmp_path / "a-seed0.json").read_text())
@@ -227,9 +235,15 @@ def test_the_interval_over_images_stands_in_the_table(tmp_path):
     truth = rng.integers(200, 400, (40, 2))
     counts = {"a": {0: random_counts(rng, 0.6, truth)}, "b": {0: random_counts(rng, 0.8, truth)}}
     packed = {arm: {seed: records.pack_counts(one) for seed, one in seeds.items()} for arm, seeds in counts.items()}
-    made_up(tmp_path, {"a": {0: 0.4}, "b": {0: 0.6}}, image_counts=packed)
+    edges = {
+        arm: {0: {"val": None, "test": {"miou": miou, "edge_f1": 0.875}, "baselines": {}}}
+        for arm, miou in (("a", 0.4), ("b", 0.6))
+    }
+    made_up(tmp_path, {"a": {0: 0.4}, "b": {0: 0.6}}, image_counts=packed, scores=edges)
     low, high = intervals.bootstrap_difference(counts["a"], counts["b"])
     assert f"| b | a | 1 | +0.2000 | [{low:+.4f}, {high:+.4f}] | - | - | - |" in collect.collect(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["edge_f1"] for row in rows] == ["0.875", "0.875"]
 
 
 @pytest.mark.parametrize(
@@ -345,9 +359,15 @@ def test_speeds_beside_other_work_are_marked(tmp_path):
         load={"alone": {0: load(0.01)}, "beside": {0: load(0.4), 1: load(0.0)}, "unknown": {0: load(None)}},
     )
     text = collect.collect(tmp_path)
+    rows = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
+    marks = {row["arm"]: row["beside_other_work"] for row in rows}
+    assert marks == {"alone": "no", "beside": "yes", "unknown": "unknown", "majority": ""}
     assert "| alone | 1 | 0.1000 | - | - | - | 7.5 | 1.5 |" in text
     assert "| 7.5 ± 0.0* | 1.5 ± 0.0* |" in text and "| unknown | 1 | 0.1000 | - | - | - | 7.5? | 1.5? |" in text
-    assert "\\*: measured beside other work" in text and "?: other work beside it was not noted" in text
+    assert (
+        "\\*: measured beside other cells of the table, or work that" in text
+        and "?: other work beside it was not noted" in text
+    )
 
 
 # README.md and docs/

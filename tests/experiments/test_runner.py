@@ -246,6 +246,12 @@ def test_nothing_starts_from_another_run_in_the_folder_of_a_cell(table, tmp_path
     (tmp_path / "results" / "b-seed0.json").unlink()
     assert table(arms) == 2 and not (tmp_path / "runs" / "b-seed0").exists()
     assert capfd.readouterr().err.count("a-seed0 was run with another config: batch_size was 2, is 4 now.") == 2
+    shutil.rmtree(tmp_path / "runs")
+    assert table(arms) == 0
+    shutil.rmtree(tmp_path / "runs" / "a-seed0")
+    (tmp_path / "results" / "a-seed0.json").unlink()
+    assert table(arms) == 2 and not (tmp_path / "runs" / "a-seed0").exists()
+    assert "b-seed0 started from an earlier run of a-seed0 than the one that counts." in capfd.readouterr().err
 
 
 def test_a_record_counts_only_where_those_of_the_cells_it_starts_from_do(table, tmp_path, capfd):
@@ -301,7 +307,15 @@ def test_what_a_record_holds_is_compared_by_its_present_names():
     assert why_not({"config": {**whole, "gone": 0}}).endswith("(gone was 0, is '(absent)' now)")
     assert "other arguments" in why_not({"config": whole}, arguments=["--a"])
     assert "failed with exit code 3" in why_not({"config": None, "status": "failed", "exit_code": 3})
-    assert "lacks commands" in why_not({"config": whole}, then=["evaluate --flip"])
+    assert "other commands" in why_not({"config": whole}, then=["evaluate --flip"])
+    # A further network or set of weights is no field that has come since.
+    assert (
+        matching.difference({"pretrained": {}}, {"pretrained": {"s": "x"}}) == "pretrained.s was '(absent)', is 'x' now"
+    )
+    assert (
+        matching.difference({"pretrained": {"s": "x"}}, {"pretrained": {}}) == "pretrained.s was 'x', is '(absent)' now"
+    )
+    assert matching.difference({"prior_runs": {"judge": {}}}, {"prior_runs": {"feature_network": {"since": 1}}}) == ""
     assert why_not({"config": whole, "then": [{"command": "evaluate --flip"}]}, then=["evaluate --flip"]) == ""
     assert matching.why_not(None, arguments, [], config) == "not run yet"
 
@@ -326,6 +340,18 @@ def test_commands_follow_a_finished_run_once(table, tmp_path, capfd):
     arms[1] = dataclasses.replace(arms[1], then=(("evaluate", "--do=scales"), ("evaluate", "--do=crf")))
     assert table(arms) == 0
     assert calls(tmp_path, "b-seed0")[4:] == ["gan_seg_jax.evaluate scales", "gan_seg_jax.evaluate crf"]
+
+
+def test_commands_that_an_arm_no_longer_has_leave_its_record(table, tmp_path):
+    then = (("evaluate", "--do=flip"), ("evaluate", "--do=fail:crf"))
+    for number, code in ((2, 1), (1, 0), (0, 0)):
+        arms = [Arm("a", "c.py", then=then[:number])]
+        assert table(arms) == code
+    record = record_of(tmp_path, "a-seed0")
+    assert (record["then"], record["exit_code"], record["message"]) == ([], 0, "")
+    assert len(calls(tmp_path, "a-seed0")) == 3
+    shutil.rmtree(tmp_path / "runs")
+    assert table(arms) == 0 and not (tmp_path / "runs").exists()
 
 
 def test_a_killed_cell_resumes_with_the_same_command(table, tmp_path):
@@ -494,6 +520,7 @@ def test_cells_run_beside_each_other_and_all_are_interrupted(table, tmp_path, ca
     assert not (tmp_path / "runs" / "c-seed0").exists()  # it starts from what they leave
     assert table([*arms, Arm("d", "c.py", ("--do=exit:1",))], "--jobs=3") == 1
     assert all(record_of(tmp_path, f"{name}-seed0")["status"] == "finished" for name in "abc")
+    assert record_of(tmp_path, "a-seed0")["load"][-1]["jobs"] == 3
     assert "d-seed0: error: " in capfd.readouterr().err  # whose line it is
 
 
@@ -531,6 +558,8 @@ def test_time_left_is_that_of_like_cells():
     assert schedule.seconds_left(due, [], found, steps, 1) == 60 + 60 + 180
     assert schedule.seconds_left(due, ["a-seed1"], found, steps, 2) == 180  # no cell is split
     assert schedule.seconds_left(due, [], {}, steps, 1) is None
+    classical = {"kmeans-seed1": {"arm": "kmeans", "seconds": 7.0}, "b-seed1": {"arm": "b", "seconds": None}}
+    assert schedule.seconds_left(due, [], {**found, **classical}, steps, 1) == 60 + 60 + 180 + 7
     assert schedule.seconds_left(due, [one.name for one in due], {}, steps, 1) == 0
     assert [schedule.duration(time) for time in (40, 720, 11_100)] == ["40 s", "12 min", "3:05 h"]
 
@@ -672,6 +701,8 @@ def test_load_tells_cells_that_ran_beside_other_work():
     assert stretch["other_cpu_share"] == pytest.approx(0.8 / cores, abs=1e-3) and stretch["load_end"] == [2.5, 1.0, 0.5]
     alone, beside, silent = ({"other_cpu_share": share} for share in (0.02, 0.3, None))
     assert load.beside_other_work([alone]) is False and load.beside_other_work([alone, beside], 2) is True
+    assert load.beside_other_work([{**alone, **load.between(start, start, own=0.0, jobs=2)}]) is True
+    assert load.beside_other_work([load.between(start, start, own=0.0)]) is False
     assert load.beside_other_work(None) is load.beside_other_work([silent]) is None
     assert load.beside_other_work([alone], starts=2) is None and load.beside_other_work([beside], starts=2) is True
 
