@@ -5,6 +5,7 @@ A cell is one arm with one seed. What becomes of it is noted in its folder (`rec
 
 import contextlib
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -87,6 +88,11 @@ class Cell:
     def starts_from(self) -> set[str]:
         """Return the names of the cells of this table whose folders its arguments name."""
         return {name for flag in self.arguments for name in re.findall(r"\{workdir\}/([A-Za-z0-9._-]+)", flag)}
+
+    def starts_elsewhere(self) -> list[Path]:
+        """Return the folders of runs of other tables, `{workdir}/../TABLE/CELL`, that its arguments name."""
+        tails = [tail for flag in self.arguments for tail in re.findall(r"\{workdir\}(/\.\./[^,\s]+)", flag)]
+        return [Path(os.path.normpath(f"{self.places['{workdir}']}{tail}")) for tail in tails]
 
     def filled(self) -> list[str]:
         """Return the arguments as the command gets them."""

@@ -17,6 +17,7 @@ class Claim(NamedTuple):
         mean: of the differences, arm minus reference; None without pairs.
         half: half the 95% t-interval over seeds; None for fewer than two pairs.
         images: the 95% interval of the paired bootstrap over test images; None where images were not counted.
+        image_seeds: seeds on which it rests: those for which both counted the same images.
         p: of the paired t-test over seeds, two-sided; None for fewer than two pairs.
         adjusted: the same, adjusted by Holm for all claims of the table that have one.
     """
@@ -27,6 +28,7 @@ class Claim(NamedTuple):
     mean: float | None
     half: float | None
     images: tuple[float, float] | None
+    image_seeds: int
     p: float | None
     adjusted: float | None
 
@@ -45,7 +47,7 @@ def claims(
     found = []
     for arm, reference in references.items():
         first, other = ({seed: one.get(score) for seed, one in rows[name].items()} for name in (reference, arm))
-        images = tables.image_bounds(arms[arm], arms[reference]) if score == "miou" else None
-        found.append((arm, reference, *paired_differences(first, other), images, paired_p(first, other)))
+        images = tables.image_bounds(arms[arm], arms[reference]) if score == "miou" else (None, 0)
+        found.append((arm, reference, *paired_differences(first, other), *images, paired_p(first, other)))
     adjusted = holm([values[-1] for values in found])
     return [Claim(*values, own) for values, own in zip(found, adjusted, strict=True)]

@@ -205,11 +205,14 @@ def _load_words(table: Table) -> str:
 
 def _differences(table: Table) -> str:
     """Return the table of differences and what its intervals mean."""
-    meaning = "Paired by seed." if table.single else "Paired by seed; ± half of the 95% t-interval over seeds."
+    meaning = "Paired by seed."
+    if not table.single:
+        meaning = "Paired by seed; ± half of the 95% t-interval over seeds, none where all differences are the same."
     if "miou" in tables.columns(table.rows):
         meaning += (
             f" Over images: the 95% interval of the paired bootstrap over test images ({RESAMPLES} resamples) of the "
-            "mean over the seeds; it is about other test images, not about other trainings."
+            "mean over the seeds, or over n of them where only so many counted the same images; it is about other test "
+            "images, not about other trainings."
         )
     count = sum(claim.p is not None for claim in table.claims)
     if count:

@@ -26,7 +26,8 @@ def csv_text(table: Table) -> str:
     of = {claim.arm: claim for claim in table.claims}
     names = [half for score in shown for half in (score, f"{score}_half")]
     head = ["arm", "n", *names, "images_per_second", "minutes", "beside_other_work", "flops", "reference", "pairs"]
-    head += ["difference", "difference_half", "images_low", "images_high", "p", "p_holm", "published", "source"]
+    head += ["difference", "difference_half", "images_low", "images_high", "images_seeds", "p", "p_holm"]
+    head += ["published", "source"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)
@@ -39,10 +40,11 @@ def csv_text(table: Table) -> str:
         values += [mean_interval([r.get("flops") for r in found])[0]]
         claim = of.get(name)
         if claim is None:
-            values += [None] * 8
+            values += [None] * 9
         else:
             low, high = claim.images or (None, None)
-            values += [claim.reference, claim.pairs, claim.mean, claim.half, low, high, claim.p, claim.adjusted]
+            values += [claim.reference, claim.pairs, claim.mean, claim.half, low, high]
+            values += [claim.image_seeds, claim.p, claim.adjusted]
         published = table.published.get(name, {})
         values += [published.get("value"), published.get("source")]
         plain = (f"{value:.6g}" if isinstance(value, float) else "" if value is None else value for value in values)
@@ -69,7 +71,8 @@ def latex(table: Table, header: Sequence[str]) -> str:
         if claim is None:
             cells += [""] * 4
         else:
-            images = "--" if claim.images is None else f"${tables.bounds_text(claim.images)}$"
+            bounds = tables.bounds_text(claim.images, claim.image_seeds, claim.pairs)
+            images = "--" if claim.images is None else f"${bounds}$"
             p = "--" if claim.adjusted is None else f"${tables.p_text(claim.adjusted)}$"
             cells += [_escaped(claim.reference), _interval(claim.mean, claim.half, "+.4f"), images, p]
         lines.append(" & ".join(cells) + r" \\")

@@ -41,7 +41,9 @@ class Interrupts:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        self._previous = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
+        # Where what started us ignores SIGCHLD, as some supervisors do, the system would keep no exit code of a cell.
+        self._previous = {signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL)}
+        self._previous |= {number: signal.signal(number, self._pass_on) for number in SIGNALS}
         return self
 
     def __exit__(self, *error) -> None:

@@ -51,16 +51,21 @@ def paired_differences(
 ) -> tuple[int, float | None, float | None]:
     """Return (pairs, mean, half the t-interval) of `other - first` over the seeds that both have.
 
+    Where all differences are the same and not 0 the seed changes nothing, as in a method without chance: they are no
+    sample of anything, so there is no half width.
+
     Args:
         first: seed -> value.
         other: seed -> value.
     """
     seeds = [seed for seed in other if other[seed] is not None and first.get(seed) is not None]
-    return len(seeds), *mean_interval([other[seed] - first[seed] for seed in seeds])
+    mean, half = mean_interval([other[seed] - first[seed] for seed in seeds])
+    same = half is not None and mean != 0 and half <= 1e-9 * abs(mean)  # to rounding
+    return len(seeds), mean, None if same else half
 
 
 def paired_p(first: Mapping[int, float | None], other: Mapping[int, float | None]) -> float | None:
-    """Return the two-sided p-value of the paired t-test over the seeds that both have, None for fewer than two.
+    """Return the two-sided p-value of the paired t-test over the seeds that both have, None without an interval.
 
     t = m / (s / sqrt(n)) with n - 1 degrees of freedom, m and s the mean and standard deviation of `other - first`.
 
@@ -71,8 +76,8 @@ def paired_p(first: Mapping[int, float | None], other: Mapping[int, float | None
     pairs, mean, half = paired_differences(first, other)
     if half is None:
         return None
-    if half == 0:  # all differences are the same
-        return 1.0 if mean == 0 else 0.0
+    if half == 0:  # all differences are 0
+        return 1.0
     quantile = float(stdtrit(pairs - 1, (1 + CONFIDENCE) / 2))
     return 2 * float(stdtr(pairs - 1, -abs(mean) * quantile / half))
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import records
-from cells import Cell
+from cells import DIVERGED, Cell
 from comparison import ABSENT, ROLE_GROUPS, leaves
 
 MISSING = "not run yet"
+HAS_DIVERGED = "its record is of a run that diverged"
 GROUPS = (*ROLE_GROUPS, "prior_runs")  # of a config; a new entry in one asks for more, it is no field that came since
 RULE = (
     "A record counts, whichever machine made it, if it is finished and no argument, command or config field of its "
@@ -38,7 +39,7 @@ def reasons(
     def reason(cell: Cell, commands: Sequence[str] | None, behind: frozenset[str]) -> str:
         record = found[cell.name]
         own = why_not(record, cell.arguments, commands, configs[cell.name])
-        if own:
+        if own not in ("", HAS_DIVERGED):
             return own
         for name in sorted(cell.starts_from() & named.keys() - behind):
             other = reason(named[name], None, behind | {name})
@@ -46,7 +47,7 @@ def reasons(
                 return f"the record of {name}, from which it starts, does not count: {other}"
             if found[name]["date"] > record["date"]:
                 return f"{name}, from which it starts, has been run anew since"
-        return ""
+        return own
 
     return {cell.name: reason(cell, cell.commands if commands else None, frozenset({cell.name})) for cell in cells}
 
@@ -70,11 +71,12 @@ def why_not(
         return MISSING
     if records.present(record["arguments"]) != records.present(arguments):
         return f"its record is of other arguments ({' '.join(record['arguments'])})"
-    if record["status"] != "finished":
-        return f"its record is of a run that failed with exit code {record['exit_code']}"
     changed = difference(record["config"], config)
     if changed:
         return f"its record is of another config ({changed})"
+    if record["status"] != "finished":
+        code = record["exit_code"]
+        return HAS_DIVERGED if code == DIVERGED else f"its record is of a run that failed with exit code {code}"
     if then is not None and (
         record.get("exit_code") or [entry["command"] for entry in record.get("then") or ()] != list(then)
     ):

@@ -89,11 +89,9 @@ def _against(table: Table, name: str, score: str) -> list[str]:
     if reference is None:
         return ["", "", ""]
     pair = ({seed: one.get(score) for seed, one in table.rows[arm].items()} for arm in (reference, name))
-    difference = tables.difference_text(*pair)[1]
-    images = (
-        tables.bounds_text(tables.image_bounds(table.arms[name], table.arms[reference])) if score == "miou" else "-"
-    )
-    return [reference, difference, images]
+    pairs, difference = tables.difference_text(*pair)
+    bounds = tables.image_bounds(table.arms[name], table.arms[reference]) if score == "miou" else (None, 0)
+    return [reference, difference, tables.bounds_text(*bounds, pairs)]
 
 
 def gains(results: Path = RESULTS) -> str:

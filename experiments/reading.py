@@ -103,7 +103,7 @@ def _read(folder: Path, table: Record) -> tuple[dict[str, list[Record]], list[st
             if not file.exists():
                 notes.append(f"{name}: not run yet.")
                 continue
-            record = records.read_record(file)
+            record = records.read_json(file)
             if record is None:
                 notes.append(f"{name}: its record is damaged.")
             elif records.present(record["arguments"]) != records.present(cell["arguments"]):

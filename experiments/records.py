@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from intervals import stopped_rising
 
 ROOT = Path(__file__).resolve().parents[1]
 START_FILE = "cell.json"
 PICTURE_BYTES = 200_000
+BEFORE = r"""(?<![^\s'"=,:;(\[{])"""  # what may stand before a folder in a text, and behind it
+BEHIND = r"""(?=[/\s'",:;)\]}]|\.?(?:\s|$))"""
 CONFIG_FIELDS = (
     "method",
     "dataset",
@@ -48,7 +50,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """Return the contents of a JSON file, None if it is missing or damaged."""
     try:
         return json.loads(path.read_text())
@@ -58,17 +60,12 @@ def _read_json(path: Path) -> Any:
 
 def read_start(workdir: Path) -> dict[str, Any] | None:
     """Return what was noted when the cell in this folder started, None if none did."""
-    return _read_json(workdir / START_FILE)
+    return read_json(workdir / START_FILE)
 
 
 def read_summary(workdir: Path) -> dict[str, Any] | None:
     """Return the summary of the run, None if it is not finished."""
-    return _read_json(workdir / "summary.json")
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the record in a file, None if it is missing or damaged."""
-    return _read_json(path)
+    return read_json(workdir / "summary.json")
 
 
 def present(arguments: Sequence[str]) -> list[str]:
@@ -145,7 +142,7 @@ def write_then(workdir: Path, done: Sequence[Mapping[str, Any]]) -> None:
 def _evaluations(workdir: Path) -> dict[str, Any]:
     """Return name -> contents of every `evaluation-NAME.json`; damaged ones are left out."""
     files = sorted(workdir.glob("evaluation-*.json"))
-    found = {file.stem.removeprefix("evaluation-"): _read_json(file) for file in files}
+    found = {file.stem.removeprefix("evaluation-"): read_json(file) for file in files}
     return {name: _without_confusion(values) for name, values in found.items() if values is not None}
 
 
@@ -182,7 +179,7 @@ def unpack_counts(packed: Mapping[str, Any]) -> np.ndarray:
 
 def _image_counts(workdir: Path) -> dict[str, Any] | None:
     """Return the packed counts of the run's test images, None where it left none."""
-    values = _read_json(workdir / "image_counts-test.json")
+    values = read_json(workdir / "image_counts-test.json")
     if values is None:
         return None
     counts = np.zeros((len(values["images"]), values["num_classes"], 3), np.int64)
@@ -201,11 +198,10 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
     """
     start, summary = read_start(workdir), read_summary(workdir)
     config_file = workdir / "config.json"
-    text = without_places(config_file.read_text(), places) if config_file.exists() else "null"
-    config = json.loads(text)
+    config = without_places(json.loads(config_file.read_text()), places) if config_file.exists() else None
     result = summary or {}
     devices = result.get("devices")
-    record = {
+    return {
         "arm": start["arm"],
         "seed": start["seed"],
         "status": "failed" if summary is None else "finished",
@@ -227,7 +223,6 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "evaluations": _evaluations(workdir),
         "image_counts": _image_counts(workdir),
     }
-    return record | {"converged": stopped_rising(record)}
 
 
 def _flops(workdir: Path) -> float | None:
@@ -262,12 +257,21 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[name] for name in names}
 
 
-def without_places(text: str, places: Mapping[str, Path]) -> str:
-    """Put placeholders where a text names folders of this machine, the longest folder first."""
+def without_places(value: Any, places: Mapping[str, Path]) -> Any:
+    """Put placeholders where a text, or any in a value in JSON form, names folders of this machine.
+
+    The longest folder comes first; what only begins or ends like one (/data2, /mnt/data for /data) is another.
+    """
+    if isinstance(value, Mapping):
+        return {name: without_places(one, places) for name, one in value.items()}
+    if isinstance(value, list):
+        return [without_places(one, places) for one in value]
+    if not isinstance(value, str):
+        return value
     folders = [(str(folder), mark) for mark, folder in places.items()] + [(str(ROOT), ".")]
     for folder, mark in sorted(folders, key=lambda pair: -len(pair[0])):
-        text = text.replace(folder, mark)
-    return text
+        value = re.sub(BEFORE + re.escape(folder) + BEHIND, lambda _, mark=mark: mark, value)
+    return value
 
 
 def git_state(root: Path) -> dict[str, Any]:

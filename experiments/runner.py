@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import comparison
 import matching
 import records
 import schedule
-from cells import NOT_STARTED, PACKAGE, PREEMPTED, Arm, Cell, filled, run_cell, say
+from cells import DIVERGED, NOT_STARTED, PACKAGE, PREEMPTED, Arm, Cell, filled, run_cell, say
 from interrupts import Interrupts
 
 COMMAND = (sys.executable, "-m")
@@ -78,7 +78,7 @@ def main(
             options.results
             or (options.workdir if options.override else records.ROOT / "experiments") / "results" / table
         )
-        found = {cell.name: records.read_record(folder / f"{cell.name}.json") for cell in cells}
+        found = {cell.name: records.read_json(folder / f"{cell.name}.json") for cell in cells}
         of_cells = {cell.name: _config_of(cell, configs) for cell in cells}
         reasons = matching.reasons(cells, found, of_cells)
         chosen = [cell for cell in cells if not options.only or cell.arm in options.only]
@@ -99,7 +99,8 @@ def main(
         say("Interrupted before the first cell.", sys.stderr)
         return PREEMPTED
     try:
-        codes = _run(cells, due, folder, configs, options, command, began, counting)
+        diverged = {name for name, reason in reasons.items() if reason == matching.HAS_DIVERGED}
+        codes = _run(cells, due, folder, configs, options, command, began, counting, diverged)
         for cell in pictured:
             if _lacks_picture(cell, folder):
                 records.keep_picture(cell.workdir, folder / f"{cell.name}.png")
@@ -127,6 +128,7 @@ def _run(
     command: Sequence[str],
     began: float,
     found: dict[str, Mapping[str, Any]],
+    diverged: Collection[str],
 ) -> dict[str, int | None]:
     """Run the cells that are due and write their records, unless one there counts; return what `schedule.run_all` does.
 
@@ -139,11 +141,15 @@ def _run(
         command: what runs a module of ours.
         began: `time.monotonic()` when the script was started.
         found: name -> record of the cells whose record counts; those of this call are added.
+        diverged: names of those whose record says that they diverged, here or elsewhere; they would again.
     """
     steps = {arm: config.get("steps", 0) for arm, config in configs.items()}
 
     def run(cell: Cell) -> int:
         label = f"[{due.index(cell) + 1}/{len(due)}] {cell.name}"
+        if cell.name in diverged and records.read_summary(cell.workdir) is None:
+            say(f"{label}: diverged earlier; remove its record, and {cell.workdir}, to try again.")
+            return DIVERGED
         code = run_cell(cell, _config_of(cell, configs), command, interrupts, label)
         if code != PREEMPTED and cell.name not in found:  # else it ran for those that start from it
             record = records.make_record(cell.workdir, cell.places)
@@ -277,7 +283,7 @@ def _show_config(arm: Arm, options: argparse.Namespace, command: Sequence[str]) 
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise TableError(f"The arm {arm.name!r} cannot run: {reason.removeprefix('error: ')}")
-    return json.loads(records.without_places(done.stdout, _places(options)))
+    return records.without_places(json.loads(done.stdout), _places(options))
 
 
 def _config_of(cell: Cell, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -332,7 +338,8 @@ def _check_folders(
         counting: name -> record of those whose record counts.
 
     Raises:
-        TableError: one of the folders holds another run, or one from before the run that its cell starts from.
+        TableError: one of the folders holds another run, or one from before the run that its cell starts from; or a run
+            of another table that a cell starts from is missing.
     """
     used = {name for cell in due for name in (cell.name, *cell.starts_from())} | {cell.name for cell in pictured}
     for cell in cells:
@@ -340,6 +347,12 @@ def _check_folders(
             _check_folder(cell, configs[cell.name])
     named = {cell.name: cell for cell in cells}
     for cell in due:
+        for run in cell.starts_elsewhere():
+            if records.read_summary(run) is None:
+                raise TableError(
+                    f"{cell.name} starts from {run}, a run of another table that is not here; make it by the script of "
+                    "that table first."
+                )
         for name in cell.starts_from() & named.keys():
             _check_order(cell, named[name], counting.get(name))
 
@@ -360,7 +373,8 @@ def _check_folder(cell: Cell, config: Mapping[str, Any]) -> None:
             f"{cell.workdir} was run with other arguments: {' '.join(start['arguments'])}; now they are "
             f"{' '.join(cell.arguments)}. Remove it, or name another --workdir."
         )
-    changed = matching.difference(start.get("config"), config)
+    recorded = start.get("config") or records.make_record(cell.workdir, cell.places)["config"]  # older runs note less
+    changed = matching.difference(recorded, config)
     if changed:
         raise TableError(
             f"{cell.workdir} was run with another config: {changed}. Remove it, or name another --workdir."

@@ -8,6 +8,8 @@ from typing import Any
 from cells import NOT_STARTED, PREEMPTED, Cell, say
 from interrupts import Interrupts
 
+LONGEST_WAIT = 86_400.0  # seconds; more than some systems can count would be an error
+
 
 def run_all(
     due: Sequence[Cell],
@@ -51,7 +53,7 @@ def run_all(
                     running[pool.submit(run, cell)] = cell
                 if not running:
                     return codes
-                left = None if end is None or interrupts.noted else max(0.0, end - time.monotonic())
+                left = None if end is None or interrupts.noted else min(LONGEST_WAIT, max(0.0, end - time.monotonic()))
                 over, _ = concurrent.futures.wait(running, left, concurrent.futures.FIRST_COMPLETED)
                 for future in over:
                     name = running.pop(future).name
@@ -59,7 +61,8 @@ def run_all(
                     if codes[name] == PREEMPTED and not interrupts.noted:  # somebody has asked it alone
                         interrupts.stop()
         except BaseException:  # such as a full disk: the others end before this is answered
-            interrupts.stop()
+            if not interrupts.noted:
+                interrupts.stop()
             raise
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import load
 import records
 from comparison import ABSENT
-from intervals import bootstrap_difference, mean_interval, paired_differences
+from intervals import bootstrap_difference, mean_interval, paired_differences, same_images
 
 SCORES = {
     "miou": "mIoU",
@@ -92,18 +92,29 @@ def scores_table(rows: Rows, arms: Mapping[str, Sequence[Record]]) -> str:
     return markdown(lines)
 
 
-def image_bounds(arm: Sequence[Record], reference: Sequence[Record]) -> tuple[float, float] | None:
-    """Return the interval of the paired bootstrap over test images, None where the records hold no counts of them."""
-    counts = [
+def image_bounds(arm: Sequence[Record], reference: Sequence[Record]) -> tuple[tuple[float, float] | None, int]:
+    """Return the interval of the paired bootstrap over test images, and the number of seeds on which it rests.
+
+    Seeds count for which both records hold counts, of the same images; without any the interval is None.
+    """
+    first, other = (
         {r["seed"]: records.unpack_counts(r["image_counts"]) for r in found if r.get("image_counts")}
         for found in (reference, arm)
-    ]
-    return bootstrap_difference(*counts)
+    )
+    seeds = sum(same_images(first[seed], other[seed]) for seed in first.keys() & other.keys())
+    return bootstrap_difference(first, other), seeds
 
 
-def bounds_text(bounds: tuple[float, float] | None) -> str:
-    """Return an interval of differences as "[low, high]", "-" for None."""
-    return "-" if bounds is None else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
+def bounds_text(bounds: tuple[float, float] | None, seeds: int, pairs: int) -> str:
+    """Return an interval of differences as "[low, high]", "-" for None; says on how many seeds it rests if not on all.
+
+    Args:
+        bounds: the interval.
+        seeds: on which it rests.
+        pairs: seeds on which the difference rests.
+    """
+    partly = f" (n={seeds})" if seeds < pairs else ""
+    return "-" if bounds is None else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]{partly}"
 
 
 def p_text(p: float | None) -> str:
@@ -120,7 +131,9 @@ def differences_table(rows: Rows, found: Sequence[Any]) -> str:
     """
     shown = columns(rows)
     lines = [["", "reference", "pairs", *shown.values()]]
-    more = {"mIoU over images": lambda claim: bounds_text(claim.images)} if "miou" in shown else {}
+    more = {}
+    if "miou" in shown:
+        more["mIoU over images"] = lambda claim: bounds_text(claim.images, claim.image_seeds, claim.pairs)
     if any(claim.p is not None for claim in found):
         more |= {"p": lambda claim: p_text(claim.p), "p (Holm)": lambda claim: p_text(claim.adjusted)}
     lines[0][4:4] = more

@@ -172,7 +172,8 @@ def _begun(root: Path) -> dict[str, Any] | None:
             "by this command; name a new folder."
         )
     record = files.read_json(root / RECORD)
-    if not isinstance(record, dict) or not isinstance(record.get("flags"), dict):
+    flags = record.get("flags") if isinstance(record, dict) else None
+    if not isinstance(flags, dict) or not all(isinstance(flags.get(name, 0.0), int | float) for name in _MAY_GROW):
         raise InputError(f"{files.shown(root / RECORD)} has been changed; remove the folder, or name a new one.")
     return record
 

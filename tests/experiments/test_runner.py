@@ -146,7 +146,7 @@ def test_records_what_ran_and_where(table, tmp_path, capfd):
     assert record["config"]["labelled"] == {"fraction": 1.0, "seed": 0, "index_file": ""}
     assert record["scores"]["val"]["confusion"] == record["scores"]["test"]["confusion"] == ["3 0", "12 5"]
     assert "confusion" not in {**record["scores"]["last"]["test"], **record["scores"]["baselines"]["majority"]}
-    assert (record["flops"], record["labelled"]["images"], record["converged"]) == (6e12, 3, True)
+    assert (record["flops"], record["labelled"]["images"]) == (6e12, 3)
     (stretch,) = record["load"]
     assert len(stretch["load_start"]) == len(stretch["load_end"]) == 3 and 0 < stretch["cpu_share"] < 1
     text = (tmp_path / "results" / "a-seed1.json").read_text()
@@ -163,6 +163,18 @@ def test_config_hash_does_not_depend_on_folders_of_the_machine(table, tmp_path):
         assert table(arms, f"--data_dir={tmp_path / name}", f"--workdir={tmp_path / 'runs' / name}") == 0
         hashes.append(record_of(tmp_path, "a-seed0")["config_sha256"])
     assert hashes[0] == hashes[1]
+
+
+def test_folders_are_replaced_at_their_ends_alone():
+    places = {"{data_dir}": Path("/däta"), "{workdir}": Path("/w/runs")}
+    values = {
+        "a": ["/däta/set", "/däta2/set", "/mnt/däta/set", "/w/runs"],
+        "b": "(in /w/runs/x: no '/däta'). See /däta.",
+    }
+    assert records.without_places(json.loads(json.dumps(values)), places) == {
+        "a": ["{data_dir}/set", "/däta2/set", "/mnt/däta/set", "{workdir}"],
+        "b": "(in {workdir}/x: no '{data_dir}'). See {data_dir}.",
+    }
 
 
 def test_finished_cells_are_skipped_and_their_records_stay_the_same_bytes(table, tmp_path):
@@ -306,7 +318,8 @@ def test_what_a_record_holds_is_compared_by_its_present_names():
     assert why_not({"config": {**whole, "scenes": {"seed": 4}}}).endswith("(scenes.seed was 4, is 3 now)")
     assert why_not({"config": {**whole, "gone": 0}}).endswith("(gone was 0, is '(absent)' now)")
     assert "other arguments" in why_not({"config": whole}, arguments=["--a"])
-    assert "failed with exit code 3" in why_not({"config": None, "status": "failed", "exit_code": 3})
+    assert "failed with exit code 2" in why_not({"config": None, "status": "failed", "exit_code": 2})
+    assert why_not({"config": whole, "status": "failed", "exit_code": 3}) == matching.HAS_DIVERGED
     assert "other commands" in why_not({"config": whole}, then=["evaluate --flip"])
     # A further network or set of weights is no field that has come since.
     assert (
@@ -386,6 +399,10 @@ def test_a_diverged_cell_stays_so_a_crashed_one_is_tried_again(table, tmp_path, 
     assert table(arms) == table(arms) == 1
     assert record_of(tmp_path, "a-seed0")["exit_code"] == code
     assert len(calls(tmp_path, "a-seed0")) == (1 if code == 3 else 2)
+    shutil.rmtree(tmp_path / "runs")  # as on another machine
+    arms.append(Arm("b", "c.py", ("--x={workdir}/a-seed0",)))
+    assert table(arms) == 1 and (tmp_path / "runs" / "a-seed0").exists() is (code != 3)
+    assert not (tmp_path / "runs" / "b-seed0").exists()
 
 
 def test_a_run_with_other_arguments_is_neither_skipped_nor_lost(table, tmp_path, capfd):
@@ -402,6 +419,21 @@ def test_arguments_may_be_corrected_where_nothing_began(table, tmp_path):
     assert table([Arm("a", "configs/a.py")]) == 0
 
 
+def test_an_old_folder_of_another_config_is_refused_although_its_start_notes_none(table, tmp_path, capfd):
+    arms = [Arm("a", "c.py")]
+    assert table(arms) == 0
+    folder = tmp_path / "runs" / "a-seed0"
+    start = json.loads((folder / "cell.json").read_text())
+    del start["config"]
+    (folder / "cell.json").write_text(json.dumps(start))
+    (tmp_path / "results" / "a-seed0.json").unlink()
+    assert table(arms) == 0
+    (tmp_path / "results" / "a-seed0.json").unlink()
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"batch_size": 4', '"batch_size": 2'))
+    assert table(arms) == 2 and "batch_size was 2, is 4 now" in capfd.readouterr().err
+
+
 def test_a_foreign_run_is_left_alone(table, tmp_path, capfd):
     folder = tmp_path / "runs" / "a-seed0"
     folder.mkdir(parents=True)
@@ -415,6 +447,12 @@ def test_only_runs_one_arm_and_shows_the_others_as_missing(table, tmp_path, capf
     assert table(arms, "--only=second") == 0
     assert not (tmp_path / "runs" / "first-seed0").exists()
     assert "`first`, seed 0: not run yet." in capfd.readouterr().out
+    third = Arm("third", "c.py", ("--x={workdir}/first-seed0",))
+    assert table([*arms, third], "--only=third") == 0 and len(calls(tmp_path, "first-seed0")) == 1
+    assert "1 of 3 cells have a record that counts; 2 to run." in capfd.readouterr().out
+    other = Arm("other", "c.py", ("--x={workdir}/../tiny_other/a-seed0",))
+    assert table([other]) == 2 and not (tmp_path / "runs" / "other-seed0").exists()
+    assert f"starts from {tmp_path}/tiny_other/a-seed0, a run of another table" in capfd.readouterr().err
     assert table(arms, "--only=secnd") == 2
     assert "Did you mean 'second'?" in capfd.readouterr().err
 
@@ -501,6 +539,16 @@ def test_at_the_end_of_the_minutes_the_cell_saves_and_the_next_call_goes_on(tabl
     assert len(record_of(tmp_path, "a-seed0")["resumed"]) == 1
     out = capfd.readouterr().out
     assert "0 of 2 cells are finished, 2 to run" in out and "1 of 2 cells are finished, 1 to run" in out
+
+
+def test_minutes_may_be_many_and_an_ignored_end_of_children_changes_nothing(table, tmp_path):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert table([Arm("a", "c.py", ("--do=exit:1",))], "--minutes=1e9") == 1
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert record_of(tmp_path, "a-seed0")["exit_code"] == 1
 
 
 @pytest.mark.parametrize("flag", ["--minutes=0", "--minutes=nan", "--jobs=0", "--jobs=two"])

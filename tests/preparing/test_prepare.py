@@ -196,8 +196,9 @@ def test_lines_that_somebody_has_written_are_not_believed(folder, tmp_path):
         (out / "PREPARED.jsonl").write_text(f"{line}\n{rest}")
         sources.run(folder, **PLAIN)
         assert (out / "PREPARED.jsonl").read_text() == text and (tmp_path / "precious").exists()
-    (out / "PREPARED.json").write_text("[]")
-    assert "PREPARED.json has been changed" in message(folder)
+    for damaged in ("[]", '{"flags": {"max_ambiguous": "few"}}'):
+        (out / "PREPARED.json").write_text(damaged)
+        assert "PREPARED.json has been changed" in message(folder)
 
 
 def test_an_image_that_has_changed_is_written_again(folder, tmp_path):
