@@ -100,7 +100,7 @@ def main(
         return PREEMPTED
     try:
         diverged = {name for name, reason in reasons.items() if reason == matching.HAS_DIVERGED}
-        codes = _run(cells, due, folder, configs, options, command, began, counting, diverged)
+        codes = _run(cells, due, folder, of_cells, options, command, began, counting, diverged)
         for cell in pictured:
             if _lacks_picture(cell, folder):
                 records.keep_picture(cell.workdir, folder / f"{cell.name}.png")
@@ -136,21 +136,21 @@ def _run(
         cells: all cells of the table.
         due: those to run.
         folder: of the records.
-        configs: arm -> its whole config.
+        configs: name of each -> the config that its arguments ask for.
         options: the flags.
         command: what runs a module of ours.
         began: `time.monotonic()` when the script was started.
         found: name -> record of the cells whose record counts; those of this call are added.
         diverged: names of those whose record says that they diverged, here or elsewhere; they would again.
     """
-    steps = {arm: config.get("steps", 0) for arm, config in configs.items()}
+    steps = {cell.arm: configs[cell.name].get("steps", 0) for cell in cells}
 
     def run(cell: Cell) -> int:
         label = f"[{due.index(cell) + 1}/{len(due)}] {cell.name}"
         if cell.name in diverged and records.read_summary(cell.workdir) is None:
             say(f"{label}: diverged earlier; remove its record, and {cell.workdir}, to try again.")
             return DIVERGED
-        code = run_cell(cell, _config_of(cell, configs), command, interrupts, label)
+        code = run_cell(cell, configs[cell.name], command, interrupts, label)
         if code != PREEMPTED and cell.name not in found:  # else it ran for those that start from it
             record = records.make_record(cell.workdir, cell.places)
             records.write_json(folder / f"{cell.name}.json", record)

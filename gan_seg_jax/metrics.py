@@ -5,7 +5,8 @@ pooled over all its images, never from a mean over images or batches, which woul
 are int32 on the device for one batch; the caller adds batches up in int64 on the host.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import chex
 import jax
@@ -15,6 +16,11 @@ import numpy as np
 PIXELS_PER_PRODUCT = 2**16  # far below 2**24, where float32 stops counting exactly
 CLASSES_PER_WORD = 64
 BY_CLASS = ("iou_per_class", "confusion")  # of the scores of a split, those that are no single numbers
+
+
+def single_numbers(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores of a split that are single numbers, or None: all but those of `BY_CLASS`."""
+    return {name: value for name, value in scores.items() if name not in BY_CLASS}
 
 
 def confusion_matrix(label: jax.Array, prediction: jax.Array, *, num_classes: int) -> jax.Array:

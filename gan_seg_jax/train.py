@@ -21,7 +21,7 @@ from gan_seg_jax.data import class_weights, pipeline
 from gan_seg_jax.data.catalog import Dataset
 from gan_seg_jax.errors import PreemptedError, unknown
 from gan_seg_jax.methods import get_method
-from gan_seg_jax.metrics import BY_CLASS
+from gan_seg_jax.metrics import single_numbers
 from gan_seg_jax.phases import frozen_backbones, is_complete, last_phase, phase_ends
 from gan_seg_jax.runs import prepared, workdirs
 from gan_seg_jax.runs.checkpoint_store import Checkpoints
@@ -238,7 +238,7 @@ def _validate(run: TrainingRun, state: AdversarialState, tracker: Tracker, evalu
     config, progress = run.config, tracker.progress
     scores = evaluator(state, poll=lambda: run.poll(state, tracker))
     progress.evaluated = progress.step
-    values = {name: value for name, value in scores.items() if name not in BY_CLASS}
+    values = single_numbers(scores)
     run.writer.scalars(progress.step, "val", values)
     if run.task.is_better(scores, progress.best_scores):
         progress.best_step, progress.best_scores = progress.step, scores

@@ -67,7 +67,7 @@ def program(name: str, make: Callable[[], Any], call: Callable[[Any], Any], flop
     def work(count: int) -> None:
         if not compiled:
             compiled.append(make())
-            flops[name] = compiled[0].cost_analysis()["flops"]
+            flops[name] = parallel.flops(compiled[0], parallel.make_mesh(jax.devices()[:1]))
         for _ in range(count):
             found = call(compiled[0])
         jax.block_until_ready(found)

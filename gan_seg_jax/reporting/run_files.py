@@ -168,7 +168,7 @@ def _summary(path: Path, task: str, class_names: Sequence[str]) -> dict[str, Any
 
 
 def _check_scores(scores: Mapping[str, Any], class_names: Sequence[str]) -> None:
-    _check_numbers({name: value for name, value in scores.items() if name not in metrics.BY_CLASS})
+    _check_numbers(metrics.single_numbers(scores))
     if "iou_per_class" in scores:
         _check_numbers(scores["iou_per_class"])
         if list(scores["iou_per_class"]) != list(class_names):

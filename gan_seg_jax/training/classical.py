@@ -85,8 +85,7 @@ def fit_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                     split = dataset.splits[name]
                     writer.message(f"Scoring {len(split)} images of {name} ...")
                     scores[name] = _score(baseline, model, _Polled(split, poll), config)
-                    values = {key: value for key, value in scores[name].items() if key not in metrics.BY_CLASS}
-                    writer.scalars(0, name, values)
+                    writer.scalars(0, name, metrics.single_numbers(scores[name]))
                     _draw(baseline, model, split, name, config, writer)
             scores["baselines"] = report.baseline_scores(dataset, config, poll)
             summary = _summarize(config, dataset, scores, time.monotonic() - began)

@@ -146,7 +146,7 @@ def write(
         per_image = [{str(c): image[c].tolist() for c in np.flatnonzero(image.any(axis=1))} for image in image_counts]
         write_json(workdir / "image_counts-test.json", {"num_classes": image_counts.shape[1], "images": per_image})
     split = scored_split(summary)
-    values = {name: value for name, value in (summary[split] or {}).items() if name not in metrics.BY_CLASS}
+    values = metrics.single_numbers(summary[split] or {})
     if split == "test":
         writer.scalars(summary["best_step"], split, values)
     panels.plot_curves(workdir / "metrics.jsonl", workdir / "curves.png")
