@@ -21,6 +21,10 @@ DIVERGED, PREEMPTED = 3, 75  # exit codes of the command, see ARCHITECTURE.md
 NOT_STARTED = None  # in place of the exit code of a cell that starts from one that failed
 
 
+class TableError(Exception):
+    """The script or its flags cannot be used as they are; a sentence for people."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Arm:
     """One row of a table.
