@@ -19,15 +19,16 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gan_seg_jax.errors import InputError, LostPeerError
-from gan_seg_jax.system import process
+from gan_seg_jax.system import process, programs
 
+LASTING = 0.2  # seconds that a program must have taken to compile, to be kept for later starts
 PEER_SECONDS = 60  # without a word from a process, after which the run ends
 Item, Result = TypeVar("Item"), TypeVar("Result")
 _on_abort = None  # keeps the function alive that C calls
 
 
 def initialize() -> None:
-    """Join the other processes of a run on several hosts; do nothing on a single one, or a second time.
+    """Join the other processes of a run on several hosts (not on a single one), and keep what is compiled from here on.
 
     A Cloud TPU slice of several workers is recognised by itself. Elsewhere set JAX_COORDINATOR_ADDRESS=host:port,
     JAX_NUM_PROCESSES and JAX_PROCESS_ID for every process.
@@ -35,6 +36,7 @@ def initialize() -> None:
     Raises:
         InputError: the variables are incomplete, the other processes cannot be reached, or there is no device.
     """
+    _keep_programs()
     if jax.distributed.is_initialized():
         return
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
@@ -63,6 +65,19 @@ def initialize() -> None:
             f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, but there is no such device, or JAX lacks the support for "
             "it. Unset it to take what is there, or see docs/accelerators.md."
         ) from error
+
+
+def _keep_programs() -> None:
+    """Find compiled programs of earlier starts, and keep those of this one, in a folder that is this user's alone.
+
+    JAX's own variables come first: JAX_COMPILATION_CACHE_DIR for another folder, JAX_ENABLE_COMPILATION_CACHE=false
+    for none.
+    """
+    if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
+        folder = programs.folder()
+        if folder is not None:
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", LASTING)
 
 
 def _joined() -> None:

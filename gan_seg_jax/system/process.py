@@ -87,16 +87,22 @@ def find_home() -> None:
 
 def own_folder() -> str:
     """Return a temporary folder that is this user's alone, if possible the one of the call before."""
-    import stat
     import tempfile
 
     folder = os.path.join(tempfile.gettempdir(), f"gan_seg_jax-{os.getuid()}")
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, mode=0o700)
-    found = os.lstat(folder)
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+    if is_private(folder):
         return folder
     return tempfile.mkdtemp(prefix="gan_seg_jax-")  # somebody else has taken the name
+
+
+def is_private(folder: str | os.PathLike) -> bool:
+    """Return whether this is a folder, and no link to one, that belongs to this user and is closed to all others."""
+    import stat
+
+    found = os.lstat(folder)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
 @contextlib.contextmanager
