@@ -51,8 +51,9 @@ class ComparisonError(Exception):
 def flat(config: Mapping[str, Any], acts: str) -> dict[str, Any]:
     """Return field -> value of a config in JSON form, with the acting role under one name.
 
-    How scenes are drawn is left out where nobody draws any, and so is a field that is OFF. UPDATES is computed: a game
-    changes the phases, but not how much the network that it is to help is trained.
+    How scenes are drawn is left out where nobody draws any, and so are a field that is OFF and `backbone`, another name
+    of the segmenter's. UPDATES is computed: a game changes the phases, but not how much the network that it is to help
+    is trained.
 
     Args:
         config: as `--show_config` prints it.
@@ -68,6 +69,7 @@ def flat(config: Mapping[str, Any], acts: str) -> dict[str, Any]:
     steps = sum(length for length, _ in renamed["phases"])
     moved = sum(length * sum("ACTING" in roles for roles in updates) for length, updates in renamed["phases"])
     renamed[UPDATES] = moved / steps if steps else 0.0
+    renamed.pop("backbone", None)
     if "scenes" not in (config["dataset"], config["source"]["dataset"]):
         del renamed["scenes"]
     return {field: value for field, value in leaves(renamed) if field not in OFF or value != OFF[field]}

@@ -1,0 +1,131 @@
+"""When does a GAN improve a segmentation? One controlled comparison on street scenes and on nuclei.
+
+    GAN_SEG_DATA=FOLDER python experiments/question.py
+
+FOLDER holds the data sets: CamVid (SegNet's split) in FOLDER/camvid, the nuclei of DSB 2018 in FOLDER/dsb2018. Eight
+settings: CamVid at 144x192 and nuclei at 128x128, with all labels and with few (an eighth; a twentieth), from scratch
+and over EfficientNet-Lite0's ImageNet weights. In each a U-Net over Lite0 is trained by cross-entropy, and every other
+arm has its network, start, optimizer, data, batches and number of steps: `longer` alone has the compute of the dearest
+rival instead. Games stand beside their own path without the game (`lambda0`) where this is more than cross-entropy.
+With all labels: the conditional GAN, Luc et al.'s adversary, refinement by a GAN. With few: AdvSemiSeg, S4GAN, pairs
+made by SPADE, and the rivals that have no GAN: mean teacher, FixMatch, UniMatch.
+Cut for two cores: half of the decoder's channels, batches of 4, at most STEPS steps.
+"""
+
+import sys
+
+import comparison
+import runner
+from camvid_eighth import MADE, SEMI, TEACHER
+from camvid_gans import INTERVALS, REFINER
+from runner import Arm
+
+TITLE = "When does a GAN improve a segmentation? CamVid at 144x192 and nuclei at 128x128, with all labels and with few"
+SEEDS = (0, 1, 2, 3, 4)
+STEPS = {"camvid": 300, "nuclei": 200}
+VALIDATIONS = 3
+DATA = {
+    "camvid": (
+        "--config.dataset=camvid",
+        "--config.data_dir={data_dir}/camvid",
+        "--config.canvas_size=(144, 192)",
+        "--config.crop_size=(144, 192)",
+        "--config.losses.class_weighting=fourth_root_median_frequency",
+    ),
+    "nuclei": (
+        "--config.dataset=dsb2018",
+        "--config.data_dir={data_dir}/dsb2018",
+        "--config.canvas_size=(128, 128)",
+        "--config.crop_size=(128, 128)",
+        "--config.augment.flip_vertical=True",
+        "--config.augment.transpose=True",
+    ),
+}
+FEW = {"camvid": ("eighth", 0.125), "nuclei": ("twentieth", 0.05)}
+STARTS = {"scratch": "", "lite0": "pip:efficientnet_lite0"}
+SHARED = ("--config.batch_size=4", "--config.ema_decay=0.99", "--config.baselines=()", "--config.patience=2")
+OPTIMIZER = {"name": "adamw", "learning_rate": 0.001, "schedule": "poly", "beta1": 0.9, "weight_decay": 0.01}
+VIEWS = (*TEACHER, "losses.mixing*", "losses.cutmix_range", "losses.strong*", "losses.feature_*")  # of the rivals
+TIMES = {"all": 2, "few": 4}  # steps of `longer`, as a multiple
+
+
+def schedule(steps: int) -> tuple[str, ...]:
+    """Return the fields of a run of so many steps with evenly spaced validations."""
+    return (f"--config.steps={steps}", *(f"--config.{field}={-(-steps // VALIDATIONS)}" for field in INTERVALS))
+
+
+class Setting:
+    """One of the eight settings: data, labels and start.
+
+    Args:
+        data: key of DATA.
+        few: whether few images have labels.
+        start: key of STARTS.
+    """
+
+    def __init__(self, data: str, start: str, *, few: bool):
+        label, fraction = FEW[data] if few else ("all", 1.0)
+        self.name, self.data, self.start, self.few = f"{data}-{label}-{start}", data, start, few
+        labels = (f"--config.labelled.fraction={fraction}", "--config.labelled.seed={seed}") if few else ()
+        self._flags = (*DATA[data], *labels, *SHARED)
+
+    def arm(self, method: str, config: str, *overrides: str, against: str = "", role: str = "segmenter", **more) -> Arm:
+        """Return the arm of a method, compared with the one `against` of the same setting; "" is the control."""
+        times = more.pop("times", 1)
+        flags = (
+            *self._flags,
+            *schedule(times * STEPS[self.data]),
+            *(f"--config.optimizers.{role}.{field}={value}" for field, value in OPTIMIZER.items()),
+            f"--config.networks.{role}.channels=(128, 64, 32, 16)",
+            f"--config.pretrained.{role}={STARTS[self.start]}",
+            *overrides,
+        )
+        reference = f"{self.name}-{against}" if against else ""
+        return Arm(f"{self.name}-{method}", f"configs/{config}", flags, SEEDS, reference=reference, acts=role, **more)
+
+    def arms(self) -> tuple[Arm, ...]:
+        """Return the arms of this setting."""
+        control = self.arm("supervised", "supervised_seg.py:unet_lite0")
+        longer = self.arm(
+            "longer",
+            "supervised_seg.py:unet_lite0",
+            against="supervised",
+            times=TIMES["few" if self.few else "all"],
+            varies=("steps", *INTERVALS),
+        )
+        return (control, longer, *(self._few_labels() if self.few else self._all_labels()))
+
+    def _all_labels(self) -> tuple[Arm, ...]:
+        cgan, l1 = {"role": "generator"}, ("losses.weights.l1",)
+        return (
+            self.arm("cgan-lambda0", "cgan_seg.py:lite0,lambda0", against="supervised", varies=l1, **cgan),
+            self.arm("cgan", "cgan_seg.py:lite0", against="cgan-lambda0", **cgan),
+            self.arm("luc", "adversarial_seg.py:unet_lite0", against="supervised"),
+            self.arm("refinement-lambda0", "refine_seg.py:unet_lite0,lambda0", against="supervised", varies=REFINER),
+            self.arm("refinement", "refine_seg.py:unet_lite0", against="refinement-lambda0"),
+        )
+
+    def _few_labels(self) -> tuple[Arm, ...]:
+        forms = {"advsemiseg": SEMI, "s4gan": SEMI, "mean_teacher": VIEWS, "fixmatch": VIEWS, "unimatch": VIEWS}
+        return (
+            *(
+                self.arm(form, f"semi_seg.py:{form},unet_lite0", against="supervised", varies=varies)
+                for form, varies in forms.items()
+            ),
+            self.arm(
+                "spade",
+                "augment_seg.py:spade,unet_lite0",
+                f"--config.prior_runs.generator.steps={STEPS[self.data]}",
+                f"--config.prior_runs.generator.feature_network={{workdir}}/{self.name}-supervised-seed{{seed}}",
+                against="supervised",
+                varies=MADE,
+            ),
+        )
+
+
+ARMS = tuple(
+    arm for data in DATA for few in (False, True) for start in STARTS for arm in Setting(data, start, few=few).arms()
+)
+
+if __name__ == "__main__":
+    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))
