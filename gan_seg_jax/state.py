@@ -330,9 +330,9 @@ def init_variables(
     Raises:
         ValueError: a network was never applied by the method.
     """
-    variables = jax.jit(_initializer(method, modules, config)).lower(batch, jnp.uint32(seed))
     # Hundreds of small random-number kernels: unoptimised, they compile in 2 s instead of 11.
-    variables = variables.compile(compiler_options={"xla_backend_optimization_level": 0})(batch, jnp.uint32(seed))
+    options = {"xla_backend_optimization_level": 0}
+    variables = jax.jit(_initializer(method, modules, config), compiler_options=options)(batch, jnp.uint32(seed))
     missing = sorted(set(modules) - set(variables))
     if missing:
         raise ValueError(f"the method builds {missing} but neither its forward nor its losses applies them")
@@ -375,25 +375,30 @@ def create_state(
         seed: of the run, 0 to 2**32 - 1.
         ema_roles: roles that keep an average of their weights.
     """
-    networks = {}
-    for role, module in modules.items():
-        collections = dict(variables[role])
-        params = collections.pop("params", {})
-        tx = optimizers.get(role, _FROZEN)
-        average = (params, collections) if role in ema_roles else (None, None)
-        networks[role] = NetworkState(
-            step=jnp.int32(0),
-            apply_fn=module.apply,
-            params=params,
-            tx=tx,
-            opt_state=tx.init(params),
-            collections=collections,
-            ema_params=average[0],
-            ema_collections=average[1],
-        )
-    zero = jnp.int32(0)
-    state = AdversarialState(step=zero, seed=jnp.uint32(seed), skipped_steps=zero, bad_steps=zero, networks=networks)
-    return jax.tree.map(jnp.copy, state)  # a buffer of its own for every leaf: a step donates each once
+
+    def first(variables, seed):
+        networks = {}
+        for role, module in modules.items():
+            collections = dict(variables[role])
+            params = collections.pop("params", {})
+            tx = optimizers.get(role, _FROZEN)
+            average = (params, collections) if role in ema_roles else (None, None)
+            networks[role] = NetworkState(
+                step=jnp.int32(0),
+                apply_fn=module.apply,
+                params=params,
+                tx=tx,
+                opt_state=tx.init(params),
+                collections=collections,
+                ema_params=average[0],
+                ema_collections=average[1],
+            )
+        zero = jnp.int32(0)
+        state = AdversarialState(step=zero, seed=seed, skipped_steps=zero, bad_steps=zero, networks=networks)
+        return jax.tree.map(jnp.copy, state)  # a buffer of its own for every leaf: a step donates each once
+
+    # One program: leaf by leaf, a small one would be compiled for each shape.
+    return jax.jit(first)(dict(variables), jnp.uint32(seed))
 
 
 def inference_view(state: AdversarialState, rng: chex.PRNGKey) -> Networks:

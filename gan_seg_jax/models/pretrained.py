@@ -15,8 +15,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 from flax import traverse_util
@@ -75,7 +73,7 @@ def load_backbone(source: str, variables: dict, *, backbone: str) -> dict:
 
 def read_weights(
     source: str, wanted: dict, *, network: str, hint: str, layout: Backbone = _AS_IT_IS
-) -> dict[str, jax.Array]:
+) -> dict[str, np.ndarray]:
     """Return the weights in a file, float32 and in Flax's order of axes; see `load_backbone`.
 
     Args:
@@ -86,7 +84,7 @@ def read_weights(
         layout: knows the keys of other layouts.
 
     Returns:
-        The keys of `wanted` -> jax.Array.
+        The keys of `wanted` -> array.
 
     Raises:
         InputError: as `load_backbone`.
@@ -234,7 +232,7 @@ def _read(file, keys, shape, source):
     value = (
         np.concatenate([_floats(file, key, source) for key in keys]) if len(keys) > 1 else _floats(file, *keys, source)
     )
-    return jnp.asarray(value.reshape(shape).transpose(np.argsort(_TORCH_AXES[len(shape)])))
+    return value.reshape(shape).transpose(np.argsort(_TORCH_AXES[len(shape)]))
 
 
 def _floats(file, key, source):
