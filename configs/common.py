@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
     config.share_forward = False  # keep outputs of networks that have moved since, on purpose (stale, cheaper)
     config.penalty_every = 0  # gradient penalties are due every so many steps; 0 never, 1 always
     config.batch_size = 8  # images a batch, over all devices
+    config.spatial_shards = 1  # devices that share each image in training, by its rows: for few images, or large ones
     config.dtype = "float32"  # of computation: float32 or bfloat16; weights, statistics and losses stay float32
 
     # Data.
@@ -159,7 +160,12 @@ def get_config() -> ConfigDict:
         }
     )
 
-    # The run.
+    _intervals(config)
+    return config
+
+
+def _intervals(config: ConfigDict) -> None:
+    """Set when a run is scored, saved and shown, and when it ends."""
     config.eval_every = 250  # steps between validations; the best checkpoint is chosen by them
     # Early stopping: training ends after so many validations in a row, in the last phase, without a better score than
     # the best one; 0 is off, and all steps are taken.
@@ -171,7 +177,6 @@ def get_config() -> ConfigDict:
     config.max_bad_steps = 20  # steps in a row without finite losses and gradients that end training (exit code 3)
     config.tensorboard = True  # write TensorBoard events
     config.baselines = ("kmeans", "majority")  # scored beside the run at its end; () is none
-    return config
 
 
 def augment(config: ConfigDict, policy: str) -> None:

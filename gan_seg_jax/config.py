@@ -27,6 +27,7 @@ MAY_CHANGE_ON_RESUME = (
     "keep_checkpoints",
     "num_workers",
     "prefetch",
+    "spatial_shards",
     "data_dir",
     "max_pixels",
     "tensorboard",

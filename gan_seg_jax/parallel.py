@@ -1,7 +1,8 @@
 """Devices: the mesh, the shardings, several hosts, and the one place that compiles a step.
 
-One `jax.jit` over a one-axis mesh `('data',)`: the state is replicated, the batch is sharded by its examples, and the
-compiler inserts the reductions, so that losses, gradients and batch statistics are those of the global batch.
+One `jax.jit` over a mesh `('data',)`: the state is replicated, the batch is sharded by its examples, and the compiler
+inserts the reductions, so that losses, gradients and batch statistics are those of the global batch. Where a batch has
+fewer images than there are devices, or an image is too large for one, a second axis shares out the rows of each image.
 """
 
 import contextlib
@@ -104,22 +105,38 @@ def _has_tpu() -> bool:
     return importlib.util.find_spec("libtpu") is not None and (not wanted or "tpu" in wanted)
 
 
-def make_mesh(devices: list[Any] | None = None) -> Mesh:
-    """Return the one-axis mesh `('data',)` over all (or the given) devices.
+def make_mesh(devices: list[Any] | None = None, *, spatial: int = 1) -> Mesh:
+    """Return the mesh over all (or the given) devices: `('data',)`, or `('data', 'spatial')` where images are split.
 
-    The axis is `Auto`: under the default, `Explicit`, Flax linen's Dropout raises a ShardingTypeError.
+    The axes are `Auto`: under the default, `Explicit`, Flax linen's Dropout raises a ShardingTypeError.
+
+    Args:
+        devices: in the order of their processes.
+        spatial: so many neighbouring devices of a process share each image (`image_sharding`).
+
+    Raises:
+        InputError: the devices of a process are no multiple of `spatial`.
     """
     devices = jax.devices() if devices is None else devices
-    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+    if spatial == 1:
+        return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+    here = len(devices) // len({device.process_index for device in devices})
+    if here % spatial:
+        raise InputError(
+            f"config.spatial_shards is {spatial}, but a process has {here} devices here; use a divisor of {here}."
+        )
+    return Mesh(np.asarray(devices).reshape(-1, spatial), ("data", "spatial"), axis_types=(AxisType.Auto,) * 2)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raise InputError unless the batch can be split evenly over the devices."""
-    if batch_size % mesh.size:
-        near = max(mesh.size, round(batch_size / mesh.size) * mesh.size)
+    """Raise InputError unless the batch can be split evenly over the devices, or over the groups that share images."""
+    parts = mesh.shape["data"]
+    if batch_size % parts:
+        near = max(parts, round(batch_size / parts) * parts)
+        of = "" if parts == mesh.size else "groups of "
         raise InputError(
-            f"config.batch_size is {batch_size}, which {mesh.size} devices cannot share evenly; "
-            f"use a multiple of {mesh.size}, such as {near}."
+            f"config.batch_size is {batch_size}, which {parts} {of}devices cannot share evenly; "
+            f"use a multiple of {parts}, such as {near}."
         )
 
 
@@ -131,6 +148,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh, *, rounds: int = 1) -> NamedSharding:
     """Return the sharding of a batch: examples over the devices; slices, where there are any, come first."""
     return NamedSharding(mesh, PartitionSpec("data") if rounds == 1 else PartitionSpec(None, "data"))
+
+
+def image_sharding(mesh: Mesh) -> NamedSharding | None:
+    """Return the sharding of images and maps [b, h, w, ...] inside of a step, rows over the axis `spatial`.
+
+    The compiler exchanges the rows at the borders that a convolution needs, so that results are those of one device.
+
+    Returns:
+        The sharding; None for a mesh without that axis.
+    """
+    return NamedSharding(mesh, PartitionSpec("data", "spatial")) if "spatial" in mesh.axis_names else None
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gan_seg_jax import parallel, tasks
@@ -57,7 +58,7 @@ def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[st
     """Train; `preemption` is shared with the runs that are trained before this one."""
     began = time.monotonic()
     method, mesh, first = get_method(config), parallel.make_mesh(), parallel.is_first_process()
-    parallel.check_batch_size(config.batch_size, mesh)
+    parallel.check_batch_size(config.batch_size, parallel.make_mesh(spatial=config.spatial_shards))
     for name in set(config.baselines) - set(BASELINES):
         raise unknown("baseline", name, BASELINES)
     _train_prior_runs(method, config, workdir, preemption)
@@ -131,7 +132,8 @@ def train_loop(
     """
     config, progress = run.config, tracker.progress
     sheet = run.task.sheet(run.method, config, run.dataset.splits["val"])
-    sharding = parallel.batch_sharding(run.mesh, rounds=config.rounds)
+    mesh = parallel.make_mesh(spatial=config.spatial_shards)
+    sharding = parallel.batch_sharding(mesh, rounds=config.rounds)
     process = (jax.process_index(), jax.process_count())
     batches = pipeline.train_batches(run.dataset, config, run.method.STREAMS, start=progress.step, process=process)
     ends, first = phase_ends(config), progress.step + 1
@@ -158,7 +160,7 @@ def train_loop(
             if variant not in steps:
                 run.pause(state, tracker)
                 with tracker.compiling():
-                    steps[variant] = _compile(run, state, batch, variant)
+                    steps[variant] = _compile(run, state, batch, variant, mesh)
                     flops[variant] = parallel.flops(steps[variant], run.mesh)
                 tracker.start()
             state, metrics = steps[variant](state, batch)
@@ -210,13 +212,14 @@ def _variant(config: ConfigDict, ends: list[tuple[int, Updates]], step: int) -> 
     return Variant(updates, due, frozen_backbones(config, step) & {role for group in updates for role in group})
 
 
-def _compile(run: TrainingRun, state: AdversarialState, batch: Any, variant: Variant) -> Callable:
+def _compile(run: TrainingRun, state: AdversarialState, batch: Any, variant: Variant, mesh: Mesh) -> Callable:
     """Return the compiled step of one variant."""
     moving = " then ".join(" + ".join(group) for group in variant.updates)
     frozen = "".join(f", the backbone of {role} frozen" for role in sorted(variant.frozen))
     run.writer.message(f"Compiling the step ({moving}{frozen}{', with penalties' if variant.penalty else ''}) ...")
-    step = functools.partial(train_step, method=run.method, config=run.config, **variant._asdict())
-    return parallel.compile_step(step, state, batch, run.mesh, rounds=run.config.rounds)
+    fixed = {**variant._asdict(), "images": parallel.image_sharding(mesh)}
+    step = functools.partial(train_step, method=run.method, config=run.config, **fixed)
+    return parallel.compile_step(step, state, batch, mesh, rounds=run.config.rounds)
 
 
 def _log(run: TrainingRun, progress: Progress) -> None:

@@ -28,6 +28,7 @@ def train_step(
     updates: Updates,
     penalty: bool = False,
     frozen: frozenset[str] = frozenset(),
+    images: jax.sharding.Sharding | None = None,
 ) -> tuple[AdversarialState, dict[str, jax.Array]]:
     """Update every group of roles in order.
 
@@ -43,6 +44,8 @@ def train_step(
         updates: groups of roles: who moves, in which order (static).
         penalty: whether lazy penalties are due in this step (static).
         frozen: roles whose backbone stays as it is: weights, statistics, moments and averages (static).
+        images: how images and maps [b, h, w, ...] lie on the devices, `parallel.image_sharding` (static); None leaves
+            them as their examples do.
 
     Returns:
         The next state and metrics: `loss/ROLE`, `grad_norm/ROLE`, the method's own, and `skipped` (0 or 1).
@@ -60,7 +63,7 @@ def train_step(
             penalty=penalty,
             frozen=frozen,
         )
-        networks, new, ok = _run_groups(view, piece, updates if last else updates[:-1], method, config)
+        networks, new, ok = _run_groups(view, piece, updates if last else updates[:-1], method, config, images)
         metrics, finite = {**new, **metrics}, finite & ok
     networks = {role: _average(new, state.networks[role], config.ema_decay) for role, new in networks.items()}
     networks |= {role: _with_backbone_of(state.networks[role], networks[role]) for role in frozen}
@@ -75,13 +78,16 @@ def train_step(
     return state, {**metrics, "skipped": skipped}
 
 
-def _run_groups(view: Networks, batch, groups: Updates, method, config):
+def _run_groups(view: Networks, batch, groups: Updates, method, config, images):
     """Run the groups on one batch; return the networks, the metrics and whether all was finite."""
     start = networks = view.states
     keep: dict[str, jax.Array] = {}  # accept of the roles that have been judged
     metrics, finite, forward = {}, jnp.bool_(True), None
     rng = {name: fold_name(view.rng, name) for name in ("augment", "forward", "losses")}
     batch = _prepare(batch, rng["augment"], config)
+    if images is not None:
+        divide = lambda x: jax.lax.with_sharding_constraint(x, images) if x.ndim > 2 else x
+        batch = jax.tree.map(divide, batch)
     for number, group in enumerate(groups):
         if forward is None:
             forward = _forward(view.replace(states=networks, rng=rng["forward"]), batch, method, config)

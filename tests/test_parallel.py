@@ -58,15 +58,17 @@ def host_batch(seed: int, size: int = 8):
     return {"labelled": stream}
 
 
-def run(devices: int, steps: int):
-    """Return state and metrics after some steps of SGD on so many devices."""
+def run(devices: int, steps: int, spatial: int = 1):
+    """Return state and metrics after some steps of SGD on so many devices, of which `spatial` share each image."""
     config, modules, variables = small_run()
-    mesh = parallel.make_mesh(jax.devices()[:devices])
+    mesh = parallel.make_mesh(jax.devices()[:devices], spatial=spatial)
     state = create_state(variables, modules, dict.fromkeys(modules, optax.sgd(0.01)), seed=0)
     state = parallel.place(state, parallel.replicated(mesh))
     placed = [parallel.place(host_batch(number), parallel.batch_sharding(mesh)) for number in range(steps)]
-    step = functools.partial(train_step, method=cgan, config=config, updates=((D,), (G,)))
+    images = parallel.image_sharding(mesh)
+    step = functools.partial(train_step, method=cgan, config=config, updates=((D,), (G,)), images=images)
     step = parallel.compile_step(step, state, placed[0], mesh)
+    assert ("collective-permute" in step.as_text()) == (spatial > 1)  # rows at the borders are exchanged
     metrics = []
     for batch in placed:
         before = state
@@ -76,9 +78,15 @@ def run(devices: int, steps: int):
     return jax.device_get((state, metrics))
 
 
-def test_one_and_four_devices_agree():
-    """Losses, weights and BatchNorm statistics are those of the global batch."""
-    (one, one_metrics), (four, four_metrics) = run(1, 3), run(4, 3)
+@functools.cache
+def run_on_one():
+    return run(1, 3)
+
+
+@pytest.mark.parametrize("spatial", [1, 2])
+def test_one_and_four_devices_agree(spatial):
+    """Losses, weights and BatchNorm statistics are those of the global batch, also where devices share images."""
+    (one, one_metrics), (four, four_metrics) = run_on_one(), run(4, 3, spatial)
     chex.assert_trees_all_close(one_metrics, four_metrics, rtol=1e-5, atol=1e-5)
     for role in (D, G):
         for tree in ("params", "batch_stats"):
@@ -141,6 +149,18 @@ def test_the_batch_must_be_shared_evenly():
             InputError, match=f"config.batch_size is {size}, which 4 devices .* multiple of 4, such as {near}"
         ):
             parallel.check_batch_size(size, mesh)
+
+
+def test_devices_that_share_images():
+    mesh = parallel.make_mesh(spatial=2)
+    assert dict(mesh.shape) == {"data": 2, "spatial": 2} and mesh.devices.ravel().tolist() == jax.devices()
+    assert parallel.image_sharding(mesh).spec == PartitionSpec("data", "spatial")
+    assert parallel.image_sharding(parallel.make_mesh()) is None
+    parallel.check_batch_size(2, mesh)
+    with pytest.raises(InputError, match="is 3, which 2 groups of devices cannot share evenly; use a multiple of 2"):
+        parallel.check_batch_size(3, mesh)
+    with pytest.raises(InputError, match="spatial_shards is 3, but a process has 4 devices here; use a divisor of 4"):
+        parallel.make_mesh(spatial=3)
 
 
 def test_one_process_sums_nothing():

@@ -13,7 +13,7 @@ from ml_collections.config_dict import config_dict
 from gan_seg_jax import tasks
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Dataset
-from gan_seg_jax.errors import InputError
+from gan_seg_jax.errors import InputError, expect
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.losses import fields
 from gan_seg_jax.phases import frozen_backbones, phase_ends
@@ -27,6 +27,8 @@ def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
         InputError: they do not.
     """
     fields.check_classes(config)
+    height, shards = config.crop_size[0], config.spatial_shards
+    expect(height % shards == 0, "spatial_shards", shards, f"a divisor of the crops' height, {height}")
     pipeline.check_streams(dataset, method.STREAMS)
     build(method, config)
     tasks.of(method).check(config, dataset.splits["val"])

@@ -7,6 +7,7 @@ from gan_seg_jax.errors import expect
 POSITIVE = (
     "steps",
     "batch_size",
+    "spatial_shards",
     "rounds",
     "keep_checkpoints",
     "log_every",
@@ -15,7 +16,8 @@ POSITIVE = (
     "max_bad_steps",
 )
 NOT_NEGATIVE = ("seed", "penalty_every", "samples_every", "patience")
-MOST = {"steps": 2**31 - 1, "batch_size": 2**16, "rounds": 2**10}  # no more than any machine could hold
+# No more than any machine could hold.
+MOST = {"steps": 2**31 - 1, "batch_size": 2**16, "rounds": 2**10, "spatial_shards": 2**10}
 DTYPES = ("float32", "bfloat16")
 KINDS = {  # as of `config_fields`
     "method": str,
@@ -27,6 +29,7 @@ KINDS = {  # as of `config_fields`
     "share_forward": bool,
     "penalty_every": int,
     "batch_size": int,
+    "spatial_shards": int,
     "dtype": str,
     "feature_network": str,
     "ema_decay": float,

@@ -48,7 +48,7 @@ def measure(config: ConfigDict) -> Cost:
         InputError: The run could not start.
     """
     config = config.copy_and_resolve_references().unlock()
-    method, mesh = get_method(config), parallel.make_mesh()
+    method, mesh = get_method(config), parallel.make_mesh(spatial=config.spatial_shards)
     parallel.check_batch_size(config.batch_size, mesh)
     dataset = pipeline.open_dataset(config)
     pipeline.resolve_classes(config, dataset)
@@ -58,7 +58,7 @@ def measure(config: ConfigDict) -> Cost:
     state = start.initial_state(method, config, Path())
     updates = phase_ends(config)[0][1]
     moving = {role for group in updates for role in group}
-    variant = {"updates": updates, "penalty": config.penalty_every > 0}
+    variant = {"updates": updates, "penalty": config.penalty_every > 0, "images": parallel.image_sharding(mesh)}
     step = functools.partial(
         train_step, method=method, config=config, frozen=frozen_backbones(config, 0) & moving, **variant
     )
