@@ -1,8 +1,9 @@
 """The result tables of the project's pages, made from the records alone.
 
 On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
-experiments/results, `gains`, what the discriminator adds in all of them, or `benchmark`, speeds. `<!-- results: NAME
-ARM ARM -->` has some of its arms: those, and those whose names begin with one of them and a hyphen.
+experiments/results, `gains`, what the discriminator adds in all of them, `benchmark`, speeds, or `plan`, what trainings
+take on slices of TPUs. `<!-- results: NAME ARM ARM -->` has some of its arms: those, and those whose names begin with
+one of them and a hyphen.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import plans
 import tables
 from benchmark import report
 from intervals import stopped_rising
@@ -20,6 +22,7 @@ RESULTS = ROOT / "experiments" / "results"
 PAGES = (
     "README.md",
     "docs/README.zh-CN.md",
+    "docs/accelerators.md",
     "docs/faq.md",
     "docs/performance.md",
     "docs/results.md",
@@ -122,7 +125,11 @@ def gains(results: Path = RESULTS) -> str:
 
 
 # What is no table of runs.
-OTHERS = {"gains": gains, "benchmark": lambda results: report.summary(results / "benchmark")}
+OTHERS = {
+    "gains": gains,
+    "benchmark": lambda results: report.summary(results / "benchmark"),
+    "plan": lambda results: plans.summary(results / "plan"),
+}
 
 
 def with_results(text: str, results: Path = RESULTS) -> str:

@@ -14,6 +14,7 @@ from gan_seg_jax.system import process
 COMMANDS = {
     "prepare": "prepare",
     "train": "main",
+    "plan": "plan",
     "evaluate": "evaluate",
     "predict": "predict",
     "export": "export",

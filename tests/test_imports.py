@@ -37,12 +37,12 @@ LEVELS = (
     {"judging"},
     {"tasks"},
     {"training"},
-    {"train", "cli", "reporting", "exporting", "serving"},
+    {"train", "cli", "reporting", "exporting", "serving", "planning"},
     {"commands"},
 )
 # Within a folder its __init__ imports all. These are free but for cycles; in the others, all may import what is listed.
 FREE = {"data", "losses", "postprocess", "baselines", "runs", "inference", "tasks", "training", "cli", "reporting"}
-FREE |= {"inspection", "preparing", "exporting", "serving"}
+FREE |= {"inspection", "preparing", "exporting", "serving", "planning"}
 SHARED = {
     "models": {
         "aspp",

@@ -27,11 +27,20 @@ def check(method: Any, config: ConfigDict, dataset: Dataset) -> None:
         InputError: they do not.
     """
     fields.check_classes(config)
-    height, shards = config.crop_size[0], config.spatial_shards
-    expect(height % shards == 0, "spatial_shards", shards, f"a divisor of the crops' height, {height}")
+    check_shards(config)
     pipeline.check_streams(dataset, method.STREAMS)
     build(method, config)
     tasks.of(method).check(config, dataset.splits["val"])
+
+
+def check_shards(config: ConfigDict) -> None:
+    """Check that the devices that share an image can do so evenly.
+
+    Raises:
+        InputError: they cannot.
+    """
+    height, shards = config.crop_size[0], config.spatial_shards
+    expect(height % shards == 0, "spatial_shards", shards, f"a divisor of the crops' height, {height}")
 
 
 def build(method: Any, config: ConfigDict) -> dict[str, nn.Module]:

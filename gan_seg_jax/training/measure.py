@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -36,6 +37,39 @@ class Cost:
     compile_seconds: float
     step_seconds: float
     minutes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of one device in a compiled step.
+
+    Attributes:
+        arguments: State and batch; the next state takes the place of this one.
+        outputs: What is new beside it.
+        temporary: What is between them.
+        code: The program.
+    """
+
+    arguments: int
+    outputs: int
+    temporary: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.arguments + self.outputs + self.temporary + self.code
+
+
+def memory(compiled: Any) -> Memory:
+    """Return what a compiled step (`parallel.compile_step`) takes, as its compiler says."""
+    found = compiled.memory_analysis()
+    return Memory(
+        found.argument_size_in_bytes,
+        found.output_size_in_bytes - found.alias_size_in_bytes,
+        found.temp_size_in_bytes,
+        found.generated_code_size_in_bytes,
+    )
 
 
 def measure(config: ConfigDict) -> Cost:
@@ -80,11 +114,9 @@ def measure(config: ConfigDict) -> Cost:
             batch = parallel.place(next(batches), sharding)
         jax.block_until_ready(state)
         seconds = (time.monotonic() - began) / _STEPS
-    found = compiled.memory_analysis()
-    used = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     limit = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", 0)
     minutes = (compile_seconds + seconds * config.steps) / 60
-    return Cost(used + found.temp_size_in_bytes, limit, compile_seconds, seconds, minutes)
+    return Cost(memory(compiled).total, limit, compile_seconds, seconds, minutes)
 
 
 def rows(cost: Cost) -> list[tuple[str, str, str]]:

@@ -83,6 +83,7 @@ def test_help_is_a_success_and_names_the_flags(module, flag):
         ("judge", "workdir split checkpoint data_dir"),
         ("crf_search", "workdir split checkpoint data_dir images"),
         ("class_weights", "config rule output"),
+        ("plan", "config slice batch_per_chip input_rate json"),
     ],
 )
 def test_help_lists_every_flag_wherever_it_is_defined(module, names):

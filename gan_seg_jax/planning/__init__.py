@@ -1,0 +1,1 @@
+"""What a training will take on a slice of Cloud TPUs, told by the TPU's compiler on a machine without one."""
