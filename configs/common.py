@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
     config.penalty_every = 0  # gradient penalties are due every so many steps; 0 never, 1 always
     config.batch_size = 8  # images a batch, over all devices
     config.spatial_shards = 1  # devices that share each image in training, by its rows: for few images, or large ones
+    config.rematerialize = False  # keep results of convolutions alone, make the rest again: less memory, more time
     config.dtype = "float32"  # of computation: float32 or bfloat16; weights, statistics and losses stay float32
 
     # Data.

@@ -28,6 +28,7 @@ MAY_CHANGE_ON_RESUME = (
     "num_workers",
     "prefetch",
     "spatial_shards",
+    "rematerialize",
     "data_dir",
     "max_pixels",
     "tensorboard",

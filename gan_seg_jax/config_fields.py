@@ -23,7 +23,8 @@ LONGEST_LIST = 4096
 DEEPEST = 8  # prior runs of prior runs
 LARGEST = 2**63
 RENAMED = {"judge": "feature_network"}  # fields, and runs of `prior_runs`, by the names that they had before
-ADDED = {"patience": 0, "spatial_shards": 1}  # fields that older runs lack, and what they did without them
+# Fields that older runs lack, and what they did without them.
+ADDED = {"patience": 0, "rematerialize": False, "spatial_shards": 1}
 
 # A kind is a type (float takes whole numbers, too), [kind] for a list, or a dict of fields.
 SHARED = training.KINDS | data.KINDS | augment.KINDS | losses.KINDS

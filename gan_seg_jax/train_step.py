@@ -142,7 +142,14 @@ def _forward(nets: Networks, batch, method, config):
     def act(params):
         return method.forward(nets.replace(params=params), batch, nets.rng, config)
 
+    if config.rematerialize:
+        act = jax.checkpoint(act, policy=_is_product)
     return jax.vjp(act, {role: nets.states[role].params for role in sorted(nets.moving)}, has_aux=True)
+
+
+def _is_product(primitive, *_, **__):
+    """Return whether an operation's results are kept for the backward pass: those that take long to compute again."""
+    return primitive.name in ("conv_general_dilated", "dot_general")
 
 
 def _judge(nets: Networks, outputs, through, batch, group, method, config):

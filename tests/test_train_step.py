@@ -14,7 +14,7 @@ from configs import cgan_seg, common, supervised_seg
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import cgan, supervised
 from gan_seg_jax.state import Networks, create_state, init_variables
-from gan_seg_jax.train_step import train_step
+from gan_seg_jax.train_step import _forward, train_step
 from tests import tiny_methods
 from tests.textbook import as_textbook, textbook_step
 from tests.tiny_methods import CASES, POISONS, SGD, Case, prepared, tiny_config
@@ -473,6 +473,41 @@ def test_one_trace_for_all_steps_and_seeds_and_donated_buffers():
             state, _ = step(state, case.batch(number))
             assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before)), (seed, number)
     assert int(state.step) == 10
+
+
+def test_what_is_made_again_is_not_kept_and_changes_nothing():
+    """`config.rematerialize`: of a U-Net only results of convolutions wait for the backward pass."""
+    config = supervised_seg.get_config()
+    config.num_classes, config.batch_size = 3, 2
+    config.canvas_size = config.crop_size = (32, 32)
+    config.networks.segmenter = common.unet(channels=(6, 8), encoder_convs=(1, 1), decoder_convs=1)
+    modules = supervised.build(config)
+    batch = example_batch(supervised.STREAMS, config, 2)
+    variables = init_variables(supervised, modules, batch, config, 0)
+    state = create_state(variables, modules, dict.fromkeys(modules, optax.sgd(0.1)), seed=0)
+    draw = np.random.default_rng(0)
+    stream = {
+        "image": draw.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
+        "label": draw.integers(0, 3, (2, 32, 32), dtype=np.uint8),
+        "content": np.full((2, 2), 32, np.int32),
+        "valid": np.ones(2, bool),
+        "id": np.zeros(2, np.int32),
+    }
+    host = {"labelled": stream}
+    found, kept = [], []
+    for again in (False, True):
+        config.rematerialize = again
+        step = functools.partial(train_step, method=supervised, config=config, updates=(("segmenter",),))
+        found.append(jax.jit(step, compiler_options=FAST)(state, host))
+
+        def pullback(networks, batch, config=config):
+            nets = Networks(states=networks, rng=jax.random.key(0), step=jnp.int32(0), moving=frozenset(modules))
+            return _forward(nets, batch, supervised, config)[1]
+
+        leaves = jax.tree.leaves(jax.eval_shape(pullback, state.networks, batch))
+        kept.append(sum(leaf.size for leaf in leaves if leaf.ndim == 4 and leaf.shape[0] == 2))
+    chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-6)
+    assert kept[1] < 0.6 * kept[0], kept
 
 
 def flops(function, *arguments):

@@ -56,6 +56,7 @@ def tiny_config(**overrides) -> ConfigDict:
     """Return what the step reads of a config, without augmentation."""
     off = {**common.get_config().augment, "flip_horizontal": False}
     fields = {"crop_size": (SIZE, SIZE), "augment": off, "rounds": 1, "share_forward": False, "ema_decay": 0.0}
+    fields["rematerialize"] = False
     return ConfigDict({**fields, **overrides})
 
 

@@ -27,6 +27,7 @@ KINDS = {  # as of `config_fields`
     "planned_steps": int,
     "rounds": int,
     "share_forward": bool,
+    "rematerialize": bool,
     "penalty_every": int,
     "batch_size": int,
     "spatial_shards": int,
