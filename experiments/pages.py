@@ -1,8 +1,8 @@
 """The result tables of the project's pages, made from the records alone.
 
 On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
-experiments/results, `gains`, what the discriminator adds in all of them, `benchmark`, speeds, or `plan`, what trainings
-take on slices of TPUs. `<!-- results: NAME ARM ARM -->` has some of its arms: those, and those whose names begin with
+experiments/results, `gains`, what the discriminator adds in all of them, `benchmark` and `within`, speeds, or `plan`, what
+trainings take on slices of TPUs. `<!-- results: NAME ARM ARM -->` has some of its arms: those, and those whose names begin with
 one of them and a hyphen.
 """
 
@@ -128,6 +128,7 @@ def gains(results: Path = RESULTS) -> str:
 OTHERS = {
     "gains": gains,
     "benchmark": lambda results: report.summary(results / "benchmark"),
+    "within": lambda results: report.within(results / "benchmark" / "within"),
     "plan": lambda results: plans.summary(results / "plan"),
 }
 

@@ -65,7 +65,7 @@ class Side:
             self._process = subprocess.Popen(
                 command,
                 cwd=records.ROOT,
-                env=environment(options, folder / f"{name}-cache"),
+                env=environment(options, folder / f"{name}-cache", devices_of(name)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -106,12 +106,20 @@ class Side:
         return json.loads(line)
 
 
-def environment(options: argparse.Namespace, cache: Path) -> dict[str, str]:
+def devices_of(side: str) -> int:
+    """Return how many devices a side has: those of "ours-4-devices" are virtual ones of the processor."""
+    found = re.fullmatch(r"ours-(\d+)-devices", side)
+    return int(found[1]) if found else 1
+
+
+def environment(options: argparse.Namespace, cache: Path, devices: int = 1) -> dict[str, str]:
     """Return the environment of a side; what it compiles lies in `cache`."""
+    virtual = f" --xla_force_host_platform_device_count={devices}" if devices > 1 else ""
     threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     return {
         **os.environ,
         **threads,
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + virtual,
         "JAX_PLATFORMS": PLATFORMS[options.device],
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

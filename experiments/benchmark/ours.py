@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark import cases, worker
+from experiments.benchmark import cases, compare, worker
 from gan_seg_jax import parallel
 from gan_seg_jax.augment import paired
 from gan_seg_jax.config import check as check_config
@@ -95,7 +95,7 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return works and facts; compiled at the first call of each."""
     config = cases.load(options.case, options.dtype)
     check_config(config)
-    method, mesh = get_method(config), parallel.make_mesh(jax.devices()[:1])
+    method, mesh = get_method(config), parallel.make_mesh(jax.devices()[: compare.devices_of(options.side)])
     with tempfile.TemporaryDirectory() as folder:
         state = start.initial_state(method, config, Path(folder))
     batch = parallel.place(host_batch(config, method.STREAMS), parallel.batch_sharding(mesh))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 COMMAND = "python -m experiments.benchmark.compare"
+WITHIN = "python -m experiments.benchmark.within"
 TITLE = "Speed beside other libraries"
 GROUPS = {"ours": "ours", "torch": "PyTorch", "smp": "smp", "kerashub": "KerasHub", "pydensecrf": "pydensecrf"}
 WORKS = {
@@ -191,6 +192,45 @@ def _machine(record: Mapping[str, Any]) -> str:
     hardware = record["hardware"]
     device = "" if record["device"] == "cpu" else f"{record['processor']}, beside "
     return f"{device}{hardware['cpu']}, {hardware['cores']} cores"
+
+
+KINDS = {  # of `within`: kind -> what a ratio is of, whether it is that of the second work to the first, must, aim
+    "fused": ("a step: two updates compiled apart / fused", False, "at least 1.2, aim 1.45"),
+    "adversarial": ("a step: adversarial / supervised, the same segmenter", False, "at most 1.6, aim 1.25"),
+    "atrous": ("3x3 convolution with gradients: atrous / plain", False, "at most 1.5, aim 1.15"),
+    "kernel": ("gradient of a 3x3 kernel: share of a matrix product's speed", True, "at least 40%, aim 70%"),
+    "devices": ("a step of the same batch: several virtual devices / one", False, "at most 1.15, aim 1.05"),
+}
+
+
+def within(folder: Path) -> str:
+    """Return the tables of `within`: two works of ours, and how many times as long one takes as the other."""
+    parts = []
+    for record in read(folder):
+        lines = [["", "", "ms", "against, ms", "ratio", "wanted"]]
+        for kind, found in record["kinds"].items():
+            title, flipped, wanted = KINDS[kind]
+            for name, seconds in found["seconds"].items():
+                lines += _pairs(title, name, seconds, flipped=flipped, several=kind == "devices", wanted=wanted)
+        hardware = record["hardware"]
+        parts.append(f"{hardware['cpu']}, {hardware['cores']} cores:\n\n{markdown(lines)}")
+    return "\n\n".join(parts) or f"Not run yet: `{WITHIN}`."
+
+
+def _pairs(
+    title: str, name: str, seconds: Mapping[str, Sequence[float]], *, flipped: bool, several: bool, wanted: str
+) -> list[list[str]]:
+    """Return a line for each pair: two works, or the first and each of the others."""
+    names = list(seconds)
+    pairs = [(other, names[0]) for other in names[1:]] if several else [(names[0], names[1])]
+    lines = []
+    for first, second in pairs:
+        both = list(zip(seconds[first], seconds[second], strict=True))
+        ratio = spread([b / a if flipped else a / b for a, b in both])
+        shown = "{:.0%} ({:.0%} to {:.0%})" if flipped else "{:.2f} ({:.2f} to {:.2f})"
+        times = [_ms(1e3 * statistics.median(seconds[work])) for work in (first, second)]
+        lines.append([title, f"{name}: {first}" if several else name, *times, shown.format(*ratio), wanted])
+    return lines
 
 
 def write(folder: Path) -> None:

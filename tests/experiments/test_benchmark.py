@@ -5,11 +5,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import jax
 import pytest
 
-from experiments.benchmark import cases, compare, ours, parts, photographs, report
+from experiments.benchmark import cases, compare, ours, parts, photographs, report, within
 from gan_seg_jax import config as configs
 from gan_seg_jax.postprocess.crf import CRFParameters
 from tests import tiny_runs
@@ -183,7 +184,7 @@ def test_a_side_answers_in_lines_of_json(repository, name):
 
 def test_our_side_steps_and_labels(monkeypatch):
     monkeypatch.setitem(ours.PRODUCT, "cpu", 16)
-    works, facts = ours.make(argparse.Namespace(case="tiny", device="cpu", dtype="float32"))
+    works, facts = ours.make(argparse.Namespace(case="tiny", side="ours", device="cpu", dtype="float32"))
     for work in works.values():
         work(2)
     assert facts["flops"].keys() == works.keys() == {"step", "inference", "product"}
@@ -230,3 +231,37 @@ def test_twins_have_as_many_parameters(name):
     options = argparse.Namespace(case=name, side="torch-eager", device="cpu", dtype="float32", threads=1)
     twins = torch_game.Game(options).networks
     assert {role: sum(p.numel() for p in net.parameters()) for role, net in twins.items()} == mine
+
+
+def test_works_of_ours_run_in_turn_and_their_ratios_are_of_each_round(tmp_path):
+    done = []
+    works = {"two": lambda: done.append("two"), "one": within._Scaled(lambda: done.append("one"), 0.5)}
+    seconds = within.in_turn(works, 2)
+    assert done == ["one", "two", "two", "one", "one", "two"]
+    assert {name: len(found) for name, found in seconds.items()} == {"two": 2, "one": 2}
+    record = {"date": "today", "seconds": {"a case": {"two": [3.0, 2.0, 4.0], "one": [2.0, 2.0, 2.0]}}}
+    within.keep(tmp_path, {"cpu": "Made Up", "cores": 2}, "fused", record)
+    within.keep(tmp_path, {"cpu": "Made Up", "cores": 2}, "kernel", record)
+    several = {"seconds": {"a case": {"1 device": [1.0, 1.0], "2 devices": [1.1, 1.2], "4 devices": [1.0, 2.0]}}}
+    within.keep(tmp_path, {"cpu": "Made Up", "cores": 2}, "devices", several)
+    text = report.within(tmp_path)
+    assert "| a case | 3000 | 2000 | 1.50 (1.00 to 2.00) | at least 1.2" in text
+    assert "| 67% (50% to 100%) | at least 40%" in text
+    assert "| a case: 4 devices | 1500 | 1000 | 1.50 (1.00 to 2.00) | at most 1.15" in text
+    assert report.within(tmp_path / "none") == "Not run yet: `python -m experiments.benchmark.within`."
+
+
+@pytest.mark.parametrize("make", [within.fused, within.adversarial])
+def test_our_works_step(make):
+    works = make("tiny")
+    assert len(works) == 2
+    for work in works.values():
+        before = int(work().step)
+        assert int(work().step) == before + (2 if work is works.get("two updates") else 1)
+
+
+def test_virtual_devices_of_a_side():
+    assert [compare.devices_of(side) for side in ("ours", "ours-4-devices", "torch-eager")] == [1, 4, 1]
+    options = argparse.Namespace(threads=2, device="cpu")
+    flags = compare.environment(options, Path("cache"), 8)["XLA_FLAGS"]
+    assert flags.endswith(" --xla_force_host_platform_device_count=8")
