@@ -1,9 +1,9 @@
 """The result tables of the project's pages, made from the records alone.
 
 On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
-experiments/results, `gains`, what the discriminator adds in all of them, `benchmark` and `within`, speeds, or `plan`, what
-trainings take on slices of TPUs. `<!-- results: NAME ARM ARM -->` has some of its arms: those, and those whose names begin with
-one of them and a hyphen.
+experiments/results, `gains`, what the discriminator adds in all of them, `benchmark` and `within`, speeds, or `plan`,
+what trainings take on slices of TPUs. `<!-- results: NAME ARM ARM -->` has some of its arms: those, and those whose
+names begin with one of them and a hyphen.
 """
 
 import re
