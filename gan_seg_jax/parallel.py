@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -79,6 +80,8 @@ def _keep_programs() -> None:
         if folder is not None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", LASTING)
+            # Of an entry that a killed process or a full disk has cut off: what it holds is compiled again.
+            warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
 
 
 def _joined() -> None:
