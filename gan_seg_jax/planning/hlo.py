@@ -75,9 +75,9 @@ class Traffic(NamedTuple):
 def traffic(text: str) -> Traffic:
     """Return what a program reads from a chip's memory and writes to it.
 
-    Each instruction reads what it is given and writes what it makes. What the compiler keeps in the chip (VMEM: another
-    memory space than the first) costs nothing but its copies; XLA's own "bytes accessed" counts it in full. The body of
-    a loop is counted once.
+    Each instruction reads all that it is given and writes what it makes. What the compiler keeps in the chip (VMEM:
+    another memory space than the first) costs nothing but its copies; XLA's own "bytes accessed" counts it in full. The
+    body of a loop is counted once.
     """
     parts = list(_computations(text))
     return Traffic(*(sum(sum(_moved(lines, tiles=tiles)) for lines in parts) for tiles in (True, False)))

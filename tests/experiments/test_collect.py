@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))  # 
 import collect
 import intervals
 import pages
+import plans
 import records
 from reading import RecordsError, Table
 
@@ -435,3 +436,18 @@ def test_gains_are_differences_to_the_same_path_without_the_discriminator(tmp_pa
     # t(0.975, 1) = 12.7062; the third seed of `gan` has no partner
     assert "| gan (`made`) | 2 | 0.150 ± 0.635 | 0.300 ± 1.271 | +0.1500 ± 0.6353 | - |" in text
     assert "`other`" not in text and text.endswith("Not run yet: 1 of 2 such pairs.")
+
+
+def test_plans_of_slices_are_a_table_with_those_that_do_not_fit(tmp_path):
+    assert "Not run yet" in plans.summary(tmp_path)
+    shared = {"config": "a.py:b", "dtype": "bfloat16", "crop_size": [64, 96], "classes": 5}
+    memory = {"total": 3 * 2**30, "hbm": 4 * 2**30}
+    fits = {"slice": "v5e-4", "batch": 8, "memory": memory, "seconds": {"step": 0.0125}, "bound": "traffic"}
+    fits |= {"images_per_second": 1234.5, "share_of_peak": 0.25}
+    large = {"slice": "v5e-8", "batch": 64, "memory": memory | {"total": 9 * 2**30}}
+    record = shared | {"versions": {"jax": "1", "libtpu": "2"}, "slices": [fits, large]}
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    text = plans.summary(tmp_path)
+    assert text.startswith("By jax 1 and libtpu 2; 64x96, bfloat16, 5 classes:")
+    assert "| a.py:b | v5e-4 | 8 | 3.0 of 4.0 | 12.5 | traffic | 1,234 | 25% |" in text
+    assert "| a.py:b | v5e-8 | 64 | 9.0 of 4.0 | does not fit |" in text
