@@ -27,13 +27,11 @@ def summary(folder: Path) -> str:
 
 
 def _row(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    row = [plan["config"], found["slice"], str(found["batch"])]
+    if "crashed" in found:
+        return [*row, "compiler crashed", "", "", "", ""]
     used, seconds = found["memory"], found.get("seconds")
-    row = [
-        plan["config"],
-        found["slice"],
-        str(found["batch"]),
-        f"{used['total'] / 2**30:.1f} of {used['hbm'] / 2**30:.1f}",
-    ]
+    row.append(f"{used['total'] / 2**30:.1f} of {used['hbm'] / 2**30:.1f}")
     if seconds is None:
         return [*row, "does not fit", "", "", ""]
     speed, share = found["images_per_second"], found["share_of_peak"]

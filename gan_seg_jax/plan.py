@@ -61,13 +61,18 @@ def main() -> None:
         with config.unlocked():
             if values.batch_per_chip:
                 config.batch_size = values.batch_per_chip * where.chips
-        found["slices"].append(figures.on_slice(config, where, rate, measured=measured))
+        found["slices"].append(figures.on_slice_apart(config, where, rate, measured=measured))
         if output is not None:
             files.write_json(output, found)
         if len(wanted) == 1:
             print(f"\n{text.lines(found['slices'][0])}", flush=True)
     if len(wanted) > 1:
         print(f"\n{text.table(found['slices'])}", flush=True)
+    if all("crashed" in each for each in found["slices"]):
+        raise InputError(
+            "The TPU's compiler has crashed on this step, by a fault of its own; try another batch, crop_size or "
+            'version of libtpu: pip install -U "jax[tpu]<0.12".'
+        )
 
 
 def _input(config: ConfigDict) -> tuple[float, bool]:

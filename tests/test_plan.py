@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from gan_seg_jax.planning import feeding, program
+from gan_seg_jax.planning import apart, feeding, figures, program
 from tests import tiny_runs
 from tests.planning.test_figures import compiled
 
@@ -30,6 +30,7 @@ def compiler(monkeypatch):
         asked.append((config.batch_size, config.num_classes, len(chips)))
         return compiled(), program.start.state_shapes(program.get_method(config), config)
 
+    monkeypatch.setattr(figures, "on_slice_apart", figures.on_slice)
     monkeypatch.setattr(program, "devices", lambda where: [None] * where.chips)
     monkeypatch.setattr(program, "compile_last_phase", compile_last_phase)
     monkeypatch.setattr(program, "versions", lambda: {"libtpu": "0"})
@@ -59,6 +60,20 @@ def test_several_slices_as_a_table_and_the_input_as_measured(compiler, tmp_path,
         ["v5e-4", "4", "1", "8"],
         ["v5e-8", "8", "1", "16"],
     ]
+
+
+def test_a_crash_of_the_compiler_is_a_sentence(monkeypatch, tmp_path):
+    def crash(*_):
+        raise apart.CrashedError
+
+    monkeypatch.setattr(program, "devices", lambda where: [None] * where.chips)
+    monkeypatch.setattr(program, "versions", lambda: {"libtpu": "0"})
+    monkeypatch.setattr(apart, "call", crash)
+    args = (CONFIG, "--config.num_classes=5", "--batch_per_chip=2")
+    outcome = _run(*args, "--slice=v5e-4", f"--json={tmp_path / 'plan.json'}")
+    assert outcome.code == 2 and "crashed" in outcome.out and "pip install -U" in outcome.err
+    assert json.loads((tmp_path / "plan.json").read_text())["slices"][0]["crashed"]
+    assert _run(*args, "--slice=v5e-4", "--slice=v5e-8").out.count("compiler crashed") == 2
 
 
 def test_without_data_the_classes_must_be_given(compiler):

@@ -9,10 +9,11 @@ import jax
 from ml_collections import ConfigDict
 
 from gan_seg_jax import models
+from gan_seg_jax.config import from_json, to_json
 from gan_seg_jax.losses import fields
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.phases import last_phase, phase_ends
-from gan_seg_jax.planning import hlo, program, roofline
+from gan_seg_jax.planning import apart, hlo, program, roofline
 from gan_seg_jax.planning.slices import Slice
 from gan_seg_jax.training import checks, measure, start
 
@@ -45,6 +46,30 @@ def of_config(config: ConfigDict) -> dict[str, Any]:
     }
 
 
+def on_slice_apart(config: ConfigDict, where: Slice, rate: float, *, measured: bool) -> dict[str, Any]:
+    """Return what `on_slice` does, made in a process of its own: libtpu may end it by a fault, as of its stack."""
+    try:
+        return apart.call(_on_slice, to_json(config), where, rate, measured)
+    except apart.CrashedError:
+        return _facts(config, where) | {"crashed": True}
+
+
+def _on_slice(values: dict[str, Any], where: Slice, rate: float, measured: bool) -> dict[str, Any]:
+    return on_slice(from_json(values), where, rate, measured=measured)
+
+
+def _facts(config: ConfigDict, where: Slice) -> dict[str, Any]:
+    return {
+        "slice": where.name,
+        "topology": where.topology,
+        "chips": where.chips,
+        "least_batch": where.chips // config.spatial_shards,
+        "hosts": where.hosts,
+        "batch": config.batch_size,
+        "batch_per_chip": config.batch_size / where.chips,  # less than one where chips share images
+    }
+
+
 def on_slice(config: ConfigDict, where: Slice, rate: float, *, measured: bool) -> dict[str, Any]:
     """Return what a training takes on a slice.
 
@@ -57,16 +82,7 @@ def on_slice(config: ConfigDict, where: Slice, rate: float, *, measured: bool) -
     Raises:
         InputError: It cannot be compiled as it is.
     """
-    batch, chip = config.batch_size, where.chip
-    values = {
-        "slice": where.name,
-        "topology": where.topology,
-        "chips": where.chips,
-        "least_batch": where.chips // config.spatial_shards,
-        "hosts": where.hosts,
-        "batch": batch,
-        "batch_per_chip": batch / where.chips,  # less than one where chips share images
-    }
+    chip, values = where.chip, _facts(config, where)
     try:
         compiled, state = program.compile_last_phase(config, program.devices(where))
     except program.TooLargeError as error:

@@ -30,8 +30,10 @@ def lines(found: dict[str, Any]) -> str:
     rows = [
         ("slice", f"{found['slice']} ({found['topology']}): {_count(chips, 'chip')}, {_count(hosts, 'host')}"),
         ("batch", f"{found['batch']}, {per_chip:g} per chip"),
-        ("memory", f"{_memory(found['memory'])}{_fit(found)}"),
     ]
+    if "crashed" in found:
+        return _rows([*rows, ("compiler", "crashed on this step; another batch, crop_size or libtpu may do")])
+    rows.append(("memory", f"{_memory(found['memory'])}{_fit(found)}"))
     if "seconds" in found:
         rows += _time(found)
     return _rows(rows)
@@ -108,8 +110,10 @@ COLUMNS = (
 
 def cells(found: dict[str, Any]) -> list[str]:
     """Return a row of the table."""
-    used, seconds = found["memory"], found.get("seconds")
     row = [found["slice"], str(found["chips"]), str(found["hosts"]), str(found["batch"])]
+    if "crashed" in found:
+        return [*row, "compiler crashed", "", "", "", "", "", ""]
+    used, seconds = found["memory"], found.get("seconds")
     row.append(f"{used['total'] / GIB:.1f} of {used['hbm'] / GIB:.1f}")
     row.append("?" if found["largest_batch_per_chip"] is None else f"{found['largest_batch_per_chip']:g}")
     if seconds is None:
