@@ -7,9 +7,10 @@ settings: CamVid at 144x192 and nuclei at 128x128, with all labels and with few 
 and over EfficientNet-Lite0's ImageNet weights. In each a U-Net over Lite0 is trained by cross-entropy, and every other
 arm has its network, start, optimizer, data, batches and number of steps: `longer` alone has the compute of the dearest
 rival instead. Games stand beside their own path without the game (`lambda0`) where this is more than cross-entropy.
-With all labels: the conditional GAN, Luc et al.'s adversary, refinement by a GAN. With few: AdvSemiSeg, S4GAN, pairs
-made by SPADE, and the rivals that have no GAN: mean teacher, FixMatch, UniMatch.
-Cut for two cores: half of the decoder's channels, batches of 4, at most STEPS steps.
+With all labels: the conditional GAN, Luc et al.'s adversary, and over the weights refinement by a GAN. With few:
+AdvSemiSeg, S4GAN, pairs made by SPADE, and the rivals that have no GAN: mean teacher, FixMatch, UniMatch.
+Every arm ends when two validations in a row were no better, at the latest after STEPS steps, twice as many from scratch
+with all labels. Cut for two cores: half of the decoder's channels, batches of 4.
 """
 
 import sys
@@ -68,13 +69,14 @@ class Setting:
         self.name, self.data, self.start, self.few = f"{data}-{label}-{start}", data, start, few
         labels = (f"--config.labelled.fraction={fraction}", "--config.labelled.seed={seed}") if few else ()
         self._flags = (*DATA[data], *labels, *SHARED)
+        self._steps = STEPS[data] * (2 if start == "scratch" and not few else 1)
 
     def arm(self, method: str, config: str, *overrides: str, against: str = "", role: str = "segmenter", **more) -> Arm:
         """Return the arm of a method, compared with the one `against` of the same setting; "" is the control."""
         times = more.pop("times", 1)
         flags = (
             *self._flags,
-            *schedule(times * STEPS[self.data]),
+            *schedule(times * self._steps),
             *(f"--config.optimizers.{role}.{field}={value}" for field, value in OPTIMIZER.items()),
             f"--config.networks.{role}.channels=(128, 64, 32, 16)",
             f"--config.pretrained.{role}={STARTS[self.start]}",
@@ -97,13 +99,16 @@ class Setting:
 
     def _all_labels(self) -> tuple[Arm, ...]:
         cgan, l1 = {"role": "generator"}, ("losses.weights.l1",)
-        return (
+        games = (
             self.arm("cgan-lambda0", "cgan_seg.py:lite0,lambda0", against="supervised", varies=l1, **cgan),
             self.arm("cgan", "cgan_seg.py:lite0", against="cgan-lambda0", **cgan),
             self.arm("luc", "adversarial_seg.py:unet_lite0", against="supervised"),
+        )
+        refined = (
             self.arm("refinement-lambda0", "refine_seg.py:unet_lite0,lambda0", against="supervised", varies=REFINER),
             self.arm("refinement", "refine_seg.py:unet_lite0", against="refinement-lambda0"),
         )
+        return games if self.start == "scratch" else (*games, *refined)
 
     def _few_labels(self) -> tuple[Arm, ...]:
         forms = {"advsemiseg": SEMI, "s4gan": SEMI, "mean_teacher": VIEWS, "fixmatch": VIEWS, "unimatch": VIEWS}
@@ -115,7 +120,7 @@ class Setting:
             self.arm(
                 "spade",
                 "augment_seg.py:spade,unet_lite0",
-                f"--config.prior_runs.generator.steps={STEPS[self.data]}",
+                f"--config.prior_runs.generator.steps={self._steps}",
                 f"--config.prior_runs.generator.feature_network={{workdir}}/{self.name}-supervised-seed{{seed}}",
                 against="supervised",
                 varies=MADE,
