@@ -8,16 +8,27 @@ and a third, None where it finds no edges:
 `train_split` is anything with `__len__` and `__getitem__` as a `Split` of `data.catalog` has them.
 """
 
+import importlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gan_seg_jax.baselines import canny, dbscan, kmeans, majority, roberts, slic, sobel
 
-BASELINES: dict[str, Any] = {
-    "sobel": sobel.BASELINE,
-    "roberts": roberts.BASELINE,
-    "canny": canny.BASELINE,
-    "kmeans": kmeans,
-    "dbscan": dbscan,
-    "slic": slic,
-    "majority": majority,
-}
+class _Baselines(Mapping[str, Any]):
+    """Name -> baseline, loaded when it is asked for: scikit-learn takes half a second to load."""
+
+    _NAMES = ("sobel", "roberts", "canny", "kmeans", "dbscan", "slic", "majority")
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._NAMES:
+            raise KeyError(name)
+        module = importlib.import_module(f"{__name__}.{name}")
+        return getattr(module, "BASELINE", module)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._NAMES)
+
+    def __len__(self) -> int:
+        return len(self._NAMES)
+
+
+BASELINES = _Baselines()

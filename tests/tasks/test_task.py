@@ -71,12 +71,16 @@ def test_its_own_table_is_printed():
 
 
 def test_it_checks_the_run_before_training():
-    config = ConfigDict({"method": "m", "num_classes": 3, "losses": {"class_weights": ()}})
+    sizes = {"crop_size": (8, 8), "spatial_shards": 1}
+    config = ConfigDict({"method": "m", "num_classes": 3, "losses": {"class_weights": ()}, **sizes})
     split = lambda count: tiny_runs.MemorySplit(tiny_runs.INFO, "val", (None,) * count, (None,) * count)
     dataset = lambda count: Dataset(tiny_runs.INFO, {"train": split(3), "val": split(count)})
     checks.check(METHOD, config, dataset(3))
     with pytest.raises(InputError, match="needs 3 images to validate by, there are 2"):
         checks.check(METHOD, config, dataset(2))
+    config.spatial_shards = 3
+    with pytest.raises(InputError, match="spatial_shards is 3; expected a divisor of the crops' height, 8"):
+        checks.check(METHOD, config, dataset(3))
 
 
 def test_it_says_which_commands_do_not_take_its_runs():
