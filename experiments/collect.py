@@ -102,6 +102,12 @@ def _further_parts(table: Table) -> list[str]:
             "seed; minutes of reading, labelling and scoring.\n\n"
             f"{tables.evaluations_table(table.arms)}\n\n{tables.then_lines(table.finished)}"
         )
+    splits = sorted({split for record in table.finished for split in record.get("judgings", {})})
+    for split in splits:
+        parts.append(
+            f"## Wrong pixels found, {split}\n\nEach score says of a pixel how likely it is wrong; the discriminator's "
+            f"is 1 - D. The higher the area, the better.\n\n{tables.judgings_table(table.arms, split)}"
+        )
     if any("iou_per_class" in one for seeds in table.rows.values() for one in seeds.values()):
         parts.append("## IoU per class\n\n" + tables.class_table(table.rows))
     return parts

@@ -71,6 +71,8 @@ def summary(folder: Path, arms: Sequence[str] = ()) -> str:
         parts.append(f"Not run yet: {', '.join(f'`{name}`' for name in missing)}.")
     if not arms and any(record.get("evaluations") for record in finished):
         parts.append(tables.inference_table(table.rows, table.arms))
+    if not arms and any("test" in record.get("judgings", {}) for record in finished):
+        parts.append(tables.judgings_table(table.arms, "test"))
     return "\n\n".join(parts)
 
 

@@ -1,27 +1,20 @@
-"""When does a GAN improve a segmentation? One controlled comparison on street scenes and on nuclei.
+"""When does a GAN improve a segmentation? The arms of `question_camvid.py` and `question_nuclei.py`.
 
-    GAN_SEG_DATA=FOLDER python experiments/question.py
-
-FOLDER holds the data sets: CamVid (SegNet's split) in FOLDER/camvid, the nuclei of DSB 2018 in FOLDER/dsb2018. Eight
-settings: CamVid at 144x192 and nuclei at 128x128, with all labels and with few (an eighth; a twentieth), from scratch
-and over EfficientNet-Lite0's ImageNet weights. In each a U-Net over Lite0 is trained by cross-entropy, and every other
-arm has its network, start, optimizer, data, batches and number of steps: `longer` alone has the compute of the dearest
-rival instead. Games stand beside their own path without the game (`lambda0`) where this is more than cross-entropy.
+Eight settings: CamVid at 144x192 and nuclei at 128x128, with all labels and with few (an eighth; a twentieth), from
+scratch and over EfficientNet-Lite0's ImageNet weights. In each a U-Net over Lite0 is trained by cross-entropy, and
+every other arm has its network, start, optimizer, data, batches and number of steps: `longer` alone has the compute of
+the dearest rival instead. Games stand beside their own path without the game (`lambda0`) where this is more than
+cross-entropy.
 With all labels: the conditional GAN, Luc et al.'s adversary, and over the weights refinement by a GAN. With few:
 AdvSemiSeg, S4GAN, pairs made by SPADE, and the rivals that have no GAN: mean teacher, FixMatch, UniMatch.
 Every arm ends when two validations in a row were no better, at the latest after STEPS steps, twice as many from scratch
 with all labels. Cut for two cores: half of the decoder's channels, batches of 4.
 """
 
-import sys
-
-import comparison
-import runner
 from camvid_eighth import MADE, SEMI, TEACHER
 from camvid_gans import INTERVALS, REFINER
 from runner import Arm
 
-TITLE = "When does a GAN improve a segmentation? CamVid at 144x192 and nuclei at 128x128, with all labels and with few"
 SEEDS = (0, 1, 2, 3, 4)
 STEPS = {"camvid": 300, "nuclei": 200}
 VALIDATIONS = 3
@@ -66,14 +59,14 @@ class Setting:
 
     def __init__(self, data: str, start: str, *, few: bool):
         label, fraction = FEW[data] if few else ("all", 1.0)
-        self.name, self.data, self.start, self.few = f"{data}-{label}-{start}", data, start, few
+        self.name, self.data, self.start, self.few = f"{label}-{start}", data, start, few
         labels = (f"--config.labelled.fraction={fraction}", "--config.labelled.seed={seed}") if few else ()
         self._flags = (*DATA[data], *labels, *SHARED)
         self._steps = STEPS[data] * (2 if start == "scratch" and not few else 1)
 
     def arm(self, method: str, config: str, *overrides: str, against: str = "", role: str = "segmenter", **more) -> Arm:
         """Return the arm of a method, compared with the one `against` of the same setting; "" is the control."""
-        times = more.pop("times", 1)
+        times, seeds = more.pop("times", 1), more.pop("seeds", SEEDS)
         flags = (
             *self._flags,
             *schedule(times * self._steps),
@@ -83,7 +76,7 @@ class Setting:
             *overrides,
         )
         reference = f"{self.name}-{against}" if against else ""
-        return Arm(f"{self.name}-{method}", f"configs/{config}", flags, SEEDS, reference=reference, acts=role, **more)
+        return Arm(f"{self.name}-{method}", f"configs/{config}", flags, seeds, reference=reference, acts=role, **more)
 
     def arms(self) -> tuple[Arm, ...]:
         """Return the arms of this setting."""
@@ -128,9 +121,6 @@ class Setting:
         )
 
 
-ARMS = tuple(
-    arm for data in DATA for few in (False, True) for start in STARTS for arm in Setting(data, start, few=few).arms()
-)
-
-if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))
+def arms(data: str) -> tuple[Arm, ...]:
+    """Return the arms of all settings of one data set, a key of DATA."""
+    return tuple(arm for few in (False, True) for start in STARTS for arm in Setting(data, start, few=few).arms())

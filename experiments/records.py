@@ -146,6 +146,17 @@ def _evaluations(workdir: Path) -> dict[str, Any]:
     return {name: _without_confusion(values) for name, values in found.items() if values is not None}
 
 
+def _judgings(workdir: Path) -> dict[str, Any]:
+    """Return split -> contents of every `judging-SPLIT.json` but for what it says of single images."""
+    files = sorted(workdir.glob("judging-*.json"))
+    found = {file.stem.removeprefix("judging-"): read_json(file) for file in files}
+    return {
+        split: {name: value for name, value in values.items() if name != "images"}
+        for split, values in found.items()
+        if values is not None
+    }
+
+
 def _validations(workdir: Path, score: str | None) -> list[list[Any]]:
     """Return [step, score] of every validation of the run, in their order."""
     try:
@@ -221,6 +232,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "scores": _scores(result),
         "then": start.get("then") or [],
         "evaluations": _evaluations(workdir),
+        "judgings": _judgings(workdir),
         "image_counts": _image_counts(workdir),
     }
 

@@ -218,6 +218,29 @@ def evaluations_table(arms: Mapping[str, Sequence[Record]]) -> str:
     return markdown(lines)
 
 
+def judgings_table(arms: Mapping[str, Sequence[Record]], split: str) -> str:
+    """Return how well each score of `judge` finds wrong pixels: a row for each arm.
+
+    The areas are those under precision over recall; `chance` is the share of wrong pixels, which a score without any
+    knowledge has.
+    """
+    judged = {
+        arm: [r["judgings"][split] for r in found if split in r.get("judgings", {})] for arm, found in arms.items()
+    }
+    shown = dict.fromkeys(name for found in judged.values() for one in found for name in one["errors_found"])
+    lines = [["AUPR of wrong pixels", "n", *shown, "chance", "ECE", "AUC of the discriminator, real or fake"]]
+    for arm, found in judged.items():
+        if not found:
+            continue
+        errors = [one["errors_found"] for one in found]
+        values = [[one.get(name, {}).get("aupr") for one in errors] for name in shown]
+        values.append([one["entropy"]["wrong_share"] for one in errors])
+        values.append([one["calibration"]["before"]["ece"] for one in found])
+        values.append([((one["real_fake"] or {}).get("by_patch", {}).get("soft") or {}).get("auc") for one in found])
+        lines.append([arm, str(len(found)), *(mean_text(column, ".3f") for column in values)])
+    return markdown(lines)
+
+
 def inference_table(rows: Rows, arms: Mapping[str, Sequence[Record]]) -> str:
     """Return the mIoU on test with a row for each arm and a column for each way of inference."""
     names = [name for found in arms.values() for record in found for name in record.get("evaluations", {})]

@@ -6,8 +6,9 @@ Prints tables and writes DIR/judging-SPLIT.json and DIR/judging-SPLIT.png:
 
 - calibration: expected calibration error, Brier score and likelihood of all labelled pixels at the label's own size, as
   trained and with one temperature fitted on val (`judging.calibration`);
-- errors found: how well 1 - max softmax, the entropy and, where there is a discriminator, 1 - D tell wrong pixels from
-  right ones (`judging.detection.ErrorDetection`);
+- errors found: how well 1 - max softmax, the entropy, the distance of the probabilities of the image and of its mirror
+  image and, where there is a discriminator, 1 - D tell wrong pixels from right ones
+  (`judging.detection.ErrorDetection`);
 - real or fake: how well the discriminator tells held-out truth from prediction, given as in training (one-hot and
   softmax, unless the truth was softened or the maps were colours), and again one-hot truth from arg max, as crisp as
   each other: what it loses from the one to the other it knew by crispness. By image (mean of the map,
@@ -51,7 +52,12 @@ from gan_seg_jax.system.files import write_json
 from gan_seg_jax.system.progress import track
 
 FAKES = {"soft": "prediction", "crisp": "arg max"}  # the discriminator's inputs of a prediction
-DETECTORS = {"discriminator": "1 - D", "max_softmax": "1 - max softmax", "entropy": "entropy"}
+DETECTORS = {
+    "discriminator": "1 - D",
+    "max_softmax": "1 - max softmax",
+    "entropy": "entropy",
+    "mirror": "distance to the mirror image",
+}
 STATES = {"before": "as trained", "after": "with temperature"}
 
 
@@ -95,7 +101,7 @@ class Judgement:
         predicted = row["before"].argmax(axis=-1)
         for name, calibration in self.calibration.items():
             calibration.add(label, row[name])
-        doubts = {**uncertainty(row["before"]), "discriminator": row.get("doubt")}
+        doubts = {**uncertainty(row["before"]), "mirror": row["mirror"], "discriminator": row.get("doubt")}
         for name, errors in self.errors.items():
             errors.add(label, predicted, doubts[name])
         if self.confidence is not None:

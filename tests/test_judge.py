@@ -117,6 +117,27 @@ def test_wrong_pixels_are_found_by_doubt_as_by_the_softmax(crisp_run):
     assert found["max_softmax"]["aupr"] == pytest.approx(expected, abs=0.01)
     assert found["discriminator"]["aupr"] == pytest.approx(expected, abs=0.01)
     assert rows[0]["doubt"].shape == split.labels[0].shape
+    # A network that sees single pixels labels the mirror image alike.
+    assert all(np.abs(row["mirror"]).max() < 1e-6 and row["mirror"].shape == row["label"].shape for row in rows)
+
+
+def test_the_distance_to_the_mirror_image_is_that_of_probabilities():
+    """Of a network that knows left from right: half the sum of |p - q| over the classes, at the labels' own size."""
+    seen = []
+
+    def predict(nets, batch, rng, config):
+        shape = batch["labelled"]["image"].shape[:3]
+        seen.append(np.linspace(0, 4, shape[2]))
+        right = jnp.broadcast_to(jnp.asarray(seen[-1], jnp.float32), shape)
+        return jnp.stack([right, jnp.zeros(shape), jnp.zeros(shape)], axis=-1)
+
+    run = make_run()
+    run.method.predict = predict
+    _, (row, *_) = judged(run, coded_split(1, errors=0.3))
+    first = np.exp(seen[-1]) / (np.exp(seen[-1]) + 2)  # its probability, in each column of the canvas
+    expected = np.abs(first - first[::-1])[: row["label"].shape[1]]
+    np.testing.assert_allclose(row["mirror"], np.broadcast_to(expected, row["label"].shape), rtol=0, atol=1e-6)
+    assert expected.max() > 0.3
 
 
 def test_the_discriminators_map_is_calibrated_as_a_probability_of_being_right(crisp_run):
@@ -255,7 +276,7 @@ def test_without_a_discriminator_there_is_the_rest(tmp_path):
     split, run = coded_split(3, errors=0.3), make_run()
     judgement, rows = judged(run, split)
     found = {**judgement.scores(), "temperature": 2.0}
-    assert found["real_fake"] is None and set(found["errors_found"]) == {"max_softmax", "entropy"}
+    assert found["real_fake"] is None and set(found["errors_found"]) == {"max_softmax", "entropy", "mirror"}
     assert "as trained" in judge.tables(found) and "discriminator" not in judge.tables(found)
     judge.draw(tmp_path / "sheet.png", judgement, rows[0], split.images[0], title="three images")
     assert Image.open(tmp_path / "sheet.png").size[0] == 1540

@@ -15,15 +15,15 @@ from gan_seg_jax.augment import resample
 from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.inference.load import Run
-from gan_seg_jax.inference.options import PLAIN
-from gan_seg_jax.inference.scoring import images_at_once, make_scorer, prepare
+from gan_seg_jax.inference.options import PLAIN, Options
+from gan_seg_jax.inference.scoring import from_canvas, images_at_once, make_views, prepare
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.methods import game
 from gan_seg_jax.models.layers import resize_logits
 from gan_seg_jax.state import inference_view
 
-OWN_SIZE = ("label", "logits", "before", "after", "doubt")  # arrays of the label's size
+OWN_SIZE = ("label", "logits", "before", "after", "mirror", "doubt")  # arrays of the label's size
 
 
 def make_step(run: Run) -> Callable:
@@ -34,16 +34,19 @@ def make_step(run: Run) -> Callable:
 
     Returns:
         Function to a dict of arrays [b, ...]: `label` uint8 [h, w], `size` and `valid` as in the stream, `id`,
-        `before` and `after` float32 [h, w, k], probabilities without and with temperature; of a method with a
-        `score_map` also what `score_discriminator` returns.
+        `before` and `after` float32 [h, w, k], probabilities without and with temperature; `mirror` float32 [h, w], the
+        total variation distance of `before` and of those of the mirror image, 0 to 1; of a method with a `score_map`
+        also what `score_discriminator` returns.
     """
-    score = make_scorer(run.method, run.config)
+    look = make_views(run.method, run.config, Options(flip=True))
 
     def step(state, stream, temperature):
         out_size = stream["label"].shape[1:]
-        logits = score(state, stream, out_size)
+        views = look(state, stream)[0]
+        logits, mirrored = (from_canvas(view, stream, run.config, 1.0, out_size) for view in views)
         found = {name: stream[name] for name in ("label", "size", "valid", "id")}
         found |= {"before": jax.nn.softmax(logits), "after": jax.nn.softmax(logits / temperature)}
+        found["mirror"] = 0.5 * jnp.sum(jnp.abs(found["before"] - jax.nn.softmax(mirrored)), axis=-1)
         if run.method.score_map is not None:
             found |= score_discriminator(run.method, run.config, state, stream, out_size)
         return found

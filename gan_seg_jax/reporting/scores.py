@@ -11,7 +11,12 @@ from gan_seg_jax.reporting.run_files import IMAGE_MEANS, RunFiles, number, score
 
 _MATRIX = 25  # classes of a matrix that is shown
 _CONFUSIONS = 15
-_DETECTORS = {"discriminator": "1 - D", "max_softmax": "1 - largest probability", "entropy": "entropy"}
+_DETECTORS = {
+    "discriminator": "1 - D",
+    "max_softmax": "1 - largest probability",
+    "entropy": "entropy",
+    "mirror": "distance to the mirror image",
+}
 
 
 def scores(run: RunFiles) -> str:

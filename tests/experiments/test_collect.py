@@ -18,6 +18,7 @@ import intervals
 import pages
 import plans
 import records
+import tables
 from reading import RecordsError, Table
 
 
@@ -427,6 +428,22 @@ def test_a_short_table(tmp_path):
     assert "in 6 of 6 runs the best step was the last" in new and "Not run yet: `c`." in new
     assert new.startswith("before\n<!-- results: made -->\n") and new.endswith("<!-- end of results -->\nafter\n")
     assert pages.with_results(new, tmp_path) == new
+
+
+def test_what_finds_wrong_pixels_is_a_table(tmp_path):
+    def judged(entropy, discriminator):
+        errors = {"entropy": {"aupr": entropy, "wrong_share": 0.1}}
+        found = {"errors_found": errors, "calibration": {"before": {"ece": 0.02}}, "real_fake": None}
+        if discriminator is not None:
+            errors["discriminator"] = {"aupr": discriminator, "wrong_share": 0.1}
+            found["real_fake"] = {"by_patch": {"soft": {"auc": 0.9}}}
+        return {"judgings": {"test": found}}
+
+    arms = {"control": [judged(0.5, None), judged(0.7, None)], "game": [judged(0.6, 0.2)], "not judged": [{}]}
+    lines = tables.judgings_table(arms, "test").splitlines()
+    assert lines[0].startswith("| AUPR of wrong pixels | n | entropy | discriminator | chance | ECE |")
+    assert lines[2] == "| control | 2 | 0.600 ± 1.271 | - | 0.100 ± 0.000 | 0.020 ± 0.000 | - |"
+    assert lines[3] == "| game | 1 | 0.600 | 0.200 | 0.100 | 0.020 | 0.900 |" and len(lines) == 4
 
 
 def test_gains_are_differences_to_the_same_path_without_the_discriminator(tmp_path):
