@@ -10,11 +10,12 @@ import sys
 
 import comparison
 import runner
-from camvid_gans import REFINER, SEEDS, SHARED, STEPS, schedule
+from camvid_gans import REFINER, SEEDS, SHARED, STEPS
+from cells import steps
 from runner import Arm
 
 TITLE = "CamVid at 144x192: DeepLab v3+ refined by a GAN"
-FLAGS = (*SHARED, *schedule(STEPS))
+FLAGS = (*SHARED, *steps(STEPS))
 ARMS = (
     Arm("deeplab", "configs/supervised_seg.py:deeplabv3plus", FLAGS, SEEDS, reference=""),
     Arm("refined-lambda0", "configs/refine_seg.py:lambda0", FLAGS, SEEDS, reference="deeplab", varies=REFINER),

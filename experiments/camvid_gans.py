@@ -11,6 +11,7 @@ import sys
 
 import comparison
 import runner
+from cells import INTERVALS, steps
 from runner import Arm
 
 TITLE = "CamVid at 144x192: what the adversarial methods add to cross-entropy"
@@ -33,7 +34,6 @@ SHARED = (
     "--config.losses.class_weighting=root_median_frequency",
     "--config.baselines=()",
 )
-INTERVALS = ("eval_every", "checkpoint_every", "samples_every")
 REFINER = (  # with three stages, in one of which the segmenter rests
     "networks.refiner.*",
     "optimizers.refiner.*",
@@ -44,15 +44,10 @@ REFINER = (  # with three stages, in one of which the segmenter rests
 )
 
 
-def schedule(steps: int) -> tuple[str, ...]:
-    """Return the fields of a run of so many steps with three validations."""
-    return (f"--config.steps={steps}", *(f"--config.{field}={-(-steps // 3)}" for field in INTERVALS))
-
-
-def arm(name: str, config: str, *overrides: str, steps: int = STEPS, role: str = "segmenter", **more) -> Arm:
+def arm(name: str, config: str, *overrides: str, number: int = STEPS, role: str = "segmenter", **more) -> Arm:
     """Return the arm of a method; `role` is the U-Net's, `more` are further fields of the arm."""
     network = tuple(f"--config.networks.{role}.{field}={value}" for field, value in UNET.items())
-    flags = (*SHARED, *network, *schedule(steps), *overrides)
+    flags = (*SHARED, *network, *steps(number), *overrides)
     return Arm(name, f"configs/{config}", flags, acts=role, **more)
 
 
@@ -63,7 +58,7 @@ def cgan(name: str, words: str, **more) -> Arm:
 
 ARMS = (
     arm("supervised", "supervised_seg.py", reference="", seeds=SEEDS),
-    arm("supervised-longer", "supervised_seg.py", steps=800, reference="supervised", varies=("steps", *INTERVALS)),
+    arm("supervised-longer", "supervised_seg.py", number=800, reference="supervised", varies=("steps", *INTERVALS)),
     cgan("cgan-lambda0", ":lambda0", reference="supervised", varies=("losses.weights.l1",), seeds=SEEDS),
     cgan("cgan", "", reference="cgan-lambda0", seeds=SEEDS),
     cgan("cgan-colors", ":colors", reference="cgan", varies=("losses.weights.cross_entropy",)),

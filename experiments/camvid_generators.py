@@ -9,7 +9,8 @@ Those of label maps are compared with pix2pix, those of noise, which see smaller
 import sys
 
 import runner
-from camvid_gans import DATA, STEPS, schedule
+from camvid_gans import DATA, STEPS
+from cells import steps
 from runner import Arm
 
 TITLE = "CamVid at 144x192: generators"
@@ -22,7 +23,7 @@ def arm(name: str, config: str, *overrides: str, reference: str) -> Arm:
     return Arm(
         name,
         f"configs/{config}",
-        (*DATA, *schedule(STEPS), network, *overrides),
+        (*DATA, *steps(STEPS), network, *overrides),
         reference=reference,
         acts="generator",
     )

@@ -12,6 +12,7 @@ GAN over Lite0 stands beside its own path without the game.
 import sys
 
 import runner
+from cells import steps
 from runner import Arm
 
 TITLE = "CamVid at 144x192: what pretraining adds"
@@ -26,13 +27,6 @@ DATA = (
 BATCH = "--config.batch_size=4"  # of the recipe: twice the steps of the same images
 
 
-def steps(number: int, validations: int = 4) -> tuple[str, ...]:
-    """Return the flags of so many steps with evenly spaced validations."""
-    every = -(-number // validations)
-    intervals = ("eval_every", "checkpoint_every", "samples_every")
-    return (f"--config.steps={number}", *(f"--config.{field}={every}" for field in intervals))
-
-
 def optimizer(role: str) -> tuple[str, ...]:
     """Return the flags of AdamW at 1e-3, which falls to 0 by a polynomial."""
     field = f"--config.optimizers.{role}"
@@ -41,7 +35,7 @@ def optimizer(role: str) -> tuple[str, ...]:
 
 def pair(name: str, network: str, number: int, weights: str, *overrides: str) -> tuple[Arm, Arm]:
     """Return the arms of a network from scratch, and from weights."""
-    flags = (*DATA, BATCH, *steps(number), *overrides)
+    flags = (*DATA, BATCH, *steps(number, 4), *overrides)
     config = f"configs/supervised_seg.py:{network},recipe"
     scratch = Arm(f"{name}-scratch", config, (*flags, "--config.pretrained.segmenter="), SEEDS, reference="")
     trained = (*flags, f"--config.pretrained.segmenter={weights}")
@@ -53,7 +47,7 @@ def cgan(name: str, words: str, reference: str) -> Arm:
     return Arm(
         name,
         f"configs/cgan_seg.py:{words},recipe",
-        (*DATA, BATCH, *steps(640)),
+        (*DATA, BATCH, *steps(640, 4)),
         SEEDS,
         reference=reference,
         acts="generator",
@@ -62,7 +56,7 @@ def cgan(name: str, words: str, reference: str) -> Arm:
 
 def plain(name: str, *overrides: str, reference: str = "") -> Arm:
     """Return the arm of U-Net over Lite0 by the plain recipe."""
-    flags = (*DATA, *steps(300, 3), *optimizer("segmenter"), *overrides)
+    flags = (*DATA, *steps(300), *optimizer("segmenter"), *overrides)
     return Arm(name, "configs/supervised_seg.py:unet_lite0", flags, SEEDS, reference=reference)
 
 

@@ -19,6 +19,7 @@ from interrupts import Interrupts
 PACKAGE = "gan_seg_jax"
 DIVERGED, PREEMPTED = 3, 75  # exit codes of the command, see ARCHITECTURE.md
 NOT_STARTED = None  # in place of the exit code of a cell that starts from one that failed
+INTERVALS = ("eval_every", "checkpoint_every", "samples_every")
 
 
 class TableError(Exception):
@@ -52,6 +53,12 @@ class Arm:
     acts: str = dataclasses.field(default="segmenter", kw_only=True)
     varies: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     published: tuple[float, str] | None = dataclasses.field(default=None, kw_only=True)
+
+
+def steps(number: int, validations: int = 3) -> tuple[str, ...]:
+    """Return the flags of a run of so many steps with evenly spaced validations."""
+    every = -(-number // validations)
+    return (f"--config.steps={number}", *(f"--config.{field}={every}" for field in INTERVALS))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ from scratch and from ImageNet's weights, with the policy for medical images; cr
 import sys
 
 import runner
-from camvid_pretrained import optimizer, steps
+from camvid_pretrained import optimizer
+from cells import steps
 from runner import Arm
 
 TITLE = "Membranes (ISBI 2012 EM): what pretraining adds"
@@ -23,7 +24,7 @@ FLAGS = (
     "--config.crop_size=(160, 160)",
     "--config.ema_decay=0.99",
     "--config.baselines=()",
-    *steps(400),
+    *steps(400, 4),
     *optimizer("segmenter"),
 )
 ARMS = (

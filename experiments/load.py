@@ -1,6 +1,7 @@
 """What else the machine did while a cell ran: speeds measured beside other work mean little."""
 
 import os
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,12 @@ def _busy() -> float | None:
     except (OSError, ValueError, IndexError):
         return None
     return (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
+
+
+def of_children() -> float:
+    """Return the CPU seconds of the processes that this one has started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def between(start: Snapshot, end: Snapshot, own: float, jobs: int = 1) -> dict[str, Any]:

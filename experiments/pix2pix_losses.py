@@ -13,7 +13,7 @@ another data set.
 import sys
 
 import runner
-from camvid_gans import schedule
+from cells import steps
 from runner import Arm
 
 TITLE = "Facades at 128x128, photographs to labels: losses, patches and skips of pix2pix"
@@ -35,7 +35,7 @@ LOSSES = ("losses.weights.*", "losses.adversarial_weight", "losses.conditional")
 def arm(name: str, words: str, *overrides: str, reference: str, published: float | None = None, **more) -> Arm:
     """Return the arm of a form of the conditional GAN."""
     figure = None if published is None else (published, SOURCE)
-    flags = (*DATA, *schedule(STEPS), *overrides)
+    flags = (*DATA, *steps(STEPS), *overrides)
     more = {"acts": "generator", "published": figure, **more}
     return Arm(name, f"configs/cgan_seg.py:{words}", flags, SEEDS, reference=reference, **more)
 

@@ -12,12 +12,12 @@ with all labels. Cut for two cores: half of the decoder's channels, batches of 4
 """
 
 from camvid_eighth import MADE, SEMI, TEACHER
-from camvid_gans import INTERVALS, REFINER
+from camvid_gans import REFINER
+from cells import INTERVALS, steps
 from runner import Arm
 
 SEEDS = (0, 1, 2, 3, 4)
 STEPS = {"camvid": 300, "nuclei": 200}
-VALIDATIONS = 3
 DATA = {
     "camvid": (
         "--config.dataset=camvid",
@@ -43,11 +43,6 @@ VIEWS = (*TEACHER, "losses.mixing*", "losses.cutmix_range", "losses.strong*", "l
 TIMES = {"all": 2, "few": 4}  # steps of `longer`, as a multiple
 
 
-def schedule(steps: int) -> tuple[str, ...]:
-    """Return the fields of a run of so many steps with evenly spaced validations."""
-    return (f"--config.steps={steps}", *(f"--config.{field}={-(-steps // VALIDATIONS)}" for field in INTERVALS))
-
-
 class Setting:
     """One of the eight settings: data, labels and start.
 
@@ -69,7 +64,7 @@ class Setting:
         times, seeds = more.pop("times", 1), more.pop("seeds", SEEDS)
         flags = (
             *self._flags,
-            *schedule(times * self._steps),
+            *steps(times * self._steps),
             *(f"--config.optimizers.{role}.{field}={value}" for field, value in OPTIMIZER.items()),
             f"--config.networks.{role}.channels=(128, 64, 32, 16)",
             f"--config.pretrained.{role}={STARTS[self.start]}",

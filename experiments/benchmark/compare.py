@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -138,7 +137,7 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         SideError: our own side cannot run.
     """
-    case, before, used = (cases.CASES | cases.OTHERS)[name], load.snapshot(), _used()
+    case, before, used = (cases.CASES | cases.OTHERS)[name], load.snapshot(), load.of_children()
     wanted = [side for side in ("ours", *case.peers) if side == "ours" or side.startswith(options.peers)]
     sides: dict[str, Side] = {}
     left_out: dict[str, str] = {}
@@ -182,14 +181,8 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "sides": found,
         "left_out": left_out,
         "loop_seconds": loop,
-        "load": load.between(before, load.snapshot(), _used() - used),
+        "load": load.between(before, load.snapshot(), load.of_children() - used),
     }
-
-
-def _used() -> float:
-    """Return the CPU seconds of the processes that this one has started and that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def check_parameters(side: str, theirs: Mapping[str, int], ours: Mapping[str, int]) -> None:

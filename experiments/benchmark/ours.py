@@ -14,13 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from experiments.benchmark import cases, compare, worker
 from gan_seg_jax import parallel
 from gan_seg_jax.augment import paired
 from gan_seg_jax.config import check as check_config
 from gan_seg_jax.methods import get_method
-from gan_seg_jax.state import inference_view, parameter_counts
+from gan_seg_jax.state import AdversarialState, inference_view, parameter_counts
 from gan_seg_jax.train_step import train_step
 from gan_seg_jax.training import start
 
@@ -38,6 +39,15 @@ def host_batch(config: Any, streams: tuple[str, ...]) -> dict[str, dict[str, np.
         "id": np.arange(config.batch_size, dtype=np.int32),
     }
     return dict.fromkeys(streams, stream)
+
+
+def placed(config: Any, mesh: Mesh) -> tuple[AdversarialState, dict[str, dict[str, jax.Array]]]:
+    """Return the first state of a config and a batch of noise, on the devices of a mesh."""
+    method = get_method(config)
+    with tempfile.TemporaryDirectory() as folder:
+        state = start.initial_state(method, config, Path(folder))
+    batch = parallel.place(host_batch(config, method.STREAMS), parallel.batch_sharding(mesh))
+    return jax.device_put(state, parallel.replicated(mesh)), batch
 
 
 def product(device: str, dtype: str) -> tuple[Any, int]:
@@ -96,10 +106,7 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     config = cases.load(options.case, options.dtype)
     check_config(config)
     method, mesh = get_method(config), parallel.make_mesh(jax.devices()[: compare.devices_of(options.side)])
-    with tempfile.TemporaryDirectory() as folder:
-        state = start.initial_state(method, config, Path(folder))
-    batch = parallel.place(host_batch(config, method.STREAMS), parallel.batch_sharding(mesh))
-    state = jax.device_put(state, parallel.replicated(mesh))
+    state, batch = placed(config, mesh)
     training = functools.partial(train_step, method=method, config=config, updates=config.phases[-1][1])
     counts, held = parameter_counts(state), [state]
     flops: dict[str, float] = {}

@@ -27,7 +27,6 @@ from gan_seg_jax import parallel
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.models.layers import Conv
 from gan_seg_jax.train_step import train_step
-from gan_seg_jax.training import start
 
 RESULTS = compare.RESULTS / "within"
 STEPS = ("cgan", "cgan-default", "adversarial-resnet18", "adversarial-mobilenetv2", "adversarial-lite0")
@@ -61,10 +60,8 @@ def adversarial(case: str) -> dict[str, Work]:
 def _step(config: Any, *programs: Any) -> Work:
     """Return a work that runs compiled updates, one after the other, on a state of its own."""
     method, mesh = get_method(config), parallel.make_mesh(jax.devices()[:1])
-    with tempfile.TemporaryDirectory() as folder:
-        state = start.initial_state(method, config, Path(folder))
-    batch = parallel.place(ours.host_batch(config, method.STREAMS), parallel.batch_sharding(mesh))
-    held = [jax.device_put(state, parallel.replicated(mesh))]
+    state, batch = ours.placed(config, mesh)
+    held = [state]
     fixed = {"method": method, "config": config}
     compiled = [
         parallel.compile_step(functools.partial(train_step, updates=updates, **fixed), held[0], batch, mesh)
@@ -170,7 +167,7 @@ def main() -> int:
     folder = options.output or (RESULTS if options.rounds >= report.ROUNDS else None)
     for kind in options.only or [*KINDS, "devices"]:
         before = compare.load.snapshot()
-        began = time.process_time() + compare._used()
+        began = time.process_time() + compare.load.of_children()
         if kind == "devices":
             seconds = {cases.CASES[SCALED].title: on_devices(options)}
         else:
@@ -178,7 +175,7 @@ def main() -> int:
             for name, make in KINDS[kind].items():
                 seconds[name] = in_turn(make(), options.rounds)
                 print(kind, name, {work: statistics.median(found) for work, found in seconds[name].items()}, flush=True)
-        used = time.process_time() + compare._used() - began
+        used = time.process_time() + compare.load.of_children() - began
         record = {
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             **compare.records.git_state(compare.records.ROOT),

@@ -17,7 +17,7 @@ from gan_seg_jax.inference.doubt import doubt_on_canvas
 from gan_seg_jax.inference.labelling import on_canvas
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN
-from gan_seg_jax.inference.scoring import entropy_of, from_canvas, make_network, prepare
+from gan_seg_jax.inference.scoring import entropy_of, from_canvas, make_network, prepare, total_variation
 from gan_seg_jax.pictures import explanation, panels
 from gan_seg_jax.state import AdversarialState
 
@@ -93,7 +93,7 @@ class Explainer:
         logits = network(image)
         mirrored = network(image[:, :, ::-1])[:, :, ::-1]
         resized = from_canvas(logits, stream, run.config, 1.0, out_size)[0]
-        distance = 0.5 * jnp.sum(jnp.abs(jax.nn.softmax(logits) - jax.nn.softmax(mirrored)), axis=-1)
+        distance = total_variation(jax.nn.softmax(logits), jax.nn.softmax(mirrored))
         found = {"entropy": entropy_of(resized), "mirror": self._own_size(distance[0, ..., None], stream, out_size)[0]}
         if run.method.score_map is not None:
             doubt = doubt_on_canvas(run.method, run.config, state, image, jax.nn.softmax(logits))[0]

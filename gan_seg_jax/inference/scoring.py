@@ -202,6 +202,11 @@ def entropy_of(scores: jax.Array) -> jax.Array:
     return -jnp.sum(jnp.exp(logarithms) * logarithms, axis=-1) / jnp.log(jnp.maximum(scores.shape[-1], 2.0))
 
 
+def total_variation(probabilities: jax.Array, others: jax.Array) -> jax.Array:
+    """Return half the sum of |p - q| over the last axis of probabilities [..., k]: from 0, the same, to 1."""
+    return 0.5 * jnp.sum(jnp.abs(probabilities - others), axis=-1)
+
+
 def band_rows(out_size: tuple[int, int], num_classes: int, images: int) -> int:
     """Return how many rows of so many images have their scores made at once."""
     height, width = out_size

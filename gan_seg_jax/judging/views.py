@@ -16,7 +16,7 @@ from gan_seg_jax.data import pipeline
 from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN, Options
-from gan_seg_jax.inference.scoring import from_canvas, images_at_once, make_views, prepare
+from gan_seg_jax.inference.scoring import from_canvas, images_at_once, make_views, prepare, total_variation
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.methods import game
@@ -46,7 +46,7 @@ def make_step(run: Run) -> Callable:
         logits, mirrored = (from_canvas(view, stream, run.config, 1.0, out_size) for view in views)
         found = {name: stream[name] for name in ("label", "size", "valid", "id")}
         found |= {"before": jax.nn.softmax(logits), "after": jax.nn.softmax(logits / temperature)}
-        found["mirror"] = 0.5 * jnp.sum(jnp.abs(found["before"] - jax.nn.softmax(mirrored)), axis=-1)
+        found["mirror"] = total_variation(found["before"], jax.nn.softmax(mirrored))
         if run.method.score_map is not None:
             found |= score_discriminator(run.method, run.config, state, stream, out_size)
         return found
