@@ -117,7 +117,7 @@ def _parse(argv: list[str]) -> list[str]:
             ) from error
         name, _, hint = str(error.args[0]).replace("\\n", "\n").replace("\\'", "'").strip("\"'\n ").partition("\n")
         name = name.strip("\"' ")
-        raise InputError(f"Unknown config field {name!r}. {hint or 'See --help.'}") from error
+        raise config_files.unknown_field(name, hint, sys.argv) from error
     except flags.Error as error:
         raise config_files.wrong_field(error) or InputError(f"{_one_line(error)} See --help.") from error
     except OSError as error:

@@ -77,8 +77,8 @@ def _with_policies(words: list[str]) -> list[str]:
     given = {word.partition("=")[0].lstrip("-") for word in words}
     policies = {}
     for word in words:
-        if match := re.fullmatch(r"--?(config\.(?:\w+\.)*augment)\.policy=(\w+)", word):
-            policies[match[1]] = POLICIES.get(match[2], {})  # an unknown one is answered by `check`
+        if match := re.fullmatch(r"--?(config\.(?:\w+\.)*augment)\.policy=(\w*)", word):
+            policies[match[1]] = POLICIES.get(match[2], {})  # "" has none; `check` answers an unknown one
     meant = [(f"{group}.{field}", value) for group, fields in policies.items() for field, value in fields.items()]
     first = next((place for place, word in enumerate(words) if re.match(r"--?config\.", word)), len(words))
     return [*words[:first], *(f"--{name}={value}" for name, value in meant if name not in given), *words[first:]]
@@ -251,3 +251,12 @@ def wrong_field(error: Exception) -> InputError | None:
         return None
     hint = re.search(r'Did you mean "[^"]+"', text)
     return InputError(f"Unknown config field {fields[0]!r}. {f'{hint[0]}?' if hint else 'See --help.'}")
+
+
+def unknown_field(name: str, hint: str, words: list[str]) -> InputError:
+    """Return the sentence for a field that is not there: `name`, without its groups, of the arguments `words`."""
+    if any(re.match(rf"--?config\.(\w+\.)*pretrained\.{name}=", word) for word in words):
+        return InputError(
+            f"config.pretrained.{name} names weights of a backbone, and config.networks.{name} has none; leave it out."
+        )
+    return InputError(f"Unknown config field {name!r}. {hint or 'See --help.'}")

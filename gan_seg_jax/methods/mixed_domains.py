@@ -17,10 +17,11 @@ of the learning rate and its factor for what is not the encoder are fields of th
 Differences from the papers and their code: q is of each image, as in DAFormer's paper; its code takes the batch's. Of n
 classes floor(n / 2) are pasted; in the code ceil(n / 2), and void counts as a class. Colours are drawn for each image,
 there once for a batch. The teacher is in training mode, as in the code of both, but for dropout, which DAFormer's
-leaves out; its running statistics, by which it is evaluated, are averaged, too. Nothing of the target's image is left
-out; the code leaves out its upper and lower border, where Cityscapes shows no street. Running statistics of norms are
-those of `two_domains`, as of all adaptation: the target's, or of source and target; in the code those of source and
-mixed images. Not here: the distance to features of an encoder trained on ImageNet.
+leaves out; its running statistics, by which it is evaluated, are averaged, too. Its decay after t steps is
+min(ema_decay, (1 + t) / (10 + t)), in the code min(ema_decay, t / (1 + t)), so ours forgets sooner. Nothing of the
+target's image is left out; the code leaves out its upper and lower border, where Cityscapes shows no street. Running
+statistics of norms are those of `two_domains`, as of all adaptation: the target's, or of source and target; in the code
+those of source and mixed images. Not here: the distance to features of an encoder trained on ImageNet.
 """
 
 from typing import NamedTuple

