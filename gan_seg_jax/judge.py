@@ -40,6 +40,7 @@ from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import Run, load_run, open_split
 from gan_seg_jax.inference.scoring import make_scorer
+from gan_seg_jax.judging import DETECTORS, FAKES
 from gan_seg_jax.judging.calibration import Calibration, Reliability, TemperatureScaling
 from gan_seg_jax.judging.detection import ErrorDetection, real_fake, uncertainty
 from gan_seg_jax.judging.patches import PatchScores
@@ -51,13 +52,6 @@ from gan_seg_jax.runs.tables import table
 from gan_seg_jax.system.files import write_json
 from gan_seg_jax.system.progress import track
 
-FAKES = {"soft": "prediction", "crisp": "arg max"}  # the discriminator's inputs of a prediction
-DETECTORS = {
-    "discriminator": "1 - D",
-    "max_softmax": "1 - max softmax",
-    "entropy": "entropy",
-    "mirror": "distance to the mirror image",
-}
 STATES = {"before": "as trained", "after": "with temperature"}
 
 

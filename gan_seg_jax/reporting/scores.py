@@ -5,18 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from gan_seg_jax.judging import DETECTORS, FAKES
 from gan_seg_jax.judging.bootstrap import bootstrap_interval
 from gan_seg_jax.pictures import pages
 from gan_seg_jax.reporting.run_files import IMAGE_MEANS, RunFiles, number, score_names, title_of, value_text
 
 _MATRIX = 25  # classes of a matrix that is shown
 _CONFUSIONS = 15
-_DETECTORS = {
-    "discriminator": "1 - D",
-    "max_softmax": "1 - largest probability",
-    "entropy": "entropy",
-    "mirror": "distance to the mirror image",
-}
 
 
 def scores(run: RunFiles) -> str:
@@ -140,13 +135,13 @@ def judged(split: str, found: Mapping[str, Any]) -> str:
     parts = [pages.table(rows, caption=f"{split}, step {found['step']}")]
     rows = [["wrong pixels found by", "area under precision and recall", "area under the ROC"]]
     for name, values in found["errors_found"].items():
-        rows.append([_DETECTORS.get(name, name), number(values.get("aupr")), number(values.get("auc"))])
+        rows.append([DETECTORS.get(name, name), number(values.get("aupr")), number(values.get("auc"))])
     parts.append(pages.table(rows))
     if found["real_fake"]:
         rows = [["discriminator: truth against", "area under the ROC", "accuracy"]]
         for kind, fakes in found["real_fake"].items():
             for name, values in fakes.items():
-                what = {"soft": "prediction", "crisp": "arg max"}.get(name, name)
+                what = FAKES.get(name, name)
                 rows.append(
                     [f"{what}, {kind.replace('_', ' ')}", number(values.get("auc")), number(values.get("accuracy"))]
                 )
