@@ -16,7 +16,7 @@ From a folder that the command `sample` wrote, with any config: --config.synthet
 --config.synthetic.share=0.5.
 The generator must have been trained on nothing but the labelled images of this run; else the run is refused.
 Cost, CamVid at 144x192 with an eighth of its labels, 500 steps for SPADE and 500 for a small U-Net: 12 minutes on 2
-processor cores. Scores, as far as they are run: experiments/results/camvid_eighth.
+processor cores. Scores, once run: experiments/results/augmentation and question_camvid.
 """
 
 from ml_collections import ConfigDict

@@ -14,7 +14,7 @@ Rates and clamp are those of the released code, which also halves the rates ever
 rate the segmenter says background everywhere and stays there. In short runs this optimizer (2e-4, constant, beta1 0.5)
 alone costs cross-entropy much, so compare SegAN with lambda0, which has the same one, not with supervised_seg.py.
 Cost, nuclei (DSB 2018) at 128x128, 300 steps: 2 minutes on 2 processor cores. Scores, once run:
-experiments/results/dsb2018_segan.
+experiments/results/medical_nuclei and medical_em.
 Controls: random_discriminator (the features of a critic that stays as it was drawn); lambda0 (the same path on
 cross-entropy alone, since without any loss nothing trains). A supervised loss beside the critic's:
 --config.losses.weights.cross_entropy=1.0.

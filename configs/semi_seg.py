@@ -15,7 +15,7 @@ An eighth of the training images keeps its labels; --config.labelled.fraction=0.
 python -m gan_seg_jax.main --config=configs/supervised_seg.py --config.labelled.fraction=0.125
 The mean teacher is scored by its average; --config.ema_decay=0.99 does the same for the others.
 Cost, CamVid at 144x192 with an eighth of its labels, 500 steps, two CPU cores: 5 minutes. Scores, once run:
-experiments/results/camvid_eighth and dsb2018_gans.
+experiments/results/question_camvid, question_nuclei and semi_supervised.
 """
 
 from ml_collections import ConfigDict

@@ -19,7 +19,7 @@ python -m gan_seg_jax.main --config=configs/supervised_seg.py:deeplabv3,paper --
 `recipe` is what this project trains one network best with: AdamW, class weights, Lovasz, an average of weights.
 `--config.backbone=NAME` changes the backbone of FCN, PSPNet and DeepLab; names are in gan_seg_jax/models/backbones.py.
 Cost, `scenes`, two CPU cores: 2.5 minutes.
-Scores, as far as they are run: experiments/results/first_table and, of the networks on CamVid at
+Scores, as far as they are run: experiments/results/question_camvid and, of the networks on CamVid at
 144x192, ten minutes each, experiments/results/camvid_networks.
 """
 

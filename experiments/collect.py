@@ -1,6 +1,6 @@
 """Make the Markdown table of a folder of records, and the result tables of the project's pages, from the records alone.
 
-    python experiments/collect.py experiments/results/first_table
+    python experiments/collect.py experiments/results/question_camvid
     python experiments/collect.py --readme
 
 The pages are those of `pages.PAGES`.
@@ -256,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Markdown table of a folder of records; also written there as README.md."
     )
     parser.add_argument(
-        "folders", nargs="*", type=Path, metavar="FOLDER", help="such as experiments/results/first_table"
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="such as experiments/results/question_camvid"
     )
     parser.add_argument("--readme", action="store_true", help="also make the tables of README.md and docs anew")
     options = parser.parse_args(argv)

@@ -16,7 +16,7 @@ from question import Setting
 
 TITLE = "CamVid at 144x192: does the discriminator find the wrong pixels?"
 KINDS = ("patchgan", "luc_small", "luc_large", "fcn", "multiscale")
-SETTING = Setting("camvid", "lite0", few=False)
+SETTING = Setting("camvid", "lite0")
 THEN = {"then": (("judge",),), "seeds": (0, 1, 2)}
 ARMS = (
     SETTING.arm("supervised", "supervised_seg.py:unet_lite0", **THEN),

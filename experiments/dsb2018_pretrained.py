@@ -11,11 +11,28 @@ import sys
 
 import runner
 from camvid_pretrained import optimizer
-from dsb2018_gans import FIELDS, SEEDS
 from runner import Arm
 
 TITLE = "Nuclei (DSB 2018) at 128x128: what pretraining adds"
-FLAGS = (*FIELDS, *optimizer("segmenter"))
+SEEDS = (0, 1, 2)
+FLAGS = (
+    "--config.dataset=dsb2018",
+    "--config.data_dir={data_dir}/dsb2018",
+    "--config.augment.flip_vertical=True",
+    "--config.augment.transpose=True",
+    "--config.augment.scale=(0.8, 1.25)",
+    "--config.augment.brightness=0.3",
+    "--config.augment.contrast=0.3",
+    "--config.ema_decay=0.99",
+    "--config.eval_every=150",
+    "--config.checkpoint_every=150",
+    "--config.samples_every=300",
+    "--config.canvas_size=(128, 128)",
+    "--config.crop_size=(128, 128)",
+    "--config.steps=300",
+    "--config.baselines=()",
+    *optimizer("segmenter"),
+)
 FEW = ("--config.labelled.fraction=0.05", "--config.labelled.seed={seed}")
 SCRATCH = "--config.pretrained.segmenter="
 

@@ -11,13 +11,12 @@ Every arm ends when two validations in a row were no better, at the latest after
 with all labels. Cut for two cores: half of the decoder's channels, batches of 4.
 """
 
-from camvid_eighth import MADE, SEMI, TEACHER
 from camvid_gans import REFINER
 from cells import INTERVALS, steps
 from runner import Arm
 
 SEEDS = (0, 1, 2, 3, 4)
-STEPS = {"camvid": 300, "nuclei": 200}
+STEPS = {"camvid": 300, "nuclei": 200, "membranes": 200}
 DATA = {
     "camvid": (
         "--config.dataset=camvid",
@@ -34,30 +33,43 @@ DATA = {
         "--config.augment.flip_vertical=True",
         "--config.augment.transpose=True",
     ),
+    "membranes": (
+        "--config.dataset=isbi_em",
+        "--config.data_dir={data_dir}/isbi_em",
+        "--config.canvas_size=(512, 512)",
+        "--config.crop_size=(128, 128)",
+        "--config.augment.flip_vertical=True",
+        "--config.augment.transpose=True",
+    ),
 }
-FEW = {"camvid": ("eighth", 0.125), "nuclei": ("twentieth", 0.05)}
+LABELS = {"all": 1.0, "half": 0.5, "quarter": 0.25, "eighth": 0.125, "sixteenth": 0.0625, "twentieth": 0.05}
+FEW = {"camvid": "eighth", "nuclei": "twentieth", "membranes": "quarter"}
 STARTS = {"scratch": "", "lite0": "pip:efficientnet_lite0"}
 SHARED = ("--config.batch_size=4", "--config.ema_decay=0.99", "--config.baselines=()", "--config.patience=2")
 OPTIMIZER = {"name": "adamw", "learning_rate": 0.001, "schedule": "poly", "beta1": 0.9, "weight_decay": 0.01}
-VIEWS = (*TEACHER, "losses.mixing*", "losses.cutmix_range", "losses.strong*", "losses.feature_*")  # of the rivals
+# Fields of what learns without labels, of the mean teacher, of all rivals without a GAN, and of pairs that a GAN makes.
+SEMI = ("losses.semi", "losses.self_training*", "losses.unlabelled*")
+TEACHER = ("losses.consistency*", "losses.confidence_threshold", "losses.mixing", "losses.cutmix_share")
+VIEWS = (*TEACHER, "losses.mixing*", "losses.cutmix_range", "losses.strong*", "losses.feature_*")
+MADE = ("prior_runs.*", "networks.generator.*", "noise.*", "sample_as_trained", "init.generator", "synthetic.share")
 TIMES = {"all": 2, "few": 4}  # steps of `longer`, as a multiple
 
 
 class Setting:
-    """One of the eight settings: data, labels and start.
+    """Data, labels and start: what the arms of a setting share.
 
     Args:
         data: key of DATA.
-        few: whether few images have labels.
         start: key of STARTS.
+        labels: key of LABELS: the share of the training images that keep theirs.
+        number: of steps; that of this table without it.
     """
 
-    def __init__(self, data: str, start: str, *, few: bool):
-        label, fraction = FEW[data] if few else ("all", 1.0)
-        self.name, self.data, self.start, self.few = f"{label}-{start}", data, start, few
-        labels = (f"--config.labelled.fraction={fraction}", "--config.labelled.seed={seed}") if few else ()
-        self._flags = (*DATA[data], *labels, *SHARED)
-        self._steps = STEPS[data] * (2 if start == "scratch" and not few else 1)
+    def __init__(self, data: str, start: str, labels: str = "all", *, number: int | None = None):
+        self.name, self.start, self.few = f"{labels}-{start}", start, labels != "all"
+        drawn = (f"--config.labelled.fraction={LABELS[labels]}", "--config.labelled.seed={seed}") if self.few else ()
+        self._flags = (*DATA[data], *drawn, *SHARED)
+        self._steps = number or STEPS[data] * (2 if start == "scratch" and not self.few else 1)
 
     def arm(self, method: str, config: str, *overrides: str, against: str = "", role: str = "segmenter", **more) -> Arm:
         """Return the arm of a method, compared with the one `against` of the same setting; "" is the control."""
@@ -118,4 +130,5 @@ class Setting:
 
 def arms(data: str) -> tuple[Arm, ...]:
     """Return the arms of all settings of one data set, a key of DATA."""
-    return tuple(arm for few in (False, True) for start in STARTS for arm in Setting(data, start, few=few).arms())
+    settings = (Setting(data, start, labels) for labels in ("all", FEW[data]) for start in STARTS)
+    return tuple(arm for setting in settings for arm in setting.arms())

@@ -1,0 +1,73 @@
+"""Rare classes: which weights, losses, crops and regularisation help them, and what do they cost the common ones?
+
+    GAN_SEG_DATA=FOLDER python experiments/imbalance.py
+
+FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid: a pole, a sign and a cyclist are a hundredth
+of the pixels each, the road a quarter. DeepLab v3+ over EfficientNet-Lite0 with its ImageNet weights is trained by
+plain cross-entropy, and every other arm changes one thing: the weights of the classes (median frequency, Eigen and
+Fergus, ICCV 2015, https://arxiv.org/abs/1411.4734, and its roots; the effective number, Cui et al., CVPR 2019,
+https://arxiv.org/abs/1901.05555), the loss (focal, Dice, Lovasz-softmax, Tversky, hardest pixels), which crops and
+images are drawn, or the regularisation. The IoU of each class stands below. Crops of 96x128 of images at 144x192.
+"""
+
+import sys
+
+import runner
+from cells import steps
+from question import DATA, OPTIMIZER, SHARED
+from runner import Arm
+
+TITLE = "CamVid at 144x192: class imbalance and regularisation"
+SEEDS = (0, 1, 2)
+FLAGS = (
+    *DATA["camvid"],
+    *SHARED,
+    "--config.crop_size=(96, 128)",
+    "--config.losses.class_weighting=",
+    *(f"--config.optimizers.segmenter.{field}={value}" for field, value in OPTIMIZER.items()),
+    *steps(400),
+)
+
+
+def arm(name: str, *changes: str, reference: str = "cross-entropy") -> Arm:
+    """Return an arm; `changes` are FIELD=VALUE."""
+    flags = (*FLAGS, *(f"--config.{change}" for change in changes))
+    return Arm(name, "configs/supervised_seg.py:deeplabv3plus_lite0", flags, SEEDS, reference=reference)
+
+
+def beside(loss: str) -> Arm:
+    """Return the arm of a loss beside cross-entropy, both with weight 1."""
+    return arm(loss, f"losses.weights.{loss}=1.0")
+
+
+def instead(loss: str) -> Arm:
+    """Return the arm of a loss instead of cross-entropy."""
+    return arm(loss, f"losses.weights.{loss}=1.0", "losses.weights.cross_entropy=0.0")
+
+
+WEIGHTINGS = ("median_frequency", "root_median_frequency", "fourth_root_median_frequency", "effective_number")
+ARMS = (
+    arm("cross-entropy", reference=""),
+    *(arm(weighting.replace("_", "-"), f"losses.class_weighting={weighting}") for weighting in WEIGHTINGS),
+    *map(instead, ("focal", "hard_pixel")),
+    *map(beside, ("dice", "lovasz", "tversky")),
+    arm("balanced-crops", "augment.class_balance=0.5"),
+    arm("rare-class-images", "rare_classes.temperature=0.01"),
+    arm("without-weight-decay", "optimizers.segmenter.weight_decay=0.0"),
+    arm("l2", "optimizers.segmenter.weight_decay=0.0", "optimizers.segmenter.l2=0.0001"),
+    arm("l1", "optimizers.segmenter.weight_decay=0.0", "optimizers.segmenter.l1=0.000001"),
+    *(arm(f"dropout-{rate}", f"networks.segmenter.dropout={rate}") for rate in (0.0, 0.5)),
+)
+VARIES = (
+    "losses.class_weighting",
+    "losses.weights.*",
+    "augment.class_balance",
+    "rare_classes.temperature",
+    "optimizers.ACTING.weight_decay",
+    "optimizers.ACTING.l1",
+    "optimizers.ACTING.l2",
+    "networks.ACTING.dropout",
+)
+
+if __name__ == "__main__":
+    sys.exit(runner.main(__file__, TITLE, ARMS, varies=VARIES))

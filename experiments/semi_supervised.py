@@ -1,0 +1,55 @@
+"""From a sixteenth of CamVid's labels to all of them: what do the adversaries of semi-supervised segmentation add?
+
+    GAN_SEG_DATA=FOLDER python experiments/semi_supervised.py
+
+FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. The rows of table 1 of Hung et al. (BMVC
+2018, https://arxiv.org/abs/1802.07934), with S4GAN (Mittal et al., TPAMI 2021, https://arxiv.org/abs/1908.05724) beside
+AdvSemiSeg: a U-Net over EfficientNet-Lite0 with its ImageNet weights by cross-entropy on the labelled images, and the
+same against a discriminator that sees the others, too. Where all have labels, the adversary alone, as in that table.
+Every seed draws its own labelled images. The published figures are of Pascal VOC, over a DeepLab that was trained on
+COCO before: another data set and network. Cut for two cores as in `question.py`, and to 200 steps.
+"""
+
+import sys
+
+import comparison
+import runner
+from question import SEMI, Setting
+from runner import Arm
+
+TITLE = "CamVid at 144x192 from few labels to all: semi-supervised segmentation by adversaries"
+SEEDS = (0, 1, 2)
+STEPS = 200
+SOURCE = "Hung et al. 2018, table 1: Pascal VOC"
+SUPERVISED = {"eighth": 0.66, "quarter": 0.683, "half": 0.698, "all": 0.736}
+ADVSEMISEG = {"eighth": 0.695, "quarter": 0.721, "half": 0.738}
+
+
+def published(figures: dict[str, float], labels: str) -> tuple[float, str] | None:
+    """Return the figure of that share of the labels, and where it is printed."""
+    return (figures[labels], SOURCE) if labels in figures else None
+
+
+def rows(labels: str) -> tuple[Arm, ...]:
+    """Return the arms with that share of the labels, a key of `question.LABELS`."""
+    setting = Setting("camvid", "lite0", labels, number=STEPS)
+    control = setting.arm(
+        "supervised", "supervised_seg.py:unet_lite0", seeds=SEEDS, published=published(SUPERVISED, labels)
+    )
+    if labels == "all":
+        game, mask = "adversarial_seg.py:unet_lite0,fcn", "--config.losses.discriminator_input=mask"
+        figure = (0.749, SOURCE)
+        return control, setting.arm("adversary", game, mask, against="supervised", seeds=SEEDS, published=figure)
+    more = {"against": "supervised", "seeds": SEEDS, "varies": SEMI}
+    figure = published(ADVSEMISEG, labels)
+    return (
+        control,
+        setting.arm("advsemiseg", "semi_seg.py:advsemiseg,unet_lite0", published=figure, **more),
+        setting.arm("s4gan", "semi_seg.py:s4gan,unet_lite0", **more),
+    )
+
+
+ARMS = tuple(arm for labels in ("sixteenth", "eighth", "quarter", "half", "all") for arm in rows(labels))
+
+if __name__ == "__main__":
+    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))
