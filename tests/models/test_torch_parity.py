@@ -28,8 +28,7 @@ pytest.importorskip("torchvision", reason="parity needs torchvision", exc_type=I
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
 TOLERANCE = 1e-4
-MOST = 1e-3  # where the published module itself, in float32, is further from float64 than that
-# Gradients that vanish, such as of a bias that the next norm takes away, are 1e-7 by rounding; all others reach this.
+# Gradients that vanish, such as of a bias that the next norm takes away, are rounding; all others reach this.
 ROUNDING = 5e-3
 RESNET = ("relu", "layer1", "layer2", "layer3", "layer4")
 SIZES = {"even": (64, 64), "odd": (51, 75)}
@@ -162,25 +161,13 @@ def has_jumps(module):
     return any(isinstance(part, torch.nn.ReLU | torch.nn.ReLU6) for part in module.modules())
 
 
-def randomise(module, size, *, decided):
+def randomise(module, size):
     """Draw BatchNorm's scale, bias and statistics, the latter near those of random images so that nothing vanishes.
 
     Args:
         module: changed in place.
         size: of the images.
-        decided: put every activation on one side of its ReLU by the channel, mostly 3 standard deviations or more from
-            0 (and 6). Gradients have jumps there: where thousands of values lie within rounding of one, two correct
-            implementations differ in some, and by percents.
     """
-
-    def sides(features):
-        return torch.where(torch.arange(features) % 4 == 3, -1.0, 1.0)
-
-    def decide(conv, _, output):  # in a network without norms
-        std, mean = torch.std_mean(output, (0, 2, 3))
-        conv.bias += 4 * std * sides(conv.out_channels) - mean
-        return output + (4 * std * sides(conv.out_channels) - mean)[:, None, None]
-
     norms = norms_of(module)
     if not has_jumps(module):
         for name, parameter in module.named_parameters():
@@ -189,16 +176,11 @@ def randomise(module, size, *, decided):
                 parameter.data.copy_(0.2 * torch.randn_like(parameter) if bias else torch.rand_like(parameter) + 0.5)
         return
     for norm in norms:
-        torch.nn.init.uniform_(norm.weight, *((0.6, 1.0) if decided else (0.5, 1.5)))
-        norm.bias.data.copy_(3 * sides(norm.num_features) if decided else 0.2 * torch.randn(norm.num_features))
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        norm.bias.data.copy_(0.2 * torch.randn(norm.num_features))
         norm.momentum = 1.0
-    handles = []
-    if decided and not norms:
-        handles = [part.register_forward_hook(decide) for part in module.modules() if isinstance(part, torch.nn.Conv2d)]
     with torch.no_grad():
         module.train()(1.3 * torch.randn(2, 3, *size))  # the deviation of normalised uniform images
-    for handle in handles:
-        handle.remove()
     for norm in norms:
         norm.momentum = 0.1
         norm.running_mean += 0.2 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean)
@@ -212,9 +194,9 @@ class Result(NamedTuple):
     statistics: dict
 
 
-def run_torch(module, case, image, *, train, dtype=torch.float32):
-    """Return the features, and the gradients of their sum weighted by `cotangent`, all in float32."""
-    module = copy.deepcopy(module).to(dtype)
+def run_torch(module, case, image, *, train):
+    """Return the features, and the gradients of their sum weighted by `cotangent`: computed in float64."""
+    module, dtype = copy.deepcopy(module).double(), torch.float64
     places, backbone = case.places, create_backbone(case.backbone)
     caught, counts, handles = {}, {}, []
 
@@ -246,8 +228,8 @@ def run_torch(module, case, image, *, train, dtype=torch.float32):
             if isinstance(part, torch.nn.Conv2d) and part.bias is not None:
                 gradients[f"{name}.bias"].zero_()
     return Result(
-        [f.detach().float().numpy() for f in features],
-        x.grad.permute(0, 2, 3, 1).float().numpy(),
+        [f.detach().numpy() for f in features],
+        x.grad.permute(0, 2, 3, 1).numpy(),
         {key: value.float() for key, value in gradients.items()},
         {key: value.float() for key, value in after.items() if "running_" in key},
     )
@@ -279,19 +261,23 @@ class Net(nn.Module):
         return self.backbone(image, train=train)
 
 
-def flax_runner(net, *, train):
-    """Return a function of variables and image that does in Flax what `run_torch` does."""
+def run_flax(net, variables, image, *, train, gradients):
+    """Return what our network computes, as `run_torch`; without `gradients` no gradients."""
 
     def run(variables, image):
         def weighted(params, image):
             features, new = net.apply({**variables, "params": params}, image, train=train, mutable=["batch_stats"])
             features = [features[level] for level in sorted(features)]
-            return sum((f * cotangent(f.shape)).sum() for f in features), (features, new)
+            total = sum((f * cotangent(f.shape)).sum() for f in features)
+            return total, Result(features, None, None, {**variables, **new})
 
-        gradients, (features, new) = jax.grad(weighted, argnums=(0, 1), has_aux=True)(variables["params"], image)
-        return Result(features, gradients[1], {"params": gradients[0]}, {**variables, **new})
+        if not gradients:
+            return weighted(variables["params"], image)[1]
+        found, result = jax.grad(weighted, argnums=(0, 1), has_aux=True)(variables["params"], image)
+        return result._replace(image_gradient=found[1], gradients={"params": found[0]})
 
-    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})  # compiles in a fraction of the time
+    fast = {"xla_backend_optimization_level": 0}  # compiles in a fraction of the time
+    return jax.jit(run, compiler_options=fast)(variables, image)
 
 
 def difference(actual, expected, least=0.0):
@@ -309,84 +295,59 @@ def largest_difference(actual, expected, least=0.0):
 
 
 def batch_of(case, *, train):
-    if train and case.backbone.startswith(("efficientnet", "mobilenet")):
+    if train and case.backbone.startswith(("efficientnet", "mobilenet", "resnet50", "resnet101")):
         return 8  # of few values, which a batch of 2 has, some have a small variance, which enlarges rounding
-    return 1 if case.backbone.startswith("vgg") else 2  # the fewer windows are pooled, the fewer jumps there are
-
-
-def steady_image(module, case, size, *, train):
-    """Return a random image whose gradients in PyTorch hardly move: by noise a little above rounding, and in float64.
-
-    Max pooling has jumps that `randomise` leaves: where the two largest values of a window lie within rounding.
-    Without jumps any image is steady.
-    """
-    found = []
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        image = rng.uniform(-1, 1, (batch_of(case, train=train), *size, 3)).astype(np.float32)
-        noise = 1e-5 * rng.normal(size=image.shape).astype(np.float32)
-        if not has_jumps(module):
-            return image
-        run = run_torch(module, case, image, train=train)
-        moves = []
-        for x, dtype in ((image + noise, torch.float32), (image, torch.float64)):
-            moved = run_torch(module, case, x, train=train, dtype=dtype)
-            moves.append(largest_difference(moved.gradients, run.gradients, least=ROUNDING)[0])
-            moves.append(difference(moved.image_gradient, run.image_gradient))
-        found.append((max(moves), image))
-        if found[-1][0] < 3 * TOLERANCE:
-            break
-    moved, image = min(found, key=lambda each: each[0])
-    assert moved < MOST, "no image without values at the jumps of the gradient"
-    return image
+    return 2
 
 
 def compare(case, size, tmp_path, *, train):
-    """Return the largest relative difference of features, new statistics, and gradients, each with its place and bound.
+    """Return the largest relative difference of features, new statistics, and gradients, each with its place.
 
-    The published module runs in float64. Deep networks that norm by few values enlarge rounding to more than the
-    tolerance; there ours may be twice as far from it as the published module itself in float32.
+    The published module runs in float64. Ours runs in float32, and for the gradients of a network with ReLUs and max
+    pooling in float64, too: these gradients jump where a value is 0 or two are equal, thousands of values lie within
+    rounding of that, and two correct implementations in float32 differ in some, and by percents.
     """
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
     path, module = tmp_path / "weights.safetensors", make_module(case)
+    randomise(module, size)
+    image = np.random.default_rng(0).uniform(-1, 1, (batch_of(case, train=train), *size, 3)).astype(np.float32)
     net = Net(create_backbone(case.backbone, output_stride=case.output_stride))
-    run = flax_runner(net, train=train)
-    example = jax.ShapeDtypeStruct((batch_of(case, train=train), *size, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), example)
+    shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), image)
 
     def through_file(content):
         content = {key: value.contiguous() for key, value in published(module, content).items()}
         safetensors_torch.save_file(content, path)
         return load_backbone(str(path), shapes, backbone=case.backbone)
 
-    def all_runs(image):
-        variables = through_file(module.state_dict())
-        with jax.default_matmul_precision("highest"):
-            return [run(variables, image), *(published_run(image, dtype) for dtype in (torch.float64, torch.float32))]
-
-    def published_run(image, dtype):
-        found = run_torch(module, case, image, train=train, dtype=dtype)
-        # Gradients and new statistics have the keys of weights, so they take the same way into Flax's form.
-        tree = through_file({**found.gradients, **found.statistics})
-        return found._replace(gradients={"params": tree["params"]}, statistics=tree)
-
-    def differences(runs, part, **options):
-        ours, exact, rounded = map(part, runs)
-        own, _ = largest_difference(rounded, exact, **options)
-        return *largest_difference(ours, exact, **options), max(TOLERANCE, min(2 * own, MOST))
-
-    randomise(module, size, decided=False)
-    runs = all_runs(np.random.default_rng(0).uniform(-1, 1, (batch_of(case, train=train), *size, 3)).astype(np.float32))
-    found = {"features": differences(runs, lambda run: run.features)}
+    variables = through_file(module.state_dict())
+    expected = run_torch(module, case, image, train=train)
+    # Gradients and new statistics have the keys of weights, so they take the same way into Flax's form.
+    tree = through_file({**expected.gradients, **expected.statistics})
+    jumps = has_jumps(module)
+    with jax.default_matmul_precision("highest"):
+        run = run_flax(net, variables, image, train=train, gradients=not jumps)
+    found = {"features": largest_difference(run.features, expected.features)}
     if "batch_stats" in shapes:
-        found["statistics"] = differences(runs, lambda run: run.statistics["batch_stats"])
-
-    randomise(module, size, decided=True)
-    runs = all_runs(steady_image(module, case, size, train=train))
-    found["image gradient"] = differences(runs, lambda run: run.image_gradient)
-    found["gradients"] = differences(runs, lambda run: run.gradients, least=ROUNDING)
+        found["statistics"] = largest_difference(run.statistics["batch_stats"], tree["batch_stats"])
+    where = ""
+    if jumps:
+        run, where = run_in_float64(case, variables, image, train=train), " in float64"
+        found[f"features{where}"] = largest_difference(run.features, expected.features)
+    found[f"image gradient{where}"] = largest_difference(run.image_gradient, expected.image_gradient)
+    found[f"gradients{where}"] = largest_difference(run.gradients["params"], tree["params"], least=ROUNDING)
     return found
+
+
+def run_in_float64(case, variables, image, *, train):
+    """Return what our network computes with each of its float32 replaced by float64."""
+    with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
+        patch.setattr(jnp, "float32", jnp.float64)
+        net = Net(create_backbone(case.backbone, output_stride=case.output_stride, dtype=jnp.float64))
+        variables, image = jax.tree.map(lambda value: np.asarray(value, np.float64), (variables, image))
+        found = run_flax(net, variables, image, train=train, gradients=True)
+        assert found.image_gradient.dtype == np.float64
+        return jax.tree.map(np.asarray, found)
 
 
 def parity_cases():
@@ -409,7 +370,12 @@ def test_a_backbone_equals_the_published_module(tmp_path, name, size, train):
     elif "convnext" in name or "dinov2" in name:  # the published modules drop what is no whole cell, or refuse it
         cell = 32 if "convnext" in name else 14
         size = tuple(-(-length // cell) * cell for length in size)
-    for what, (value, place, bound) in compare(CASES[name], size, tmp_path, train=train).items():
+    found = compare(CASES[name], size, tmp_path, train=train)
+    if name == "resnet101" and train:  # its many norms by the batch enlarge rounding to 2.5e-4, PyTorch's to 3.6e-4
+        del found["features"]
+    for what, (value, place) in found.items():
+        print(f"{what}: {value:.1e} at {place}")
+        bound = 0.01 * TOLERANCE if "float64" in what else TOLERANCE
         assert value < bound, f"{what}: {value:.1e} at {place}"
 
 
@@ -489,7 +455,7 @@ def test_inception_equals_the_published_network(tmp_path, monkeypatch, variant, 
     module.eval()  # the auxiliary classifier is in the file, as in the published one, and not in the features
     module.aux_logits, kept = False, module.AuxLogits
     module.AuxLogits = None
-    randomise(module, (inception.SIZE, inception.SIZE), decided=False)
+    randomise(module, (inception.SIZE, inception.SIZE))
     safetensors_torch.save_file(
         {**module.state_dict(), **{f"AuxLogits.{key}": value for key, value in kept.state_dict().items()}}, path
     )
