@@ -137,8 +137,8 @@ class Networks(struct.PyTreeNode):
             alone: in training mode without `update`, apply it to each example by itself: batch statistics are those of
                 one example, so the others do not change its result.
             drop_features: where not 0, the decoder also sees the encoder's features without this share of their
-                channels (`models.perturbation`): of b examples the output has 2 b rows, first those of the features as
-                they are.
+                channels (`models.perturbation`): of b examples the output has 2 b rows, for each that of the features
+                as they are and the other (`models.rows`).
 
         Returns:
             The network's output (with `capture` a pair of it and what was captured) and the successor of this view.

@@ -63,6 +63,7 @@ SHARED = {
         "pretrained",
         "pspnet",
         "resnet",
+        "rows",
         "stages",
         "torch_pickle",
         "vgg",

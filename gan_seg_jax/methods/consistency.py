@@ -27,6 +27,7 @@ from gan_seg_jax.errors import InputError, unknown
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.losses import segmentation
 from gan_seg_jax.models import split_heads
+from gan_seg_jax.models.rows import apart, together
 from gan_seg_jax.state import Networks, fold_name
 
 LOSSES = {"mixing": str, "mixing_probability": float, "cutmix_range": [float]}  # fields of `config.losses`
@@ -79,22 +80,25 @@ def check(config: ConfigDict) -> None:
         raise InputError(f"config.losses.cutmix_range is {area}; give (low, high) with 0 < low <= high < 1.")
 
 
-def apply_to_both(nets: Networks, batch: Any, **options: Any) -> tuple[tuple[Any, jax.Array], Networks]:
+def apply_to_both(
+    nets: Networks, batch: Any, *, drop_features: float = 0.0
+) -> tuple[tuple[Any, tuple[jax.Array, ...]], Networks]:
     """Let labelled and unlabelled images pass through the segmenter as one batch, whose statistics they share.
 
     Args:
         nets: the view.
         batch: both streams.
-        **options: of `Networks.apply`.
+        drop_features: of `Networks.apply`.
 
     Returns:
-        The output for the labelled images, with its auxiliary heads, and the logits of all rows after them. And the
-        successor.
+        The output for the labelled images, with its auxiliary heads, and the logits of the unlabelled ones: as they are
+        and, where features are dropped, without these. And the successor.
     """
-    images = [batch[stream]["image"] for stream in ("labelled", "unlabelled")]
-    both, nets = nets.apply("segmenter", jnp.concatenate(images), **options)
-    count = len(images[0])
-    return (jax.tree.map(lambda x: x[:count], both), split_heads(both)[0][count:]), nets
+    images = together(*(batch[stream]["image"] for stream in ("labelled", "unlabelled")))
+    both, nets = nets.apply("segmenter", images, drop_features=drop_features)
+    labelled, *_ = apart(both, 4 if drop_features else 2)
+    _, *others = apart(split_heads(both)[0], 4 if drop_features else 2)
+    return (labelled, tuple(others[1:] if drop_features else others)), nets
 
 
 def draw_mask(key: chex.PRNGKey, label: jax.Array, config: ConfigDict) -> jax.Array:

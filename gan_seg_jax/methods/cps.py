@@ -32,6 +32,7 @@ from gan_seg_jax.losses import segmentation
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.methods import consistency, segmenter
 from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.models.rows import together
 from gan_seg_jax.state import LossOutput, Networks
 
 TASK = "segmentation"
@@ -74,8 +75,8 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
         output, nets = nets.apply(role, image)
         logits[role] = split_heads(output)[0]
     if config.losses.mixing == "none":
-        shown = jnp.concatenate([segmentation.known(batch["labelled"]["label"], config.num_classes), shown])
-        logits = {role: jnp.concatenate([split_heads(labelled[role])[0], logits[role]]) for role in OTHER}
+        shown = together(segmentation.known(batch["labelled"]["label"], config.num_classes), shown)
+        logits = {role: together(split_heads(labelled[role])[0], logits[role]) for role in OTHER}
         labels = {role: consistency.predicted_class(logits[role], shown) for role in OTHER}
     else:
         labels = {role: consistency.predicted_class(logits[role], shown) for role in OTHER}

@@ -61,7 +61,7 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
         The segmenter's output for the labelled images, and the `consistency.Lesson` of the mixed strong views. And the
         successor.
     """
-    (labelled, weak), nets = consistency.apply_to_both(nets, batch)
+    (labelled, (weak,)), nets = consistency.apply_to_both(nets, batch)
     mixed, label, shown = consistency.strong_view(rng, batch["unlabelled"]["image"], weak, config)
     strong, nets = nets.apply("segmenter", mixed)
     return (labelled, consistency.Lesson(split_heads(strong)[0], label, shown)), nets

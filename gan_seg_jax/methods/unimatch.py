@@ -21,7 +21,6 @@ from typing import Any
 
 import chex
 import flax.linen as nn
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_seg_jax.augment import paired
@@ -29,6 +28,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.losses.weighted import expect_a_loss, with_heads
 from gan_seg_jax.methods import consistency, segmenter
 from gan_seg_jax.models import build_network, split_heads
+from gan_seg_jax.models.rows import apart, together
 from gan_seg_jax.state import LossOutput, Networks, fold_name
 
 TASK = "segmentation"
@@ -75,10 +75,10 @@ def forward(nets: Networks, batch, rng: chex.PRNGKey, config: ConfigDict) -> tup
     """
     image, options = batch["unlabelled"]["image"], config.losses
     (labelled, others), nets = consistency.apply_to_both(nets, batch, drop_features=options.feature_dropout)
-    weak, perturbed = others[: len(image)], others[-len(image) :]
+    weak, perturbed = others[0], others[-1]  # the same where nothing is dropped
     views = [consistency.strong_view(fold_name(rng, name), image, weak, config) for name in ("first", "second")]
-    strong, nets = nets.apply("segmenter", jnp.concatenate([view[0] for view in views]))
-    logits = jnp.split(split_heads(strong)[0], 2)
+    strong, nets = nets.apply("segmenter", together(*(view[0] for view in views)))
+    logits = apart(split_heads(strong)[0], 2)
     lessons = tuple(consistency.Lesson(part, *view[1:]) for part, view in zip(logits, views, strict=True))
     shown = paired.shown(image)
     label = consistency.pseudo_label(weak, shown, options.confidence_threshold)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.models.network import BACKBONE
+from gan_seg_jax.models.rows import together
 
 
 class EncoderFeatures(nn.Module):
@@ -35,12 +36,12 @@ def ends_encoder(context: nn.module.InterceptorContext) -> bool:
 
 @contextlib.contextmanager
 def decoded_twice(rate: float, key: chex.PRNGKey) -> Iterator[None]:
-    """Let the decoder of the network that is applied within see 2 b examples: its b, and the same perturbed.
+    """Let the decoder of the network that is applied within see 2 b examples: each of its b, and the same perturbed.
 
     Perturbed is each map by the dropout of whole channels, drawn for each example and each map:
         f'[i, ..., c] = f[i, ..., c] keep[i, c] / (1 - rate),   keep ~ Bernoulli(1 - rate)
-    Yang et al. 2023, Revisiting Weak-to-Strong Consistency (UniMatch, arXiv:2208.09910), with rate 1/2. Both halves
-    pass through the decoder in one batch, whose statistics they share, as in the paper's code.
+    Yang et al. 2023, Revisiting Weak-to-Strong Consistency (UniMatch, arXiv:2208.09910), with rate 1/2. Both
+    pass through the decoder in one batch (`rows.together`), whose statistics they share, as in the paper's code.
 
     Args:
         rate: share of the channels that are dropped, at least 0 and less than 1 (static).
@@ -65,7 +66,7 @@ def decoded_twice(rate: float, key: chex.PRNGKey) -> Iterator[None]:
             return output
         found.append(context.module.name)
         leaves, tree = jax.tree.flatten(output)
-        twice = [jnp.concatenate([leaf, perturb(leaf, index)]) for index, leaf in enumerate(leaves)]
+        twice = [together(leaf, perturb(leaf, index)) for index, leaf in enumerate(leaves)]
         return jax.tree.unflatten(tree, twice)
 
     with nn.intercept_methods(intercept):

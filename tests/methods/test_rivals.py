@@ -122,7 +122,8 @@ def unimatch_by_hand(run, batch, rng, options):
     x, y, u = batch["labelled"]["image"], batch["labelled"]["label"], batch["unlabelled"]["image"]
     key = fold_name(jax.random.fold_in(fold_name(rng, "segmenter"), 0), "features")
     with decoded_twice(options.feature_dropout, key):
-        z, weak, _, perturbed = jnp.split(run("segmenter", jnp.concatenate([x, u])), 4)
+        rows = run("segmenter", jnp.stack([x, u], axis=1).reshape(-1, *x.shape[1:]))
+    z, weak, perturbed = rows[::4], rows[2::4], rows[3::4]  # rows[1::4] are the labelled images' features, perturbed
     sure = jax.nn.softmax(weak).max(-1) >= options.confidence_threshold
     views = [strong_by_hand(fold_name(rng, name), u, weak, options) for name in ("first", "second")]
     logits = jnp.split(run("segmenter", jnp.concatenate([view[0] for view in views])), 2)
