@@ -16,7 +16,7 @@ import comparison
 import runner
 from camvid_gans import REFINER
 from cells import steps
-from question import DATA, OPTIMIZER, SHARED
+from question import DATA, SHARED, optimizer
 from runner import Arm
 
 TITLE = "CamVid at 144x192: the parts of DeepLab, and what mends its masks"
@@ -25,7 +25,7 @@ FLAGS = (
     *DATA["camvid"],
     *SHARED,
     *steps(600),
-    *(f"--config.optimizers.segmenter.{field}={value}" for field, value in OPTIMIZER.items()),
+    *optimizer("segmenter"),
 )
 MENDED = (
     ("evaluate", "--flip"),

@@ -14,7 +14,7 @@ import sys
 
 import runner
 from cells import steps
-from question import DATA, OPTIMIZER, SHARED
+from question import DATA, SHARED, optimizer
 from runner import Arm
 
 TITLE = "CamVid at 144x192: class imbalance and regularisation"
@@ -24,7 +24,7 @@ FLAGS = (
     *SHARED,
     "--config.crop_size=(96, 128)",
     "--config.losses.class_weighting=",
-    *(f"--config.optimizers.segmenter.{field}={value}" for field, value in OPTIMIZER.items()),
+    *optimizer("segmenter"),
     *steps(400),
 )
 

@@ -55,6 +55,11 @@ MADE = ("prior_runs.*", "networks.generator.*", "noise.*", "sample_as_trained", 
 TIMES = {"all": 2, "few": 4}  # steps of `longer`, as a multiple
 
 
+def optimizer(role: str) -> tuple[str, ...]:
+    """Return the flags of the optimizer of a role."""
+    return tuple(f"--config.optimizers.{role}.{field}={value}" for field, value in OPTIMIZER.items())
+
+
 class Setting:
     """Data, labels and start: what the arms of a setting share.
 
@@ -77,7 +82,7 @@ class Setting:
         flags = (
             *self._flags,
             *steps(times * self._steps),
-            *(f"--config.optimizers.{role}.{field}={value}" for field, value in OPTIMIZER.items()),
+            *optimizer(role),
             f"--config.networks.{role}.channels=(128, 64, 32, 16)",
             f"--config.pretrained.{role}={STARTS[self.start]}",
             *overrides,

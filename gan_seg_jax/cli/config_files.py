@@ -250,7 +250,7 @@ def wrong_field(error: Exception) -> InputError | None:
     if not fields:
         return None
     hint = re.search(r'Did you mean "[^"]+"', text)
-    return InputError(f"Unknown config field {fields[0]!r}. {f'{hint[0]}?' if hint else 'See --help.'}")
+    return unknown_field(fields[0], f"{hint[0]}?" if hint else "", [])
 
 
 def unknown_field(name: str, hint: str, words: list[str]) -> InputError:

@@ -96,9 +96,9 @@ def apply_to_both(
     """
     images = together(*(batch[stream]["image"] for stream in ("labelled", "unlabelled")))
     both, nets = nets.apply("segmenter", images, drop_features=drop_features)
-    labelled, *_ = apart(both, 4 if drop_features else 2)
-    _, *others = apart(split_heads(both)[0], 4 if drop_features else 2)
-    return (labelled, tuple(others[1:] if drop_features else others)), nets
+    labelled, *others = apart(both, 4 if drop_features else 2)
+    others = others[1:] if drop_features else others  # without the labelled images' perturbed features
+    return (labelled, tuple(split_heads(output)[0] for output in others)), nets
 
 
 def draw_mask(key: chex.PRNGKey, label: jax.Array, config: ConfigDict) -> jax.Array:

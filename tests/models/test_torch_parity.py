@@ -370,12 +370,11 @@ def test_a_backbone_equals_the_published_module(tmp_path, name, size, train):
     elif "convnext" in name or "dinov2" in name:  # the published modules drop what is no whole cell, or refuse it
         cell = 32 if "convnext" in name else 14
         size = tuple(-(-length // cell) * cell for length in size)
-    found = compare(CASES[name], size, tmp_path, train=train)
-    if name == "resnet101" and train:  # its many norms by the batch enlarge rounding to 2.5e-4, PyTorch's to 3.6e-4
-        del found["features"]
-    for what, (value, place) in found.items():
+    for what, (value, place) in compare(CASES[name], size, tmp_path, train=train).items():
         print(f"{what}: {value:.1e} at {place}")
         bound = 0.01 * TOLERANCE if "float64" in what else TOLERANCE
+        if (name, what, train) == ("resnet101", "features", True):
+            bound = 4e-4  # its many norms by the batch enlarge PyTorch's rounding to 3.6e-4
         assert value < bound, f"{what}: {value:.1e} at {place}"
 
 
