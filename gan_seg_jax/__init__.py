@@ -17,7 +17,7 @@ if sys.argv[:1] == ["-m"] and any(word.startswith(f"{__name__}.") for word in sy
     # `python -m gan_seg_jax.COMMAND`, which is being looked up: before anything heavy is imported.
     from gan_seg_jax.system import process
 
-    process.use_utf8()
+    process.restart()
     process.begin()
 
 

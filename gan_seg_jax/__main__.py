@@ -41,7 +41,7 @@ gan-seg COMMAND --help explains a command and lists its flags, gan-seg train --h
 
 def main() -> NoReturn:
     """Run the command that the first word names; list them all where there is none."""
-    process.use_utf8()
+    process.restart()
     process.begin()
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     module = COMMANDS.get(word, word if word in ALIASES else "")

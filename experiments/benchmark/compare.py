@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmark import cases, report
+from gan_seg_jax.system import process
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as for `python experiments/TABLE.py`
 
@@ -126,6 +127,7 @@ def environment(options: argparse.Namespace, cache: Path, devices: int = 1) -> d
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several processes share the device
         "TORCHINDUCTOR_CACHE_DIR": str(cache),
         "KERAS_BACKEND": "jax",
+        process.TUNABLES: process.LARGE_PAGES,
         "TMPDIR": str(cache.parent),
         "PYTHONPATH": str(records.ROOT),
     }

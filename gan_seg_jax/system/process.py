@@ -14,6 +14,8 @@ from typing import Any, NoReturn, TextIO
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 INTERRUPTED = 75
+PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"  # by whom large pages are got
+TUNABLES, LARGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"  # of malloc in glibc 2.35 and later
 STARTING = "Interrupted; there was nothing new to save. The same command starts again."
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.EINTR)  # what is printed later may get through
 
@@ -31,15 +33,31 @@ def begin() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))
 
 
-def use_utf8() -> None:
-    """Start the process again where names of files are in another encoding: libraries in C++ know UTF-8 only.
+def restart() -> None:
+    """Start the process again where names of files are not in UTF-8, or memory not in large pages.
 
-    What is printed stays in the encoding of the terminal.
+    Libraries in C++ know UTF-8 only; what is printed stays in the encoding of the terminal. XLA takes the memory of a
+    step anew each time on a processor: in pages of 4 KiB, up to a third of a step goes into getting these.
     """
-    if sys.getfilesystemencoding() != "utf-8" and sys.executable:
-        if sys.stdout is not None:
-            os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    encoded, large = sys.getfilesystemencoding() == "utf-8", not _lacks_large_pages()
+    if (encoded and large) or not sys.executable:
+        return
+    if not encoded and sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    if not large:
+        os.environ[TUNABLES] = LARGE_PAGES
+    os.execv(sys.executable, [sys.executable, *(() if encoded else ("-X", "utf8")), *sys.orig_argv[1:]])
+
+
+def _lacks_large_pages() -> bool:
+    """Return whether the system has large pages for those only that ask, and the C library could, but does not."""
+    try:
+        with open(PAGES) as file:
+            asked = "[madvise]" in file.read()
+        _, version = os.confstr("CS_GNU_LIBC_VERSION").split()
+        return asked and TUNABLES not in os.environ and tuple(map(int, version.split("."))) >= (2, 35)
+    except (OSError, ValueError, AttributeError):  # not Linux, or not glibc
+        return False
 
 
 def watch(code: int = INTERRUPTED, sentence: str = STARTING) -> None:

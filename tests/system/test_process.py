@@ -186,6 +186,32 @@ def test_names_of_files_are_utf8_under_every_locale(tmp_path):
         files.local(os.fsdecode(b"runs/gr\xf6\xdfe"))
 
 
+def test_memory_comes_in_large_pages_where_the_system_gives_them_for_the_asking(tmp_path, monkeypatch):
+    config = tmp_path / "config.py"
+    config.write_text(f"import os\nraise RuntimeError(repr(os.environ.get({process.TUNABLES!r})))")
+    monkeypatch.delenv(process.TUNABLES, raising=False)
+    expected = process.LARGE_PAGES if process._lacks_large_pages() else None
+    assert repr(expected) in ended([*MAIN, f"--config={config}"]).stderr
+    monkeypatch.setenv(process.TUNABLES, "glibc.malloc.perturb=1")
+    assert not process._lacks_large_pages()
+    assert repr("glibc.malloc.perturb=1") in ended([*MAIN, f"--config={config}"]).stderr
+
+
+@pytest.mark.parametrize("text", ["always madvise [never]", "[always] madvise never"])
+def test_a_process_starts_once_where_it_gets_no_other_pages_by_asking(monkeypatch, tmp_path, text):
+    (tmp_path / "enabled").write_text(text)
+    monkeypatch.delenv(process.TUNABLES, raising=False)
+    monkeypatch.setattr(process, "PAGES", str(tmp_path / "enabled"))
+    assert not process._lacks_large_pages()
+    (tmp_path / "enabled").write_text("always [madvise] never")
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.34")
+    assert not process._lacks_large_pages()
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.35")
+    assert process._lacks_large_pages()
+    (tmp_path / "enabled").unlink()
+    assert not process._lacks_large_pages()
+
+
 # What is answered without JAX
 
 
