@@ -26,6 +26,7 @@ from experiments.benchmark import cases, compare, layers, ours, report
 from gan_seg_jax import parallel
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.models.layers import Conv
+from gan_seg_jax.system import process
 from gan_seg_jax.train_step import train_step
 
 RESULTS = compare.RESULTS / "within"
@@ -160,6 +161,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, help=f"folder of the records; with {report.ROUNDS} rounds {RESULTS}")
     options = parser.parse_args()
+    process.restart()  # as a command does
     options.device, options.dtype = "cpu", "float32"
     jax.config.update("jax_platforms", options.device)
     hardware = compare.records.hardware()
