@@ -24,6 +24,7 @@ from gan_seg_jax.errors import InputError, LostPeerError
 from gan_seg_jax.system import process, programs
 
 LASTING = 0.2  # seconds that a program must have taken to compile, to be kept for later starts
+YNN = "xla_cpu_experimental_ynn_fusion_type"
 PEER_SECONDS = 60  # without a word from a process, after which the run ends
 Item, Result = TypeVar("Item"), TypeVar("Result")
 _on_abort = None  # keeps the function alive that C calls
@@ -184,10 +185,37 @@ def compile_step(step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: 
     """
     whole = replicated(mesh)
     jitted = jax.jit(
-        step, in_shardings=(whole, batch_sharding(mesh, rounds=rounds)), out_shardings=whole, donate_argnums=(0,)
+        step,
+        in_shardings=(whole, batch_sharding(mesh, rounds=rounds)),
+        out_shardings=whole,
+        donate_argnums=(0,),
+        compiler_options=step_options(mesh.devices.flat[0].platform),
     )
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, batch))
     return jitted.lower(*shapes).compile()
+
+
+@functools.cache
+def step_options(platform: str) -> dict[str, str]:
+    """Return the compiler's options for programs with gradients: on processors, convolutions by Eigen, not by YNNPACK.
+
+    XLA for CPU hands convolutions to YNNPACK, whose gradients of kernels take 2 to 3.5 times as long as Eigen's
+    (3x3, 32 to 256 channels); products of matrices and reductions stay with YNNPACK.
+
+    Args:
+        platform: of the devices, such as "cpu".
+
+    Returns:
+        The options of `jax.jit`; none elsewhere, and none that this compiler does not know.
+    """
+    if platform != "cpu":
+        return {}
+    options = {YNN: "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:  # an experimental option: later versions may lack it
+        return {}
+    return options
 
 
 def flops(compiled: Any, mesh: Mesh) -> float | None:

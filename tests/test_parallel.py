@@ -19,6 +19,7 @@ from gan_seg_jax import parallel
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import cgan
+from gan_seg_jax.models.convolution import NHWC
 from gan_seg_jax.state import create_state, init_variables
 from gan_seg_jax.train_step import train_step
 from tests.tiny_methods import CASES
@@ -108,6 +109,29 @@ def test_the_compiled_step_refuses_other_shapes():
     state, _ = step(state, placed)
     with pytest.raises(TypeError):
         step(state, parallel.place({"x": np.zeros((8, 2), np.float32)}, parallel.batch_sharding(mesh)))
+
+
+def test_a_step_on_processors_leaves_convolutions_to_eigen():
+    x, w = jnp.ones((2, 6, 8, 32)), jnp.ones((3, 3, 32, 32))
+
+    def step(w, x):
+        out, pull = jax.vjp(lambda w: jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=NHWC), w)
+        return pull(out)[0], jnp.sum(out)
+
+    text = parallel.compile_step(step, w, x, parallel.make_mesh(jax.devices()[:1])).as_text()
+    convolutions = [line for line in text.splitlines() if " convolution(" in line]
+    assert len(convolutions) == 2
+    assert not any("param_" in line for line in convolutions)  # the operands of what is fused
+
+
+def test_options_of_a_step_are_of_processors_and_of_compilers_that_know_them(monkeypatch):
+    parallel.step_options.cache_clear()
+    assert list(parallel.step_options("cpu")) == [parallel.YNN]
+    assert parallel.step_options("tpu") == parallel.step_options("gpu") == {}
+    parallel.step_options.cache_clear()
+    monkeypatch.setattr(parallel, "YNN", "xla_cpu_no_such_option")
+    assert parallel.step_options("cpu") == {}
+    parallel.step_options.cache_clear()
 
 
 def test_operations_of_a_step_are_those_of_all_devices():
