@@ -8,8 +8,8 @@ Cost, CamVid at 144x192, 500 steps, two CPU cores: 3 minutes.
 Scores, as far as they are run: experiments/results/camvid_gans, question_camvid and adversary.
 Words behind the colon: one network (unet is the default; names in configs/networks.py); one discriminator (patchgan,
 with spectral normalisation, is the default; luc_large and luc_small are the paper's; fcn, multiscale, image_level; see
-configs/discriminators.py); smoke; and the controls lambda0 (the same path, the discriminator's opinion counts nothing)
-and random_discriminator (it stays as it was drawn).
+configs/discriminators.py); paper (the segmenter's own, as of configs/supervised_seg.py); smoke; and the controls
+lambda0 (the same path, the discriminator's opinion counts nothing) and random_discriminator (it stays as it was drawn).
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, two networks, or two discriminators.
     """
-    known = (*networks.NETWORKS, *discriminators.DISCRIMINATORS, *common.CONTROLS, "smoke")
+    known = (*networks.NETWORKS, *discriminators.DISCRIMINATORS, *common.CONTROLS, "paper", "smoke")
     chosen = common.words(arg, known)
     config = common.get_config()
     config.method = "adversarial"

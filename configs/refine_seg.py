@@ -9,8 +9,8 @@ Words behind the colon: how it is trained: in three stages (without a word: segm
 frozen (over another run's segmenter: --config.init.segmenter=WORKDIR, or one that is trained first, whose steps, losses
 and augmentation are --config.prior_runs.segmenter.FIELD) or joint (end to end from the start); one network
 (deeplabv3plus is the default; names in configs/networks.py); one discriminator (patchgan is the default; names in
-configs/discriminators.py); smoke; and the controls lambda0 (no adversarial term: the refiner is supervised alone) and
-random_discriminator (it stays as it was drawn).
+configs/discriminators.py); paper (the segmenter's own, as of configs/supervised_seg.py); smoke; and the controls
+lambda0 (no adversarial term: the refiner is supervised alone) and random_discriminator (it stays as it was drawn).
 What the refiner sees: --config.refiner_inputs="('probabilities', 'features', 'image', 'noise')", or some of them.
 The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the baseline is
 the same network alone for as many steps: configs/supervised_seg.py:deeplabv3plus.
@@ -34,7 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, or words that exclude each other.
     """
-    known = (*networks.NETWORKS, *discriminators.DISCRIMINATORS, *common.CONTROLS, "smoke")
+    known = (*networks.NETWORKS, *discriminators.DISCRIMINATORS, *common.CONTROLS, "paper", "smoke")
     chosen = common.words(arg, ("frozen", "joint", *known))
     forms = sorted(chosen & set(PHASES)) or ["stages"]
     if len(forms) > 1:

@@ -7,8 +7,9 @@ rivals: mean teacher with CutMix, French et al., BMVC 2020, arXiv:1906.01916; Fi
 arXiv:2001.07685; UniMatch, Yang et al., CVPR 2023, arXiv:2208.09910; CPS, Chen et al., CVPR 2021, arXiv:2106.01226.
 Command: python -m gan_seg_jax.main --config=configs/semi_seg.py:s4gan
 Words behind the colon: one form of advsemiseg (the default), s4gan, mean_teacher, fixmatch, unimatch, cps; one network
-(unet is the default; names in configs/networks.py); smoke; and the controls lambda0 (nothing but the supervised loss
-counts, on the same path) and random_discriminator (it stays as it was drawn; of the GANs alone).
+(unet is the default; names in configs/networks.py); paper (network, optimizer and form of the data of that network's
+own paper, as of configs/supervised_seg.py: with deeplabv2, AdvSemiSeg's); smoke; and the controls lambda0 (nothing but
+the supervised loss counts, on the same path) and random_discriminator (it stays as it was drawn; of the GANs alone).
 ClassMix instead of the rivals' CutMix: --config.losses.mixing=classmix
 An eighth of the training images keeps its labels; --config.labelled.fraction=0.02 is another share, and
 --config.labelled.index_file=FILE a published choice. The baseline is the same network on the same labels alone:
@@ -32,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     Raises:
         InputError: an unknown word, two forms or two networks, or a discriminator asked of a form without one.
     """
-    chosen = common.words(arg, (*GANS, *RIVALS, *networks.NETWORKS, *common.CONTROLS, "smoke"))
+    chosen = common.words(arg, (*GANS, *RIVALS, *networks.NETWORKS, *common.CONTROLS, "paper", "smoke"))
     forms = sorted(chosen & {*GANS, *RIVALS}) or ["advsemiseg"]
     if len(forms) > 1:
         raise InputError(f"The config's words name {len(forms)} forms ({', '.join(forms)}); give one.")

@@ -14,45 +14,49 @@ teaches little.
 import sys
 
 import comparison
+import question
 import runner
-from question import Setting
 from runner import Arm
 
-TITLE = "Nuclei (DSB 2018) at 128x128: discriminators of masks, their input, loss, weight and stabilisers"
+TITLE = "Nuclei (DSB 2018): discriminators of masks, their input, loss, weight and stabilisers"
 SEEDS = (0, 1, 2)
-SETTING = Setting("nuclei", "lite0")
 CONFIG = "adversarial_seg.py:unet_lite0"
 
 
-def arm(name: str, *changes: str, words: str = "", against: str = "patchgan") -> Arm:
-    """Return an arm; `changes` are FIELD=VALUE, `words` stand behind the colon of the config."""
-    flags = (f"--config.{change}" for change in changes)
-    return SETTING.arm(name, f"{CONFIG}{words}", *flags, against=against, seeds=SEEDS, then=(("judge",),))
+def arms(profile: question.Profile) -> tuple[Arm, ...]:
+    """Return the arms of a profile."""
+    setting = question.Setting("nuclei", "lite0", profile=profile)
+
+    def arm(name: str, *changes: str, words: str = "", against: str = "patchgan") -> Arm:
+        """Return an arm; `changes` are FIELD=VALUE, `words` stand behind the colon of the config."""
+        flags = (f"--config.{change}" for change in changes)
+        return setting.arm(name, f"{CONFIG}{words}", *flags, against=against, seeds=SEEDS, then=(("judge",),))
+
+    def kind(name: str) -> Arm:
+        """Return the arm of a discriminator of `configs/discriminators.py`."""
+        return arm(name.replace("_", "-"), words=f",{name}")
+
+    return (
+        setting.arm("supervised", "supervised_seg.py:unet_lite0", seeds=SEEDS),
+        arm("patchgan", against="supervised"),
+        arm("random-discriminator", words=",random_discriminator"),
+        *map(kind, ("luc_small", "luc_large", "fcn", "multiscale", "image_level")),
+        *(arm(f"sees-{what.replace('_', '-')}", f"losses.discriminator_input={what}") for what in ("mask", "product")),
+        arm("softened-truth", "losses.truth_softness=0.9"),
+        *(arm(name.replace("_", "-"), f"losses.adversarial={name}") for name in ("least_squares", "hinge")),
+        *(arm(f"weight-{weight}", f"losses.adversarial_weight={weight}") for weight in (0.1, 1.0)),
+        arm("batch-norm", "networks.discriminator.norm=batch"),
+        arm("without-norm", "networks.discriminator.norm=none"),
+        arm("r1", "networks.discriminator.norm=none", "losses.r1=1.0", "penalty_every=4"),
+        arm("instance-noise", "losses.instance_noise=0.2"),
+        arm("smoothed-labels", "losses.adversarial_smoothing=0.1"),
+        arm("differentiable-augmentation", "losses.diff_augment=('translation', 'cutout')"),
+        arm("accuracy-bound", "losses.accuracy_bound=0.8"),
+        arm("faster-discriminator", "optimizers.discriminator.learning_rate=0.001"),
+    )
 
 
-def kind(name: str) -> Arm:
-    """Return the arm of a discriminator of `configs/discriminators.py`."""
-    return arm(name.replace("_", "-"), words=f",{name}")
-
-
-ARMS = (
-    SETTING.arm("supervised", "supervised_seg.py:unet_lite0", seeds=SEEDS),
-    arm("patchgan", against="supervised"),
-    arm("random-discriminator", words=",random_discriminator"),
-    *map(kind, ("luc_small", "luc_large", "fcn", "multiscale", "image_level")),
-    *(arm(f"sees-{what.replace('_', '-')}", f"losses.discriminator_input={what}") for what in ("mask", "product")),
-    arm("softened-truth", "losses.truth_softness=0.9"),
-    *(arm(name.replace("_", "-"), f"losses.adversarial={name}") for name in ("least_squares", "hinge")),
-    *(arm(f"weight-{weight}", f"losses.adversarial_weight={weight}") for weight in (0.1, 1.0)),
-    arm("batch-norm", "networks.discriminator.norm=batch"),
-    arm("without-norm", "networks.discriminator.norm=none"),
-    arm("r1", "networks.discriminator.norm=none", "losses.r1=1.0", "penalty_every=4"),
-    arm("instance-noise", "losses.instance_noise=0.2"),
-    arm("smoothed-labels", "losses.adversarial_smoothing=0.1"),
-    arm("differentiable-augmentation", "losses.diff_augment=('translation', 'cutout')"),
-    arm("accuracy-bound", "losses.accuracy_bound=0.8"),
-    arm("faster-discriminator", "optimizers.discriminator.learning_rate=0.001"),
-)
+ARMS, FULL = (arms(profile) for profile in (question.CPU, question.FULL))
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=(*comparison.GAME, "penalty_every")))
+    sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=(*comparison.GAME, "penalty_every")))

@@ -11,27 +11,27 @@ control, with 0.5, 1 or 2 made ones for each real one. Against them stand the sa
 
 import sys
 
+import question
 import runner
 from question import MADE, Setting
 from runner import Arm
 
-TITLE = "Nuclei (DSB 2018) at 128x128 with a twentieth of the labels: pairs made by GANs"
+TITLE = "Nuclei (DSB 2018) with a twentieth of the labels: pairs made by GANs"
 SEEDS = (0, 1, 2)
-SETTING = Setting("nuclei", "lite0", "twentieth")
 SHARES = {"1": 1 / 2, "half": 1 / 3, "2": 2 / 3}  # of a batch, by made pairs for each real one; the first trains
 
 
-def made(generator: str, ratio: str) -> Arm:
+def made(setting: Setting, generator: str, ratio: str) -> Arm:
     """Return the arm with pairs of a generator; those of ratio 1 train it, the others take theirs."""
     flags = [f"--config.synthetic.share={SHARES[ratio]}"]
     if ratio != "1":
-        flags.append(f"--config.init.generator={{workdir}}/{SETTING.name}-{generator}-1-seed{{seed}}/prior/generator")
+        flags.append(f"--config.init.generator={{workdir}}/{setting.name}-{generator}-1-seed{{seed}}/prior/generator")
     else:
-        flags.append("--config.prior_runs.generator.steps=400")
+        flags.append(f"--config.prior_runs.generator.steps={2 * setting.steps}")
         if generator != "joint":  # whose images are compared in the features of a run of its own
-            network = f"{{workdir}}/{SETTING.name}-supervised-seed{{seed}}"
+            network = f"{{workdir}}/{setting.name}-supervised-seed{{seed}}"
             flags.append(f"--config.prior_runs.generator.feature_network={network}")
-    return SETTING.arm(
+    return setting.arm(
         f"{generator}-{ratio}",
         f"augment_seg.py:{generator},unet_lite0",
         *flags,
@@ -41,26 +41,32 @@ def made(generator: str, ratio: str) -> Arm:
     )
 
 
-ARMS = (
-    SETTING.arm("supervised", "supervised_seg.py:unet_lite0", seeds=SEEDS),
-    SETTING.arm("repeat", "augment_seg.py:repeat,unet_lite0", against="supervised", seeds=SEEDS),
-    SETTING.arm(
-        "geometric",
-        "augment_seg.py:geometric,unet_lite0",
-        against="repeat",
-        seeds=SEEDS,
-        varies=("augment.scale",),
-    ),
-    SETTING.arm(
-        "strong",
-        "supervised_seg.py:unet_lite0",
-        "--config.augment.policy=strong",
-        against="supervised",
-        seeds=SEEDS,
-        varies=("augment.*",),
-    ),
-    *(made(generator, ratio) for generator in ("joint", "pix2pix", "spade") for ratio in SHARES),
-)
+def arms(profile: question.Profile) -> tuple[Arm, ...]:
+    """Return the arms of a profile."""
+    setting = Setting("nuclei", "lite0", "twentieth", profile=profile)
+    return (
+        setting.arm("supervised", "supervised_seg.py:unet_lite0", seeds=SEEDS),
+        setting.arm("repeat", "augment_seg.py:repeat,unet_lite0", against="supervised", seeds=SEEDS),
+        setting.arm(
+            "geometric",
+            "augment_seg.py:geometric,unet_lite0",
+            against="repeat",
+            seeds=SEEDS,
+            varies=("augment.scale",),
+        ),
+        setting.arm(
+            "strong",
+            "supervised_seg.py:unet_lite0",
+            "--config.augment.policy=strong",
+            against="supervised",
+            seeds=SEEDS,
+            varies=("augment.*",),
+        ),
+        *(made(setting, generator, ratio) for generator in ("joint", "pix2pix", "spade") for ratio in SHARES),
+    )
+
+
+ARMS, FULL = (arms(profile) for profile in (question.CPU, question.FULL))
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=("method",)))
+    sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=("method",)))

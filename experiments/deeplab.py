@@ -8,9 +8,12 @@ ResNet-18 of half its width from random weights, since multi-grid is of ResNet a
 part. Its finished runs are scored with other inference, too: the mirror image, several scales, the CRF (its widths
 found on val), morphology. `refined` has a U-Net behind it that is trained against a discriminator; `refined-lambda0`
 is that without the game.
+With `--profile=full` v3+ at full width over ResNet-101 with its ImageNet weights, on Pascal VOC in FOLDER/voc2012 as
+`gan-seg prepare --format=voc` writes it (`train` alone), by the recipe of the paper.
 """
 
 import sys
+from collections.abc import Sequence
 
 import comparison
 import runner
@@ -19,8 +22,9 @@ from cells import steps
 from question import DATA, SHARED, optimizer
 from runner import Arm
 
-TITLE = "CamVid at 144x192: the parts of DeepLab, and what mends its masks"
+TITLE = "The parts of DeepLab, and what mends its masks"
 SEEDS = (0, 1, 2)
+NETWORK = "deeplabv3plus"
 FLAGS = (
     *DATA["camvid"],
     *SHARED,
@@ -37,30 +41,51 @@ MENDED = (
 )
 
 
-def arm(name: str, *changes: str, reference: str = "deeplab", **more) -> Arm:
-    """Return the arm of DeepLab with other parts; `changes` are FIELD=VALUE of the network."""
-    flags = (*FLAGS, *(f"--config.networks.segmenter.{change}" for change in changes))
-    return Arm(name, "configs/supervised_seg.py:deeplabv3plus", flags, SEEDS, reference=reference, **more)
-
-
-def refined(name: str, words: str, **more) -> Arm:
-    """Return the arm of DeepLab with a refiner behind it."""
-    return Arm(name, f"configs/refine_seg.py:deeplabv3plus{words}", FLAGS, SEEDS, **more)
-
-
-ARMS = (
-    arm("deeplab", reference="", then=MENDED),
-    arm("rates-1", "rates=(1, 1, 1)"),
-    arm("rates-4-8-12", "rates=(4, 8, 12)"),
-    arm("one-rate", "rates=(4,)"),
-    arm("without-rates", "rates=()"),
-    arm("stride-8", "output_stride=8"),
-    arm("stride-32", "output_stride=32"),
-    arm("multi-grid-1-2-4", "multi_grid=(1, 2, 4)"),
-    refined("refined-lambda0", ",lambda0", reference="deeplab", varies=REFINER),
-    refined("refined", "", reference="refined-lambda0"),
+VOC = (
+    "--config.dataset=folder",
+    "--config.data_dir={data_dir}/voc2012",
+    "--config.baselines=()",
+    "--config.dtype=bfloat16",
+    *steps(30_000, 10),
 )
+
+
+def arms(flags: tuple[str, ...], words: str, rates: Sequence[tuple[int, ...]], grids: Sequence[tuple[int, ...]]):
+    """Return the arms of a profile.
+
+    Args:
+        flags: of all.
+        words: behind the name of the network.
+        rates: other rates of the ASPP.
+        grids: other multi-grids of the last block.
+    """
+
+    def arm(name: str, *changes: str, reference: str = "deeplab", **more) -> Arm:
+        """Return the arm of DeepLab with other parts; `changes` are FIELD=VALUE of the network."""
+        changed = (*flags, *(f"--config.networks.segmenter.{change}" for change in changes))
+        return Arm(name, f"configs/supervised_seg.py:{NETWORK}{words}", changed, SEEDS, reference=reference, **more)
+
+    def refined(name: str, form: str, **more) -> Arm:
+        """Return the arm of DeepLab with a refiner behind it."""
+        return Arm(name, f"configs/refine_seg.py:{NETWORK}{words}{form}", flags, SEEDS, **more)
+
+    def dashed(numbers: tuple[int, ...]) -> str:
+        return "-".join(map(str, numbers))
+
+    return (
+        arm("deeplab", reference="", then=MENDED),
+        *(arm(f"rates-{dashed(found)}" if found else "without-rates", f"rates={found}") for found in rates),
+        arm("stride-8", "output_stride=8"),
+        arm("stride-32", "output_stride=32"),
+        *(arm(f"multi-grid-{dashed(found)}", f"multi_grid={found}") for found in grids),
+        refined("refined-lambda0", ",lambda0", reference="deeplab", varies=REFINER),
+        refined("refined", "", reference="refined-lambda0"),
+    )
+
+
+ARMS = arms(FLAGS, "", ((1, 1, 1), (4, 8, 12), (4,), ()), ((1, 2, 4),))
+FULL = arms(VOC, ",paper", ((1, 1, 1), (12, 24, 36), (6,), ()), ((1, 1, 1), (1, 2, 1)))
 PARTS = ("networks.ACTING.rates", "networks.ACTING.output_stride", "networks.ACTING.multi_grid")
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=(*PARTS, *comparison.GAME)))
+    sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=(*PARTS, *comparison.GAME)))

@@ -11,17 +11,25 @@ discriminator: 1 - max softmax, the entropy, the distance to the prediction of t
 import sys
 
 import comparison
+import question
 import runner
-from question import Setting
+from runner import Arm
 
-TITLE = "CamVid at 144x192: does the discriminator find the wrong pixels?"
+TITLE = "CamVid: does the discriminator find the wrong pixels?"
 KINDS = ("patchgan", "luc_small", "luc_large", "fcn", "multiscale")
-SETTING = Setting("camvid", "lite0")
 THEN = {"then": (("judge",),), "seeds": (0, 1, 2)}
-ARMS = (
-    SETTING.arm("supervised", "supervised_seg.py:unet_lite0", **THEN),
-    *(SETTING.arm(kind, f"adversarial_seg.py:unet_lite0,{kind}", against="supervised", **THEN) for kind in KINDS),
-)
+
+
+def arms(profile: question.Profile) -> tuple[Arm, ...]:
+    """Return the arms of a profile."""
+    setting = question.Setting("camvid", "lite0", profile=profile)
+    return (
+        setting.arm("supervised", "supervised_seg.py:unet_lite0", **THEN),
+        *(setting.arm(kind, f"adversarial_seg.py:unet_lite0,{kind}", against="supervised", **THEN) for kind in KINDS),
+    )
+
+
+ARMS, FULL = (arms(profile) for profile in (question.CPU, question.FULL))
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))
+    sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=comparison.GAME))

@@ -1,4 +1,5 @@
-"""Adversarial methods on medical images, beside cross-entropy. The arms of `medical_nuclei.py` and `medical_em.py`.
+"""Adversarial methods on medical images, beside cross-entropy. The arms of `medical_nuclei.py`, `medical_em.py` and
+`medical_isic.py`.
 
 A U-Net over EfficientNet-Lite0 with its ImageNet weights is trained by cross-entropy, against a discriminator, as a
 conditional GAN, by SegAN, and where few images have labels by FixMatch. SegAN has the optimizer of its released code
@@ -7,7 +8,7 @@ compared; all others have the same AdamW. Of each finished run `evaluate` says D
 probabilities are calibrated, and `judge` whether the discriminator finds the errors.
 """
 
-from question import FEW, VIEWS, Setting
+from question import CPU, FEW, VIEWS, Profile, Setting
 from runner import Arm
 
 SEEDS = (0, 1, 2)
@@ -15,9 +16,9 @@ SEGAN = ("name=adam", "learning_rate=0.0002", "schedule=constant", "beta1=0.5", 
 THEN = (("evaluate", "--per_image"), ("judge",))
 
 
-def arms(data: str) -> tuple[Arm, ...]:
+def arms(data: str, profile: Profile = CPU) -> tuple[Arm, ...]:
     """Return the arms on one data set, a key of `question.DATA`."""
-    every, few = Setting(data, "lite0"), Setting(data, "lite0", FEW[data])
+    every, few = (Setting(data, "lite0", labels, profile=profile) for labels in ("all", FEW[data]))
     more = {"seeds": SEEDS, "then": THEN}
     cgan = {**more, "role": "generator"}
     optimizer = tuple(f"--config.optimizers.segmenter.{field}" for field in SEGAN)

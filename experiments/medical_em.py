@@ -9,10 +9,11 @@ import sys
 
 import comparison
 import medical
+import question
 import runner
 
 TITLE = "Membranes (ISBI 2012 EM): adversarial methods beside cross-entropy"
-ARMS = medical.arms("membranes")
+ARMS, FULL = (medical.arms("membranes", profile) for profile in (question.CPU, question.FULL))
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))
+    sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=comparison.GAME))

@@ -9,10 +9,11 @@ import sys
 
 import comparison
 import medical
+import question
 import runner
 
-TITLE = "Nuclei (DSB 2018) at 128x128: adversarial methods beside cross-entropy"
-ARMS = medical.arms("nuclei")
+TITLE = "Nuclei (DSB 2018): adversarial methods beside cross-entropy"
+ARMS, FULL = (medical.arms("nuclei", profile) for profile in (question.CPU, question.FULL))
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))
+    sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=comparison.GAME))

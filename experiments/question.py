@@ -7,16 +7,18 @@ the dearest rival instead. Games stand beside their own path without the game (`
 cross-entropy.
 With all labels: the conditional GAN, Luc et al.'s adversary, and over the weights refinement by a GAN. With few:
 AdvSemiSeg, S4GAN, pairs made by SPADE, and the rivals that have no GAN: mean teacher, FixMatch, UniMatch.
-Every arm ends when two validations in a row were no better, at the latest after STEPS steps, twice as many from scratch
-with all labels. Cut for two cores: half of the decoder's channels, batches of 4.
+Every arm ends when two validations in a row were no better (`full`: five), at the latest after the profile's steps,
+twice as many from scratch with all labels. Cut for two cores: half of the decoder's channels, batches of 4.
 """
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from camvid_gans import REFINER
 from cells import INTERVALS, steps
 from runner import Arm
 
 SEEDS = (0, 1, 2, 3, 4)
-STEPS = {"camvid": 300, "nuclei": 200, "membranes": 200}
 DATA = {
     "camvid": (
         "--config.dataset=camvid",
@@ -41,9 +43,15 @@ DATA = {
         "--config.augment.flip_vertical=True",
         "--config.augment.transpose=True",
     ),
+    "lesions": (
+        "--config.dataset=folder",
+        "--config.data_dir={data_dir}/isic2017",
+        "--config.augment.flip_vertical=True",
+        "--config.augment.transpose=True",
+    ),
 }
 LABELS = {"all": 1.0, "half": 0.5, "quarter": 0.25, "eighth": 0.125, "sixteenth": 0.0625, "twentieth": 0.05}
-FEW = {"camvid": "eighth", "nuclei": "twentieth", "membranes": "quarter"}
+FEW = {"camvid": "eighth", "nuclei": "twentieth", "membranes": "quarter", "lesions": "twentieth"}
 STARTS = {"scratch": "", "lite0": "pip:efficientnet_lite0"}
 SHARED = ("--config.batch_size=4", "--config.ema_decay=0.99", "--config.baselines=()", "--config.patience=2")
 OPTIMIZER = {"name": "adamw", "learning_rate": 0.001, "schedule": "poly", "beta1": 0.9, "weight_decay": 0.01}
@@ -53,6 +61,43 @@ TEACHER = ("losses.consistency*", "losses.confidence_threshold", "losses.mixing"
 VIEWS = (*TEACHER, "losses.mixing*", "losses.cutmix_range", "losses.strong*", "losses.feature_*")
 MADE = ("prior_runs.*", "networks.generator.*", "noise.*", "sample_as_trained", "init.generator", "synthetic.share")
 TIMES = {"all": 2, "few": 4}  # steps of `longer`, as a multiple
+
+
+class Profile(NamedTuple):
+    """What the machine decides, for all arms alike.
+
+    Attributes:
+        steps: key of DATA -> steps at most.
+        validations: in a run of that many.
+        channels: of the decoder.
+        shared: flags of all arms.
+        data: key of DATA -> flags of that data set; they come after those of DATA.
+    """
+
+    steps: Mapping[str, int]
+    validations: int
+    channels: tuple[int, ...]
+    shared: tuple[str, ...]
+    data: Mapping[str, tuple[str, ...]]
+
+
+def _size(height: int, width: int) -> tuple[str, ...]:
+    return tuple(f"--config.{field}_size=({height}, {width})" for field in ("canvas", "crop"))
+
+
+CPU = Profile({"camvid": 300, "nuclei": 200, "membranes": 200}, 3, (128, 64, 32, 16), (), {})
+FULL = Profile(
+    {"camvid": 20_000, "nuclei": 10_000, "membranes": 10_000, "lesions": 20_000},
+    40,
+    (256, 128, 64, 32),
+    ("--config.batch_size=8", "--config.ema_decay=0.999", "--config.patience=5", "--config.dtype=bfloat16"),
+    {
+        "camvid": _size(360, 480),
+        "nuclei": _size(256, 256),
+        "membranes": ("--config.crop_size=(256, 256)",),
+        "lesions": _size(256, 256),
+    },
+)
 
 
 def optimizer(role: str) -> tuple[str, ...]:
@@ -67,23 +112,26 @@ class Setting:
         data: key of DATA.
         start: key of STARTS.
         labels: key of LABELS: the share of the training images that keep theirs.
-        number: of steps; that of this table without it.
+        number: of steps; that of the profile without it.
+        profile: CPU or FULL.
     """
 
-    def __init__(self, data: str, start: str, labels: str = "all", *, number: int | None = None):
-        self.name, self.start, self.few = f"{labels}-{start}", start, labels != "all"
+    def __init__(
+        self, data: str, start: str, labels: str = "all", *, number: int | None = None, profile: Profile = CPU
+    ):
+        self.name, self.start, self.few, self.profile = f"{labels}-{start}", start, labels != "all", profile
         drawn = (f"--config.labelled.fraction={LABELS[labels]}", "--config.labelled.seed={seed}") if self.few else ()
-        self._flags = (*DATA[data], *drawn, *SHARED)
-        self._steps = number or STEPS[data] * (2 if start == "scratch" and not self.few else 1)
+        self._flags = (*DATA[data], *drawn, *SHARED, *profile.data.get(data, ()), *profile.shared)
+        self.steps = number or profile.steps[data] * (2 if start == "scratch" and not self.few else 1)
 
     def arm(self, method: str, config: str, *overrides: str, against: str = "", role: str = "segmenter", **more) -> Arm:
         """Return the arm of a method, compared with the one `against` of the same setting; "" is the control."""
         times, seeds = more.pop("times", 1), more.pop("seeds", SEEDS)
         flags = (
             *self._flags,
-            *steps(times * self._steps),
+            *steps(times * self.steps, self.profile.validations),
             *optimizer(role),
-            f"--config.networks.{role}.channels=(128, 64, 32, 16)",
+            f"--config.networks.{role}.channels={self.profile.channels}",
             f"--config.pretrained.{role}={STARTS[self.start]}",
             *overrides,
         )
@@ -125,7 +173,7 @@ class Setting:
             self.arm(
                 "spade",
                 "augment_seg.py:spade,unet_lite0",
-                f"--config.prior_runs.generator.steps={self._steps}",
+                f"--config.prior_runs.generator.steps={self.steps}",
                 f"--config.prior_runs.generator.feature_network={{workdir}}/{self.name}-supervised-seed{{seed}}",
                 against="supervised",
                 varies=MADE,
@@ -133,7 +181,7 @@ class Setting:
         )
 
 
-def arms(data: str) -> tuple[Arm, ...]:
+def arms(data: str, profile: Profile = CPU) -> tuple[Arm, ...]:
     """Return the arms of all settings of one data set, a key of DATA."""
-    settings = (Setting(data, start, labels) for labels in ("all", FEW[data]) for start in STARTS)
+    settings = (Setting(data, start, labels, profile=profile) for labels in ("all", FEW[data]) for start in STARTS)
     return tuple(arm for setting in settings for arm in setting.arms())

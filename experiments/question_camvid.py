@@ -1,4 +1,4 @@
-"""When does a GAN improve a segmentation of street scenes: CamVid at 144x192, scored at 360x480?
+"""When does a GAN improve a segmentation of street scenes: CamVid at 144x192 (`full`: 360x480), scored at 360x480?
 
     GAN_SEG_DATA=FOLDER python experiments/question_camvid.py
 
@@ -12,8 +12,8 @@ import comparison
 import question
 import runner
 
-TITLE = "When does a GAN improve a segmentation? CamVid at 144x192, all labels and few, from scratch and pretrained"
-ARMS = question.arms("camvid")
+TITLE = "When does a GAN improve a segmentation? CamVid, all labels and few, from scratch and pretrained"
+ARMS, FULL = (question.arms("camvid", profile) for profile in (question.CPU, question.FULL))
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))
+    sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=comparison.GAME))

@@ -11,8 +11,8 @@ import comparison
 import question
 import runner
 
-TITLE = "When does a GAN improve a segmentation? Nuclei at 128x128, all labels and few, from scratch and pretrained"
-ARMS = question.arms("nuclei")
+TITLE = "When does a GAN improve a segmentation? Nuclei, all labels and few, from scratch and pretrained"
+ARMS, FULL = (question.arms("nuclei", profile) for profile in (question.CPU, question.FULL))
 
 if __name__ == "__main__":
-    sys.exit(runner.main(__file__, TITLE, ARMS, varies=comparison.GAME))
+    sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=comparison.GAME))
