@@ -92,7 +92,7 @@ def test_without_the_compiler_a_sentence_says_how_to_get_it():
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((CONFIG,), "--slice is missing; name one of v5e-4, v5e-8"),
+        ((CONFIG,), "--slice is missing; name one of v5e-1, v5e-4"),
         ((CONFIG, "--slice=v4-8"), "Unknown --slice 'v4-8'"),
         (("--slice=v5e-8",), "--config is missing"),
         (("--config=configs/classical.py:sobel", "--slice=v5e-8"), "no training step"),

@@ -49,8 +49,9 @@ def devices(where: Slice) -> list[Any]:
     """
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(NO_COMPILER)
+    alone = {"chips_per_host_bounds": (1, 1, 1)} if where.chips == 1 else {}  # libtpu takes a host for four chips
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=where.topology).devices
+        return topologies.get_topology_desc(platform="tpu", topology_name=where.topology, **alone).devices
     except (RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"The TPU's compiler cannot plan {where.name} ({where.topology}): {reason}") from error

@@ -72,6 +72,7 @@ class Slice:
 SLICES = {
     each.name: each
     for each in (
+        Slice("v5e-1", "v5e", (1, 1), 1),
         Slice("v5e-4", "v5e", (2, 2), 1),
         Slice("v5e-8", "v5e", (2, 4), 1),
         Slice("v5e-16", "v5e", (4, 4), 4),

@@ -12,6 +12,7 @@ from gan_seg_jax.planning import slices
         ("v5e-8", "v5e:2x4", 8, 1),
         ("v5litepod-32", "v5e:4x8", 32, 8),
         ("v6e-16", "v6e:4x4", 16, 4),
+        ("v5e-1", "v5e:1x1", 1, 1),
         ("v5p-8", "v5p:2x2x1", 4, 1),  # its number counts TensorCores
         ("v5p-32", "v5p:2x2x4", 16, 4),
     ],
