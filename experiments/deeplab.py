@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 import comparison
+import question
 import runner
 from camvid_gans import REFINER
 from cells import steps
@@ -41,13 +42,7 @@ MENDED = (
 )
 
 
-VOC = (
-    "--config.dataset=folder",
-    "--config.data_dir={data_dir}/voc2012",
-    "--config.baselines=()",
-    "--config.dtype=bfloat16",
-    *steps(30_000, 10),
-)
+VOC = (*question.VOC, *steps(30_000, 10))
 
 
 def arms(flags: tuple[str, ...], words: str, rates: Sequence[tuple[int, ...]], grids: Sequence[tuple[int, ...]]):

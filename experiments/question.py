@@ -50,6 +50,12 @@ DATA = {
         "--config.augment.transpose=True",
     ),
 }
+VOC = (  # of tables at the size of the papers on it
+    "--config.dataset=folder",
+    "--config.data_dir={data_dir}/voc2012",
+    "--config.baselines=()",
+    "--config.dtype=bfloat16",
+)
 LABELS = {"all": 1.0, "half": 0.5, "quarter": 0.25, "eighth": 0.125, "sixteenth": 0.0625, "twentieth": 0.05}
 FEW = {"camvid": "eighth", "nuclei": "twentieth", "membranes": "quarter", "lesions": "twentieth"}
 STARTS = {"scratch": "", "lite0": "pip:efficientnet_lite0"}

@@ -16,6 +16,7 @@ UniMatch, which has no GAN.
 import sys
 
 import comparison
+import question
 import runner
 from cells import steps
 from question import LABELS, SEMI, VIEWS, Setting
@@ -53,13 +54,7 @@ def rows(labels: str) -> tuple[Arm, ...]:
     )
 
 
-VOC = (
-    "--config.dataset=folder",
-    "--config.data_dir={data_dir}/voc2012",
-    "--config.baselines=()",
-    "--config.dtype=bfloat16",
-    *steps(20_000, 10),
-)
+VOC = (*question.VOC, *steps(20_000, 10))
 
 
 def voc(labels: str) -> tuple[Arm, ...]:

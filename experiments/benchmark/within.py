@@ -34,7 +34,6 @@ STEPS = ("cgan", "cgan-default", "adversarial-resnet18", "adversarial-mobilenetv
 RATES = (6, 12, 18)
 KERNELS = ((72, 96, 32), (36, 48, 64), (18, 24, 128), (36, 48, 256))  # height, width and channels of the maps
 DEVICES = (2, 4, 8)
-OPTIONS = parallel.step_options("cpu")
 SCALED = "cgan-default"  # what runs on several devices
 
 Work = Callable[[], Any]  # does it once and returns arrays that are there when it is done
@@ -89,7 +88,8 @@ def atrous(rate: int) -> dict[str, Work]:
         def loss(variables, x):
             return jnp.sum(module.apply(variables, x) ** 2)
 
-        program = jax.jit(jax.grad(loss, argnums=(0, 1)), compiler_options=OPTIONS).lower(variables, x).compile()
+        gradients = jax.jit(jax.grad(loss, argnums=(0, 1)), compiler_options=parallel.step_options("cpu"))
+        program = gradients.lower(variables, x).compile()
         return lambda: program(variables, x)
 
     return {f"rate {rate}": make(rate), "rate 1": make(1)}
@@ -105,7 +105,7 @@ def kernel_gradient(shape: tuple[int, int, int]) -> dict[str, Work]:
     def pulled(variables, y):
         return jax.vjp(lambda v: module.apply(v, x), variables)[1](y)
 
-    gradient = jax.jit(pulled, compiler_options=OPTIONS).lower(variables, x).compile()
+    gradient = jax.jit(pulled, compiler_options=parallel.step_options("cpu")).lower(variables, x).compile()
     side = ours.PRODUCT["cpu"]
     a, multiply = jnp.ones((side, side)), jax.jit(lambda a: a @ a)
     share = layers.BATCH * size[0] * size[1] * 9 * channels**2 / side**3  # of the product, whose time is scaled by it
