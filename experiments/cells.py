@@ -110,7 +110,7 @@ class Cell:
         return [*filled(self.arguments, self.places), f"--workdir={self.workdir}"]
 
 
-def filled(arguments: Sequence[str], places: Mapping[str, Path]) -> list[str]:
+def filled(arguments: Sequence[str], places: Mapping[str, Path | str]) -> list[str]:
     """Return arguments with folders of this machine in place of their placeholders."""
     for mark, folder in places.items():
         arguments = [argument.replace(mark, str(folder)) for argument in arguments]

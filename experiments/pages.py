@@ -1,9 +1,10 @@
 """The result tables of the project's pages, made from the records alone.
 
 On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
-experiments/results, `gains`, what the discriminator adds in all of them, `benchmark` and `within`, speeds, or `plan`,
-what trainings take on slices of TPUs. `<!-- results: NAME ARM ARM -->` has some of its arms: those, and those whose
-names begin with one of them and a hyphen.
+experiments/results, `answer`, all that the question's tables came to, `gains`, what the discriminator adds in every
+table, `benchmark` and `within`, speeds, `plan`, what trainings take on slices of TPUs, or `costs`, what the tables of
+`--profile=full` take. `<!-- results: NAME ARM ARM -->` has some of its arms: those, and those whose names begin with
+one of them and a hyphen.
 """
 
 import re
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import answer
+import costs
 import plans
 import tables
 from benchmark import report
@@ -26,6 +29,7 @@ PAGES = (
     "docs/faq.md",
     "docs/performance.md",
     "docs/results.md",
+    "experiments/README.md",
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs" / "methods").glob("*.md"))),
 )
 BLOCK = re.compile(r"(<!-- results: (\w+(?: [\w-]+)*) -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
@@ -128,10 +132,12 @@ def gains(results: Path = RESULTS) -> str:
 
 # What is no table of runs.
 OTHERS = {
+    "answer": answer.summary,
     "gains": gains,
     "benchmark": lambda results: report.summary(results / "benchmark"),
     "within": lambda results: report.within(results / "benchmark" / "within"),
     "plan": lambda results: plans.summary(results / "plan"),
+    "costs": lambda results: costs.summary(results / "costs"),
 }
 
 
@@ -159,3 +165,4 @@ def write() -> None:
     for page in PAGES:
         path = ROOT / page
         path.write_text(with_results(path.read_text()))
+    answer.plot(RESULTS, RESULTS / answer.PLOT)

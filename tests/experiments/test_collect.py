@@ -1,6 +1,7 @@
 """The collector on made-up records; the result tables of README.md and docs/."""
 
 import csv
+import importlib
 import json
 import re
 import sys
@@ -13,7 +14,9 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))  # as for `python experiments/TABLE.py`
 
+import answer
 import collect
+import costs
 import intervals
 import pages
 import plans
@@ -402,7 +405,7 @@ def test_the_tables_of_the_pages_are_what_the_records_give(page):
 
 def test_every_table_of_the_records_is_on_the_page_of_results():
     shown = {name for _, name, _ in pages.BLOCK.findall((pages.ROOT / "docs" / "results.md").read_text())}
-    assert shown == {path.parent.name for path in pages.RESULTS.glob("*/table.json")}
+    assert shown - pages.OTHERS.keys() == {path.parent.name for path in pages.RESULTS.glob("*/table.json")}
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in pages.RESULTS.glob("*/table.json")))
@@ -468,3 +471,41 @@ def test_plans_of_slices_are_a_table_with_those_that_do_not_fit(tmp_path):
     assert text.startswith("By jax 1 and libtpu 2; 64x96, bfloat16, 5 classes:")
     assert "| a.py:b | v5e-4 | 8 | 3.0 of 4.0 | 12.5 | traffic | 1,234 | 25% |" in text
     assert "| a.py:b | v5e-8 | 64 | 9.0 of 4.0 | does not fit |" in text
+
+
+def test_costs_name_arms_of_the_full_tables_and_follow_from_plans(tmp_path):
+    for name, (_, dearest) in costs.TABLES.items():
+        assert dearest in {arm.name for arm in importlib.import_module(name).FULL}, name
+    assert "Not run yet" in costs.summary(tmp_path)
+    plan = {"seconds": {"step": 0.5}, "flops": costs.H200 * costs.SHARE * 0.25}
+    plans_of_arms = {"control": plan, "dearest": {"flops": plan["flops"] * 4}}
+    record = {"cells": 15, "steps": 144_000, "plans": plans_of_arms}
+    (tmp_path / "deeplab.json").write_text(json.dumps(record))
+    text = costs.summary(tmp_path)
+    assert "| `python experiments/deeplab.py --profile=full` | 15 | 144,000 | 20 to does not fit | 10 to 40 |" in text
+
+
+def test_answer_says_of_each_kind_what_is_sure_and_where(tmp_path):
+    assert "Not run yet" in answer.summary(tmp_path)
+    values = {"all-scratch-supervised": [0.3, 0.4, 0.5], "all-scratch-cgan-lambda0": [0.3, 0.4, 0.5]}
+    values["all-scratch-luc"] = [0.4, 0.501, 0.602]  # +0.101 ± 0.0025: p = 3e-5
+    values["all-scratch-longer"] = [0.2, 0.5, 0.5]
+    folder = tmp_path / "question_camvid"
+    made_up(folder, {name: dict(enumerate(found)) for name, found in values.items()})
+    text = answer.summary(tmp_path)
+    told = "(Luc et al.'s adversary; CamVid, all labels, from scratch)"
+    assert f"- **GANs**: 1 of 1 surely above zero, 0 surely below; +0.101 in the mean, +0.101 {told}" in text
+    assert "- **More steps**: 0 of 1 surely above zero, 0 surely below; 0.000 in the mean" in text
+    assert "| CamVid | all labels, from scratch |" in text and "nuclei" not in text and "rivals" not in text.lower()
+    assert "| Luc et al.'s adversary | **+0.101 ± 0.002** |" in text
+    assert "| longer training | 0.000 ± 0.248 |" in text
+    answer.plot(tmp_path, tmp_path / "answer.png")
+    assert (tmp_path / "answer.png").stat().st_size > 1000
+
+
+def test_answer_names_every_arm_of_the_question():
+    for name in answer.TABLES:
+        for arm in importlib.import_module(name).ARMS:
+            labels, start, method = arm.name.split("-", 2)
+            assert labels in answer.LABELS and start in answer.STARTS, arm.name
+            assert method in answer.METHODS or method == "supervised", arm.name

@@ -1,0 +1,101 @@
+"""What the tables of `--profile=full` cost: all their steps on a TPU chip, by its compiler, and on an H200.
+
+    python experiments/costs.py [TABLE ...]
+
+For each table the control and the dearest arm are compiled for one v5e chip, as `gan-seg plan` does, without data and
+without a TPU (pip install "jax[tpu]<0.12"; minutes each). experiments/README.md shows the figures after
+`python experiments/collect.py --readme`. Hours are those of one chip; the cells of a table are independent of each
+other, so that many chips take as many times less. Validation and scoring are not in them.
+"""
+
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import records
+import tables
+from cells import Arm, filled
+
+RESULTS = records.ROOT / "experiments" / "results" / "costs"
+CHIP = "v5e-1"
+H200, SHARE = 989e12, 0.25  # operations a second at bfloat16 (data sheet, dense), and what of it a training may reach
+# table -> classes, and its dearest arm.
+TABLES = {
+    "question_camvid": (11, "eighth-lite0-unimatch"),
+    "question_nuclei": (2, "twentieth-lite0-unimatch"),
+    "semi_supervised": (21, "half-unimatch"),
+    "pix2pix_losses": (12, "l1-cgan"),
+    "deeplab": (21, "stride-8"),
+    "discriminator": (11, "all-lite0-multiscale"),
+    "medical_nuclei": (2, "twentieth-lite0-fixmatch"),
+    "medical_em": (2, "quarter-lite0-fixmatch"),
+    "medical_isic": (2, "twentieth-lite0-fixmatch"),
+    "augmentation": (2, "twentieth-lite0-spade-1"),
+    "adversary": (2, "all-lite0-multiscale"),
+    "imbalance": (19, "cross-entropy"),
+}
+
+
+def main(names: list[str]) -> int:
+    """Plan and keep; return the exit code."""
+    for name in names or TABLES:
+        classes, dearest = TABLES[name]
+        arms = {arm.name: arm for arm in importlib.import_module(name).FULL}
+        control = next(iter(arms))
+        record = {
+            "cells": sum(len(arm.seeds) for arm in arms.values()),
+            "steps": sum(len(arm.seeds) * _steps(arm) for arm in arms.values()),
+            "plans": {each: _plan(arms[each], classes) for each in dict.fromkeys((control, dearest))},
+        }
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+        print(f"{name}: {_row(name, record)}", flush=True)
+    return 0
+
+
+def _flags(arm: Arm) -> list[str]:
+    return [f"--config={arm.config}", *filled(arm.overrides, {"{seed}": "0", "{data_dir}": ".", "{workdir}": "."})]
+
+
+def _steps(arm: Arm) -> int:
+    return int(next(flag.partition("=")[2] for flag in reversed(arm.overrides) if flag.startswith("--config.steps=")))
+
+
+def _plan(arm: Arm, classes: int) -> dict[str, Any]:
+    """Return what the compiler says of an arm's step on one chip."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "plan.json"
+        more = (f"--config.num_classes={classes}", f"--slice={CHIP}", f"--json={output}")
+        command = [sys.executable, "-m", "gan_seg_jax.plan", *_flags(arm), *more]
+        subprocess.run(command, cwd=records.ROOT, check=True, stdout=subprocess.DEVNULL)
+        plan = json.loads(output.read_text())
+    return {key: plan[key] for key in ("config", "dtype", "versions")} | plan["slices"][0]
+
+
+def _row(name: str, record: dict[str, Any]) -> list[str]:
+    """Return what all steps take, were they those of one plan or of the other."""
+    plans = record["plans"].values()
+    chip = [plan["seconds"]["step"] if plan.get("seconds") else None for plan in plans]
+    gpu = [plan["flops"] / (H200 * SHARE) for plan in plans]
+    hours = [
+        " to ".join("does not fit" if one is None else f"{record['steps'] * one / 3600:,.0f}" for one in seconds)
+        for seconds in (chip, gpu)
+    ]
+    return [f"`python experiments/{name}.py --profile=full`", str(record["cells"]), f"{record['steps']:,}", *hours]
+
+
+def summary(folder: Path = RESULTS) -> str:
+    """Return the table of all that was planned; empty folders have none."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    if not found:
+        return "Not run yet: `python experiments/costs.py`."
+    head = ["command", "cells", "steps", "hours of a v5e chip, at best", f"of an H200 at {SHARE:.0%} of its peak"]
+    return tables.markdown([head, *(_row(name, found[name]) for name in TABLES if name in found)])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
