@@ -126,7 +126,7 @@ def test_vmap_over_either_argument_and_both(name):
         assert_close(*(jax.jit(jax.vmap(gradients(f), axes))(*args) for f in (ours, textbook)))
 
 
-@pytest.mark.parametrize("name", ["down", "up", "pointwise"])
+@pytest.mark.parametrize("name", ["down", "up", "pointwise", "pointwise_weight_gradient"])
 def test_forms_for_other_platforms_agree(name):
     native, cpu = (getattr(convolution, f"_{name}_{form}") for form in ("native", "cpu"))
     for shape in SHAPES:
@@ -156,6 +156,12 @@ def test_compiled_cpu_program_holds_one_branch(name):
         assert "conditional" not in compiled.as_text()
         flops.append(compiled.cost_analysis()["flops"])
     assert flops[0] < 1.15 * flops[1]  # `up` computes one row and one column more than it needs
+
+
+def test_gradient_of_a_1x1_kernel_copies_nothing_on_cpu():
+    x, y = normal(0, 4, 16, 16, 48), normal(1, 4, 16, 16, 32)
+    programs = [jax.jit(f).lower(x, y).compile().as_text() for f in OPERATIONS["pointwise_weight_gradient"]]
+    assert [" copy(" in program for program in programs] == [False, True]  # the textbook's transposes x in memory
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
