@@ -23,20 +23,25 @@ from cells import Arm, filled
 RESULTS = records.ROOT / "experiments" / "results" / "costs"
 CHIP = "v5e-1"
 H200, SHARE = 989e12, 0.25  # operations a second at bfloat16 (data sheet, dense), and what of it a training may reach
-# table -> classes, and its dearest arm.
+# Table -> classes, and its dearest arm; tables of the same network, size and batch share the plans of one.
 TABLES = {
     "question_camvid": (11, "eighth-lite0-unimatch"),
     "question_nuclei": (2, "twentieth-lite0-unimatch"),
     "semi_supervised": (21, "half-unimatch"),
     "pix2pix_losses": (12, "l1-cgan"),
     "deeplab": (21, "stride-8"),
-    "discriminator": (11, "all-lite0-multiscale"),
-    "medical_nuclei": (2, "twentieth-lite0-fixmatch"),
-    "medical_em": (2, "quarter-lite0-fixmatch"),
-    "medical_isic": (2, "twentieth-lite0-fixmatch"),
-    "augmentation": (2, "twentieth-lite0-spade-1"),
-    "adversary": (2, "all-lite0-multiscale"),
     "imbalance": (19, "cross-entropy"),
+}
+LIKE = {
+    "question_camvid": ("question_camvid", "discriminator"),
+    "question_nuclei": (
+        "question_nuclei",
+        "medical_nuclei",
+        "medical_em",
+        "medical_isic",
+        "augmentation",
+        "adversary",
+    ),
 }
 
 
@@ -45,15 +50,10 @@ def main(names: list[str]) -> int:
     for name in names or TABLES:
         classes, dearest = TABLES[name]
         arms = {arm.name: arm for arm in importlib.import_module(name).FULL}
-        control = next(iter(arms))
-        record = {
-            "cells": sum(len(arm.seeds) for arm in arms.values()),
-            "steps": sum(len(arm.seeds) * _steps(arm) for arm in arms.values()),
-            "plans": {each: _plan(arms[each], classes) for each in dict.fromkeys((control, dearest))},
-        }
+        record = {each: _plan(arms[each], classes) for each in dict.fromkeys((next(iter(arms)), dearest))}
         RESULTS.mkdir(parents=True, exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-        print(f"{name}: {_row(name, record)}", flush=True)
+        print(*_rows(name, record), sep="\n", flush=True)
     return 0
 
 
@@ -76,25 +76,30 @@ def _plan(arm: Arm, classes: int) -> dict[str, Any]:
     return {key: plan[key] for key in ("config", "dtype", "versions")} | plan["slices"][0]
 
 
-def _row(name: str, record: dict[str, Any]) -> list[str]:
-    """Return what all steps take, were they those of one plan or of the other."""
-    plans = record["plans"].values()
-    chip = [plan["seconds"]["step"] if plan.get("seconds") else None for plan in plans]
-    gpu = [plan["flops"] / (H200 * SHARE) for plan in plans]
-    hours = [
-        " to ".join("does not fit" if one is None else f"{record['steps'] * one / 3600:,.0f}" for one in seconds)
-        for seconds in (chip, gpu)
-    ]
-    return [f"`python experiments/{name}.py --profile=full`", str(record["cells"]), f"{record['steps']:,}", *hours]
+def _rows(name: str, plans: dict[str, Any]) -> list[list[str]]:
+    """Return a row for each table that shares the plans: what all its steps take, were they those of one or another."""
+    chip = [plan["seconds"]["step"] if plan.get("seconds") else None for plan in plans.values()]
+    gpu = [plan["flops"] / (H200 * SHARE) for plan in plans.values()]
+    rows = []
+    for table in LIKE.get(name, (name,)):
+        arms = importlib.import_module(table).FULL
+        cells = sum(len(arm.seeds) for arm in arms)
+        steps = sum(len(arm.seeds) * _steps(arm) for arm in arms)
+        hours = [
+            " to ".join("does not fit" if one is None else f"{steps * one / 3600:,.0f}" for one in seconds)
+            for seconds in (chip, gpu)
+        ]
+        rows.append([f"`python experiments/{table}.py --profile=full`", str(cells), f"{steps:,}", *hours])
+    return rows
 
 
 def summary(folder: Path = RESULTS) -> str:
     """Return the table of all that was planned; empty folders have none."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    found = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     if not found:
         return "Not run yet: `python experiments/costs.py`."
     head = ["command", "cells", "steps", "hours of a v5e chip, at best", f"of an H200 at {SHARE:.0%} of its peak"]
-    return tables.markdown([head, *(_row(name, found[name]) for name in TABLES if name in found)])
+    return tables.markdown([head, *(row for name in TABLES if name in found for row in _rows(name, found[name]))])
 
 
 if __name__ == "__main__":

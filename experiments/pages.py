@@ -1,10 +1,10 @@
 """The result tables of the project's pages, made from the records alone.
 
 On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
-experiments/results, `answer`, all that the question's tables came to, `gains`, what the discriminator adds in every
-table, `benchmark` and `within`, speeds, `plan`, what trainings take on slices of TPUs, or `costs`, what the tables of
-`--profile=full` take. `<!-- results: NAME ARM ARM -->` has some of its arms: those, and those whose names begin with
-one of them and a hyphen.
+experiments/results, `answer`, all that the question's tables came to, `overview`, all tables in a line each, `gains`,
+what the discriminator adds in every table, `benchmark` and `within`, speeds, `plan`, what trainings take on slices of
+TPUs, or `costs`, what the tables of `--profile=full` take. `<!-- results: NAME ARM ARM -->` has some of its arms:
+those, and those whose names begin with one of them and a hyphen.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 
 import answer
 import costs
+import overview
 import plans
 import tables
 from benchmark import report
@@ -133,6 +134,7 @@ def gains(results: Path = RESULTS) -> str:
 # What is no table of runs.
 OTHERS = {
     "answer": answer.summary,
+    "overview": overview.summary,
     "gains": gains,
     "benchmark": lambda results: report.summary(results / "benchmark"),
     "within": lambda results: report.within(results / "benchmark" / "within"),

@@ -18,6 +18,7 @@ import answer
 import collect
 import costs
 import intervals
+import overview
 import pages
 import plans
 import records
@@ -477,12 +478,11 @@ def test_costs_name_arms_of_the_full_tables_and_follow_from_plans(tmp_path):
     for name, (_, dearest) in costs.TABLES.items():
         assert dearest in {arm.name for arm in importlib.import_module(name).FULL}, name
     assert "Not run yet" in costs.summary(tmp_path)
-    plan = {"seconds": {"step": 0.5}, "flops": costs.H200 * costs.SHARE * 0.25}
-    plans_of_arms = {"control": plan, "dearest": {"flops": plan["flops"] * 4}}
-    record = {"cells": 15, "steps": 144_000, "plans": plans_of_arms}
-    (tmp_path / "deeplab.json").write_text(json.dumps(record))
+    # deeplab: 11 arms x 3 seeds x 30,000 steps; 0.04 s of a v5e chip, a hundredth of a second of an H200
+    plan = {"seconds": {"step": 0.04}, "flops": costs.H200 * costs.SHARE * 0.01}
+    (tmp_path / "deeplab.json").write_text(json.dumps({"control": plan, "dearest": {"flops": plan["flops"] * 4}}))
     text = costs.summary(tmp_path)
-    assert "| `python experiments/deeplab.py --profile=full` | 15 | 144,000 | 20 to does not fit | 10 to 40 |" in text
+    assert "| `python experiments/deeplab.py --profile=full` | 33 | 990,000 | 11 to does not fit | 3 to 11 |" in text
 
 
 def test_answer_says_of_each_kind_what_is_sure_and_where(tmp_path):
@@ -509,3 +509,11 @@ def test_answer_names_every_arm_of_the_question():
             labels, start, method = arm.name.split("-", 2)
             assert labels in answer.LABELS and start in answer.STARTS, arm.name
             assert method in answer.METHODS or method == "supervised", arm.name
+
+
+def test_overview_has_every_table_with_what_is_run_of_it(tmp_path):
+    made_up(tmp_path / "made", {"control": {0: 0.3, 1: 0.4}, "small": {0: 0.31, 1: 0.41}, "large": {0: 0.1, 1: 0.3}})
+    made_up(tmp_path / "question_later", {"control": {}})
+    rows = overview.summary(tmp_path).splitlines()[2:]
+    assert rows[0].startswith("| [") and "(results/question_later/README.md)" in rows[0] and "| 0 of 0 |" in rows[0]
+    assert "| 6 of 6 | 1.5" in rows[1] and "control: mIoU 0.350 ± 0.635 | large: -0.150 ± 0.635 |" in rows[1]
