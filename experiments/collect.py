@@ -16,7 +16,7 @@ import matching
 import pages
 import tables
 from claims import Claim
-from intervals import RESAMPLES, stopped_rising
+from intervals import RESAMPLES
 from reading import RecordsError, Table
 from tables import Record
 
@@ -186,12 +186,9 @@ def _certainty_lines(table: Table) -> list[str]:
     ]
     if table.listed["fixed"]:
         lines.append(f"The same for all seeds, so no interval is over other draws: {_words(table.listed['fixed'])}.")
-    ended = [stopped for record in table.finished if (stopped := stopped_rising(record)) is not None]
-    if ended:
-        lines.append(
-            f"In {ended.count(False)} of {len(ended)} cells validation had not stopped rising: the best step was the "
-            "last, and more steps might have changed the order."
-        )
+    ending = tables.ending_text(table.finished, "cells")
+    if ending:
+        lines.append(f"{ending[0].upper()}{ending[1:]}; more steps might have changed the order.")
     return lines
 
 

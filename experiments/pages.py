@@ -18,7 +18,6 @@ import overview
 import plans
 import tables
 from benchmark import report
-from intervals import stopped_rising
 from reading import RecordsError, Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,8 +52,7 @@ def summary(folder: Path, arms: Sequence[str] = ()) -> str:
     if not finished:
         return f"{table.listed['title']} (not run yet: {command})"
     score, header = next(iter(tables.columns(table.rows).items()))
-    ended = [stopped for record in finished if (stopped := stopped_rising(record)) is not None]
-    last = f"in {ended.count(False)} of {len(ended)} runs the best step was the last"
+    last = tables.ending_text(finished, "runs")
     lines = [["", "seeds", header]]
     if table.references:
         lines[0] += ["against", "difference", "over test images"]
@@ -71,7 +69,7 @@ def summary(folder: Path, arms: Sequence[str] = ()) -> str:
             line.append(tables.mean_text([one.get(score) for one in at_last.values()], ".3f"))
         lines.append(line)
     missing = [name for name, seeds in rows.items() if not seeds]
-    parts = [f"{table.listed['title']} ({command}; {last}):", tables.markdown(lines)]
+    parts = [f"{table.listed['title']} ({command}{f'; {last}' if last else ''}):", tables.markdown(lines)]
     if missing:
         parts.append(f"Not run yet: {', '.join(f'`{name}`' for name in missing)}.")
     if not arms and any(record.get("evaluations") for record in finished):

@@ -2,13 +2,14 @@
 
 import json
 import shlex
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import load
 import records
 from comparison import ABSENT
-from intervals import bootstrap_difference, mean_interval, paired_differences, same_images
+from intervals import bootstrap_difference, mean_interval, paired_differences, same_images, stopped_rising
 
 SCORES = {
     "miou": "mIoU",
@@ -60,6 +61,29 @@ def mean_text(values: Sequence[float | None], spec: str) -> str:
     known = sum(value is not None for value in values)
     partly = f" (n={known})" if 0 < known < len(values) else ""
     return text(mean, spec) + ("" if half is None else f" ± {format(half, spec.lstrip('+'))}") + partly
+
+
+def ending_text(finished: Sequence[Record], cells: str) -> str:
+    """Return in how many runs the best step was the last, and by how much the last validations still differed.
+
+    Args:
+        finished: records.
+        cells: what they are called.
+
+    Returns:
+        "" where none was trained in steps.
+    """
+    ended = [stopped for record in finished if (stopped := stopped_rising(record)) is not None]
+    if not ended:
+        return ""
+    text = f"in {ended.count(False)} of {len(ended)} {cells} the best step was the last"
+    pairs = (record.get("validations", ())[-2:] for record in finished)
+    changes = [pair[1][1] - pair[0][1] for pair in pairs if len(pair) == 2 and None not in (pair[0][1], pair[1][1])]
+    return (
+        f"{text}, the last validation {statistics.median(changes):+.3f} from the one before in the median"
+        if changes
+        else text
+    )
 
 
 def difference_text(first: Mapping[int, float | None], other: Mapping[int, float | None]) -> tuple[int, str]:

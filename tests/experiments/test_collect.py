@@ -331,7 +331,11 @@ def test_a_table_for_other_programs(tmp_path):
 
 def test_the_header_says_in_how_many_cells_validation_had_not_stopped_rising(tmp_path):
     made_up(tmp_path, {"a": {0: 0.1, 1: 0.2}, "b": {0: 0.2}}, best_step={"a": {0: 30, 1: 20}, "b": {0: 30}})
-    assert "In 2 of 3 cells validation had not stopped rising" in collect.collect(tmp_path)
+    assert "In 2 of 3 cells the best step was the last; more steps" in collect.collect(tmp_path)
+    found = [[10, 0.3], [20, None], [29, 0.1], [30, 0.14]]
+    made_up(tmp_path, {"a": {0: 0.1}, "b": {0: 0.2}}, validations={"a": {0: found}, "b": {0: found}})
+    text = "In 2 of 2 cells the best step was the last, the last validation +0.040 from the one before in the median"
+    assert text in collect.collect(tmp_path)
 
 
 def test_what_is_held_fixed_and_what_adaptation_chose_by_is_said(tmp_path):
