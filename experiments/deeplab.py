@@ -9,7 +9,7 @@ part. Its finished runs are scored with other inference, too: the mirror image, 
 found on val), morphology. `refined` has a U-Net behind it that is trained against a discriminator; `refined-lambda0`
 is that without the game.
 With `--profile=full` v3+ at full width over ResNet-101 with its ImageNet weights, on Pascal VOC in FOLDER/voc2012 as
-`gan-seg prepare --format=voc` writes it (`train` alone), by the recipe of the paper.
+`gan-seg prepare --format=voc --trainaug` writes it, by the recipe of the paper.
 """
 
 import sys

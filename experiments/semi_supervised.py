@@ -9,8 +9,7 @@ same against a discriminator that sees the others, too. Where all have labels, t
 Every seed draws its own labelled images. The published figures are of Pascal VOC, over a DeepLab that was trained on
 COCO before: another data set and network. Cut for two cores as in `question.py`, and to 200 steps.
 With `--profile=full` the paper's own setting, but for the weights of COCO: DeepLab v2 over ResNet-101 on Pascal VOC in
-FOLDER/voc2012, as `gan-seg prepare --format=voc` writes it (trained on `train`; the paper adds the labels of SBD), and
-UniMatch, which has no GAN.
+FOLDER/voc2012, as `gan-seg prepare --format=voc --trainaug` writes it, and UniMatch, which has no GAN.
 """
 
 import sys

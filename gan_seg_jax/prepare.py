@@ -56,6 +56,7 @@ FLAGS = {
     "percentiles": "Of NIfTI, instead: which percentiles of each volume are black and white: 1,99.",
     "axis": "Of NIfTI: axial | coronal | sagittal, or 0 | 1 | 2 of the stored array; across it volumes are cut.",
     "channel": "Of NIfTI with several channels or times: which one.",
+    "trainaug": "Of VOC: train on the images of trainaug.txt, with SBD's labels in SegmentationClassAug.",
     "border": "void | class: what 3 is in the trimaps of Oxford-IIIT Pet.",
 }
 """Flag -> what it says; the defaults are those of `preparing.source.Options`."""

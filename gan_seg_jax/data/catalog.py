@@ -240,8 +240,8 @@ CATALOG: dict[str, DatasetInfo] = {
         ),
         palette(21),
         protocol="train 1464 and val 1449 of ImageSets/Segmentation at their own sizes (many papers train on the 10582 "
-        "of trainaug, with labels of SBD); mean IoU over 21 classes with background from one confusion matrix over "
-        "val, void (255, the borders of objects) dropped; the labels of test are withheld.",
+        "of trainaug, with labels of SBD: prepare --trainaug); mean IoU over 21 classes with background from one "
+        "confusion matrix over val, void (255, the borders of objects) dropped; the labels of test are withheld.",
         counts=(("train", 1464), ("val", 1449)),
     ),
     # Cordts et al., CVPR 2016; trainId of helpers/labels.py.

@@ -45,6 +45,7 @@ class Options:
     boundary_width: int = 1
     image_side: str = ""
     border: str = "void"
+    trainaug: bool = False
     annotations: str = ""
     crowd: str = "void"
     overlap: str = ""

@@ -89,6 +89,37 @@ def test_voc_in_colors_and_odd_sets(voc2012, tmp_path):
     assert "has no folder SegmentationClass" in message(voc2012 / "JPEGImages", format="voc")
 
 
+@pytest.mark.parametrize("where", ["Segmentation/trainaug.txt", "SegmentationAug/train_aug.txt"])
+def test_voc_with_the_labels_of_sbd(voc2012, tmp_path, capsys, where):
+    lists, masks = voc2012 / "ImageSets", voc2012 / "SegmentationClassAug"
+    (lists / where).parent.mkdir(exist_ok=True)
+    names = ("2007_000032", "2007_000039", "2008_000006")  # the last has labels of SBD alone, the first of VOC alone
+    (lists / where).write_text("".join(f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png\n" for n in names))
+    for seed, name in enumerate([*names, "2007_000033"]):
+        if seed:
+            save(masks / f"{name}.png", voc_label(10 + seed) % 21)  # without void, as those of SBD
+    found = run(tmp_path / "source", format="voc", trainaug=True)
+    labels = [read(tmp_path / "out", "train", name) for name in names]
+    for label, expected in zip(labels, [voc_label(0), voc_label(11) % 21, voc_label(12) % 21], strict=True):
+        np.testing.assert_array_equal(label, expected)
+    np.testing.assert_array_equal(read(tmp_path / "out", "val", "2007_000033"), voc_label(2))
+    assert found["left_out"]["lists whose place trainaug takes"]["such_as"] == ["ImageSets/Segmentation/train.txt"]
+    report(found, "out")
+    assert "warning: train has 3 images, officially 10582." in capsys.readouterr().err
+
+
+def test_voc_with_the_labels_of_sbd_needs_them(voc2012, tmp_path):
+    options = {"format": "voc", "trainaug": True}
+    assert "has no folder SegmentationClassAug" in message(tmp_path / "source", **options)
+    (voc2012 / "SegmentationClassAug").mkdir()
+    assert "has no trainaug.txt or train_aug.txt in ImageSets/Segmentation or" in message(
+        tmp_path / "source", **options
+    )
+    (voc2012 / "ImageSets/Segmentation/trainaug.txt").write_text("2007_000032\n2007_000033\n")
+    found = message(tmp_path / "source", **options)
+    assert "trainaug.txt: '2007_000033' is in ImageSets/Segmentation/val.txt as well" in found
+
+
 def test_cvat(tmp_path):
     source = tmp_path / "source"
     (source / "ImageSets" / "Segmentation").mkdir(parents=True)
