@@ -14,6 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gan_seg_jax import parallel
 from gan_seg_jax.models import convolution, layers
 from gan_seg_jax.models.backbones import create_backbone
 
@@ -95,7 +96,10 @@ def compare(functions: dict[str, Callable], a: jax.Array, b: jax.Array, *, repea
     Returns:
         For each name its "median", "quartiles" and "fastest" in milliseconds, and "gflop" as compiled.
     """
-    compiled = {name: jax.jit(function).lower(a, b).compile() for name, function in functions.items()}
+    options = parallel.step_options(jax.default_backend())  # as a step is compiled
+    compiled = {
+        name: jax.jit(function, compiler_options=options).lower(a, b).compile() for name, function in functions.items()
+    }
     times = {name: [] for name in functions}
     for repeat in range(repeats + 1):
         for name, function in compiled.items():
