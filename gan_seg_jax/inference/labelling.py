@@ -80,7 +80,8 @@ class ImageLabeller:
             )
         self._config, self._options, self._mesh, self._keep = run.config, options, mesh, keep_views
         self._maps = [name for name in MAPS if name in maps]
-        self._label = scoring.Labeller(run.method, run.config, options, mesh, entropy="entropy" in maps)
+        of_scores = ("confidence", *(["entropy"] if "entropy" in maps else []))
+        self._label = scoring.Labeller(run.method, run.config, options, mesh, of_scores)
         self._doubt = make_doubt(run.method, run.config, options, mesh) if "doubt" in maps else None
         self._state = parallel.place(run.state, parallel.replicated(mesh))
         self._probabilities = make_probabilities(run.config, options, mesh.devices.flat[0])

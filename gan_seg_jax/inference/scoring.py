@@ -6,7 +6,7 @@ scores, every class at every pixel, are never in memory at once: a photograph of
 classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -156,23 +156,19 @@ def make_scorer(method: Any, config: ConfigDict, options: Options = PLAIN, mesh:
 
 
 def make_chooser(
-    config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None = None, entropy: bool = False
+    config: ConfigDict, options: Options = PLAIN, mesh: Mesh | None = None, maps: Sequence[str] = ("confidence",)
 ) -> Callable:
     """Return a function that makes labels of what `make_views` returned.
 
-    The function takes (views, stream, out_size), `out_size` static, and returns (labels uint8 [b, *out_size],
-    probability of the chosen class float32 [b, *out_size]), and with `entropy` that of the probabilities, float32
-    [b, *out_size], as a share of log k, the highest there can be. Only the first `stream["size"]` pixels count.
-    Of the stream it needs `size`, the contents and, for the CRF, `original`. Clean-up, which is the host's work
-    (`morphology.clean`), is not done here.
+    The function takes (views, stream, out_size), `out_size` static, and returns (labels uint8 [b, *out_size], and of
+    the names in `maps`, float32 [b, *out_size] each: `confidence_of` or `entropy_of` the scores). Only the first
+    `stream["size"]` pixels count. Of the stream it needs `size`, the contents and, for the CRF, `original`. Clean-up,
+    which is the host's work (`morphology.clean`), is not done here.
     """
+    measures = [{"confidence": confidence_of, "entropy": entropy_of}[name] for name in maps]
 
     def choose(scores):
-        confidence = jnp.exp(jnp.max(scores, axis=-1) - jax.nn.logsumexp(scores, axis=-1))
-        found = jnp.argmax(scores, axis=-1).astype(jnp.uint8), confidence
-        if not entropy:
-            return found
-        return *found, entropy_of(scores)
+        return jnp.argmax(scores, axis=-1).astype(jnp.uint8), *(measure(scores) for measure in measures)
 
     def chooser(views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> tuple[jax.Array, ...]:
         height, width = out_size
@@ -187,13 +183,18 @@ def make_chooser(
             place = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, axis=1)
             return jax.tree.map(place, found, choose(scores)), None
 
-        kinds = (jnp.uint8, jnp.float32, *([jnp.float32] if entropy else []))
+        kinds = (jnp.uint8, *(jnp.float32 for _ in maps))
         nothing = tuple(jnp.zeros((images, *out_size), kind) for kind in kinds)
         # The last band ends with the image, so it may do some rows of the one before again.
         starts = jnp.minimum(jnp.arange(0, height, rows), height - rows)
         return jax.lax.scan(band, nothing, starts)[0]
 
     return chooser
+
+
+def confidence_of(scores: jax.Array) -> jax.Array:
+    """Return the probability of the most probable class, of scores [..., k]."""
+    return jnp.exp(jnp.max(scores, axis=-1) - jax.nn.logsumexp(scores, axis=-1))
 
 
 def entropy_of(scores: jax.Array) -> jax.Array:
@@ -222,13 +223,15 @@ def needed(options: Options) -> tuple[str, ...]:
 class Labeller:
     """Labels batches of images; compiled once for each canvas, and once for each size of the labels."""
 
-    def __init__(self, method: Any, config: ConfigDict, options: Options, mesh: Mesh, *, entropy: bool = False):
-        """Prepare to label on the devices of the mesh, over which batches are sharded; `entropy` as `make_chooser`."""
+    def __init__(
+        self, method: Any, config: ConfigDict, options: Options, mesh: Mesh, maps: Sequence[str] = ("confidence",)
+    ):
+        """Prepare to label on the devices of the mesh, over which batches are sharded; `maps` as `make_chooser`."""
         whole, sharded = parallel.replicated(mesh), parallel.batch_sharding(mesh)
         views = NamedSharding(mesh, PartitionSpec(None, *sharded.spec))
         self._look = jax.jit(make_views(method, config, options), in_shardings=(whole, sharded), out_shardings=views)
         self._choose = jax.jit(
-            make_chooser(config, options, mesh, entropy),
+            make_chooser(config, options, mesh, maps),
             static_argnums=2,
             in_shardings=(views, sharded),
             out_shardings=sharded,
@@ -238,7 +241,7 @@ class Labeller:
     def __call__(
         self, state: AdversarialState, stream: dict[str, jax.Array], out_size: tuple[int, int]
     ) -> tuple[jax.Array, ...]:
-        """Return labels and their probabilities, as of `make_chooser`.
+        """Return labels and the maps, as of `make_chooser`.
 
         Args:
             state: the state, on the mesh.
@@ -252,7 +255,7 @@ class Labeller:
         return self._look(state, {name: value for name, value in stream.items() if name not in ("size", "original")})
 
     def choose(self, views: Views, stream: dict[str, jax.Array], out_size: tuple[int, int]) -> tuple[jax.Array, ...]:
-        """Return labels, their probabilities and maybe the entropy of what `look` returned of the same stream."""
+        """Return labels and the maps of what `look` returned of the same stream."""
         return self._choose(views, {name: stream[name] for name in self._needed}, out_size)
 
 

@@ -124,31 +124,41 @@ def _one_image(logits, image, valid, parameters, iterations, method):
     solve = lambda bilateral: _iterate(logits, valid, parameters, iterations, bilateral)
     if method == "exact":
         return solve(lambda values: exact(values, features))
-    built = lattice.build(features, valid.reshape(pixels))
-    return solve(lambda values: lattice.blur(values, built))
+    on = lambda fitted: solve(lambda values: lattice.blur(values, fitted))
+    return lattice.fitted(on, lattice.build(features, valid.reshape(pixels)))
 
 
 def _iterate(logits, valid, parameters, iterations, bilateral):
-    """Run mean field on one image, given the bilateral sum of values [h w, c]."""
+    """Run mean field on one image, given the bilateral sum of values [h w, c].
+
+    Inside, arrays are [h, c, w]: the spatial sum is two products of matrices as they lie, and sums over classes run
+    along memory.
+    """
     height, width, _ = logits.shape
     sigma = jax.lax.stop_gradient(parameters.gaussian_xy)
     down, across = gaussian(jnp.arange(height) / sigma), gaussian(jnp.arange(width) / sigma)
-    kernels = (
-        lambda values: jnp.einsum("yv,vuc,xu->yxc", down, values, across, precision="highest"),
-        lambda values: bilateral(values.reshape(height * width, -1)).reshape(values.shape),
-    )
+
+    def spatially(values):
+        values = jnp.einsum("vcu,ux->vcx", values, across, precision="highest")
+        return jnp.einsum("yv,vcx->ycx", down, values, precision="highest")
+
+    def bilaterally(values):
+        points = values.swapaxes(1, 2).reshape(height * width, -1)
+        return bilateral(points).reshape(height, width, -1).swapaxes(1, 2)
+
+    kernels = spatially, bilaterally
     weights = parameters.gaussian_weight, parameters.bilateral_weight
-    mask = valid[..., None].astype(jnp.float32)
+    mask = valid[:, None].astype(jnp.float32)
     # Every valid pixel counts itself, so n is above 0 there; the floor is for padding.
     scales = [mask * jax.lax.rsqrt(jnp.maximum(kernel(mask), 1e-6)) for kernel in kernels]
-    start = jax.nn.log_softmax(logits)
+    start = jax.nn.log_softmax(logits.swapaxes(1, 2), axis=1)
 
     def step(log_q, _):
         q = jnp.exp(log_q)
         messages = [w * s * kernel(s * q) for w, s, kernel in zip(weights, scales, kernels, strict=True)]
-        return jax.nn.log_softmax(start + sum(messages)), None
+        return jax.nn.log_softmax(start + sum(messages), axis=1), None
 
-    return jax.lax.scan(step, start, length=iterations)[0]
+    return jax.lax.scan(step, start, length=iterations)[0].swapaxes(1, 2)
 
 
 def gaussian(x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ What differs from the paper, in both cases because it brings the result nearer t
   the neighbours of the corners exist too, and the lattice is made a little finer (`SCALES`).
 
 Shapes are static. There is room for n (d + 1) vertices, as many as there can be, so that none is ever dropped; the work
-is done on the least of three sizes that holds those there are. A GPU may add in another order from run to run.
+is done in the least of `ROOMS` that holds those there are (`fitted`). A GPU may add in another order from run to run.
 """
 
 from collections.abc import Callable
@@ -26,14 +26,16 @@ import jax.numpy as jnp
 # For a lattice without gaps, for the paper's, and for the paper's where most vertices serve one point: nearest to the
 # exact sum, as measured on photographs and on noise.
 SCALES = 1.1, 1.02, 0.9
+# Room for vertices, in parts of the points, where all d + 1 of each are not needed: photographs have 0.1 to 1.5.
+ROOMS = 0.5, 1.0, 1.5
 
 
 class Lattice(NamedTuple):
     """Points in a lattice with room for m vertices. They count from 1; 0 stands for one that does not exist.
 
     Attributes:
-        weights: barycentric, float32 [n, d + 1]; 0 for points that take no part.
-        vertices: the corners of each point's simplex, int32 [n, d + 1].
+        weights: barycentric, float32 [d + 1, n]; 0 for points that take no part.
+        vertices: the corners of each point's simplex, int32 [d + 1, n].
         following: the next vertex along each axis, int32 [d + 1, m + 1].
         preceding: the previous one.
         count: number of vertices, int32 [].
@@ -83,7 +85,7 @@ def build(features: jax.Array, valid: jax.Array) -> Lattice:
 
     def place(scale):
         sites, weights = simplex(scale * features)
-        return unique(sites.reshape(m, d), jnp.repeat(valid, d + 1)), weights * valid[:, None]
+        return unique(sites.reshape(m, d), jnp.repeat(valid, d + 1)), (weights * valid[:, None]).T
 
     def without_gaps():
         near = found.sites[jnp.nonzero(found.first, size=dense, fill_value=0)[0]]
@@ -91,11 +93,11 @@ def build(features: jax.Array, valid: jax.Array) -> Lattice:
         near = jnp.concatenate([near, *(near + step for step in steps(d)), *(near - step for step in steps(d))])
         exists = jnp.tile(jnp.arange(dense) < found.count, 2 * d + 3)
         wide = unique(jnp.pad(near, ((0, m - len(near)), (0, 0))), jnp.pad(exists, (0, m - len(exists))))
-        return Lattice(weights, found.number.reshape(n, d + 1), *neighbours(wide), wide.count)
+        return Lattice(weights, found.number.reshape(n, d + 1).T, *neighbours(wide), wide.count)
 
     def as_published():
         corners, weights = place(jnp.where(found.count <= 3 * taking_part, *SCALES[1:]))
-        return Lattice(weights, corners.number.reshape(n, d + 1), *neighbours(corners), corners.count)
+        return Lattice(weights, corners.number.reshape(n, d + 1).T, *neighbours(corners), corners.count)
 
     found, weights = place(SCALES[0])
     crowded = (2 * d + 3) * found.count <= (d + 1) * taking_part
@@ -163,9 +165,26 @@ def neighbours(found: Vertices) -> tuple[jax.Array, jax.Array]:
     return _sized(among, found.count, m // (d + 1), m)
 
 
+def fitted(run: Callable[[Lattice], jax.Array], lattice: Lattice) -> jax.Array:
+    """Return `run(lattice)`, in which the lattice has the least of `ROOMS` that holds its vertices.
+
+    Args:
+        run: all that is done on the lattice; compiled for each room, and done for one.
+        lattice: as of `build`.
+    """
+    corners, n = lattice.vertices.shape
+
+    def on(rows):
+        return run(
+            lattice._replace(following=lattice.following[:, : rows + 1], preceding=lattice.preceding[:, : rows + 1])
+        )
+
+    return _sized(on, lattice.count, n, n * corners)
+
+
 def _sized(run: Callable, count: jax.Array, n: int, m: int):
-    """Return `run(rows)` for the least of three static sizes that is at least `count`; photographs need about n."""
-    sizes = n, 2 * n, m
+    """Return `run(rows)` for the least room for at least `count` vertices of n points, of which m is the most."""
+    sizes = [*(int(room * n) for room in ROOMS), m]
     which = jnp.sum(count > jnp.asarray(sizes))
     return jax.lax.switch(which, [lambda rows=rows: run(rows) for rows in sizes])
 
@@ -176,24 +195,18 @@ def blur(values: jax.Array, lattice: Lattice) -> jax.Array:
 
     Args:
         values: float32 [n, c].
-        lattice: of the n points; gets no gradient.
+        lattice: of the n points, at best in `fitted`; gets no gradient.
 
     Returns:
         float32 [n, c], the Gaussian sums up to a factor that is the same for all.
     """
-
-    def on(rows):
-        axes = lattice.following[:, : rows + 1], lattice.preceding[:, : rows + 1]
-        empty = jnp.zeros((rows + 1, values.shape[1]), values.dtype)
-        # Points that take no part splat zeros onto the row of no vertex.
-        splat = empty.at[lattice.vertices].add(
-            lattice.weights[..., None] * values[:, None, :], mode="promise_in_bounds"
-        )
-        blurred = 0.5 * (_along(splat, axes, reverse=False) + _along(splat, axes, reverse=True))
-        return sum(_take(blurred, lattice.vertices[:, r]) * lattice.weights[:, r, None] for r in range(corners))
-
-    n, corners = lattice.vertices.shape
-    return _sized(on, lattice.count, n, n * corners)
+    axes = lattice.following, lattice.preceding
+    empty = jnp.zeros((axes[0].shape[1], values.shape[1]), values.dtype)
+    # Points that take no part splat zeros onto the row of no vertex.
+    splat = empty.at[lattice.vertices].add(lattice.weights[..., None] * values, mode="promise_in_bounds")
+    blurred = 0.5 * (_along(splat, axes, reverse=False) + _along(splat, axes, reverse=True))
+    corners = zip(lattice.vertices, lattice.weights, strict=True)
+    return sum(_take(blurred, vertex) * weight[:, None] for vertex, weight in corners)
 
 
 def _along(values, axes, *, reverse):

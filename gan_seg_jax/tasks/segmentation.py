@@ -40,7 +40,7 @@ class Evaluator:
     def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, options: Options = PLAIN):
         """Prepare to score `split` on all devices of the mesh, as many images at once as `images_at_once` says."""
         self._config, self._split, self._mesh, self._options = config, split, mesh, options
-        self._label = Labeller(method, config, options, mesh)
+        self._label = Labeller(method, config, options, mesh, maps=())
 
     def __call__(
         self,
@@ -104,12 +104,12 @@ class SampleSheet:
         examples = [pipeline.eval_example(split, row, config) for row in rows]
         self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
         self._images = [split[row]["image"] for row in rows]
-        look, choose = make_views(method, config), make_chooser(config)
+        look, choose = make_views(method, config), make_chooser(config, maps=())
 
         def step(state, stream):
             label = stream.pop("label")
             views = look(state, stream)
-            prediction, _ = choose(views, stream, label.shape[1:])
+            (prediction,) = choose(views, stream, label.shape[1:])
             if method.score_map is None:
                 return prediction, None
             image, mask = prepare(stream, config)["image"], jax.nn.softmax(views[0][0])

@@ -252,10 +252,10 @@ def test_lattice_knows_its_vertices_and_their_neighbours(spread, scale):
     built = jax.tree.map(np.asarray, BUILD(features, valid))
     sites = np.asarray(SIMPLEX(features * np.float32(lattice.SCALES[scale]))[0])
     step = np.asarray(lattice.steps(d))
-    corners, vertices = sites[valid].reshape(-1, d), built.vertices[valid].ravel()
+    corners, vertices = sites[valid].reshape(-1, d), built.vertices.T[valid].ravel()
     known = {tuple(corner): int(vertex) for corner, vertex in zip(corners, vertices, strict=True)}
     assert [known[tuple(corner)] for corner in corners] == vertices.tolist()
-    assert (built.vertices[~valid] == 0).all() and (built.weights[~valid] == 0).all()
+    assert (built.vertices[:, ~valid] == 0).all() and (built.weights[:, ~valid] == 0).all()
     assert sorted(known.values()) == list(range(1, len(known) + 1))
     crowded = scale == 0
     every = {s for k in known for s in [k, *map(tuple, k + step), *map(tuple, k - step)]} if crowded else set(known)
