@@ -167,7 +167,23 @@ def summary(folder: Path) -> str:
         for case in record["cases"].values():
             lines += _summary_lines(case)
         parts.append(f"{_machine(record)}:\n\n{markdown(lines)}")
+        ratios = [ratio for case in record["cases"].values() if (ratio := product_ratio(case)) is not None]
+        if ratios:
+            shown = "{:.2f} ({:.2f} to {:.2f})".format(*spread(ratios))
+            parts.append(
+                f"A product of large square matrices alone: PyTorch takes {shown} times as long as XLA, by "
+                f"{len(ratios)} cases."
+            )
     return "\n\n".join(parts) or f"Not run yet: `{COMMAND}`."
+
+
+def product_ratio(case: Mapping[str, Any]) -> float | None:
+    """Return how many times as long as ours PyTorch takes for a product of matrices, with nothing else."""
+    seconds = {side: values["seconds"].get("product") for side, values in case["sides"].items()}
+    theirs = [statistics.median(found) for side, found in seconds.items() if found and side.startswith("torch")]
+    if not theirs or not seconds["ours"]:
+        return None
+    return min(theirs) / statistics.median(seconds["ours"])
 
 
 def _summary_lines(case: Mapping[str, Any]) -> list[list[str]]:

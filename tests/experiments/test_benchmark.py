@@ -61,6 +61,14 @@ def test_rows_are_of_the_fastest_side_and_ratios_of_each_round():
     assert report.rows(made_up(), "inference") == []
 
 
+def test_a_product_alone_takes_each_library_its_own_time():
+    case = made_up()
+    assert report.product_ratio(case) == 1.0
+    case["sides"]["torch-eager"]["seconds"]["product"] = [0.3, 0.6, 0.9]  # 0.6, ours 0.75
+    assert report.product_ratio(case) == pytest.approx(0.8)
+    assert report.product_ratio({"sides": {"ours": case["sides"]["ours"]}}) is None
+
+
 def test_the_tables_of_a_case():
     text = report.case_text(made_up())
     assert "| ours | 2000 (1000 to 4000) | 4.0 |  | 2.0 | 5% | 9.0 / 3.0 | 3 |" in text
