@@ -229,18 +229,20 @@ def _class_bits(ids: np.ndarray, where: np.ndarray, size: int) -> np.ndarray:
 def _dilate(bits: np.ndarray, radius: float) -> np.ndarray:
     """Return the OR of `bits` over a Euclidean disc: rows of growing half-width, shared by all rows of that width."""
     result = np.zeros_like(bits)
-    run, half_width = bits.copy(), 0
+    beyond = int(radius)  # columns on both sides: what a run has there comes back as it is moved
+    run, half_width = np.pad(bits, ((0, 0), (beyond, beyond))), 0
+    inside = slice(beyond, beyond + bits.shape[1])
     for row in range(int(radius), -1, -1):
         wanted = int(np.sqrt(max(0.0, radius * radius - row * row)))
         while half_width < wanted:  # a run of half-width a joined with itself moved by up to 2 a + 1 leaves no gap
             move = min(wanted - half_width, 2 * half_width + 1)
             wider = run.copy()
-            wider[:, move:] |= run[:, : max(0, run.shape[1] - move)]
-            wider[:, : max(0, run.shape[1] - move)] |= run[:, move:]
+            wider[:, move:] |= run[:, :-move]
+            wider[:, :-move] |= run[:, move:]
             run, half_width = wider, half_width + move
         kept = max(0, bits.shape[0] - row)
-        result[row:] |= run[:kept]
-        result[:kept] |= run[row:]
+        result[row:] |= run[:kept, inside]
+        result[:kept] |= run[row:, inside]
     return result
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jax.sharding import NamedSharding, PartitionSpec
@@ -211,6 +211,7 @@ def test_boundary_counts_agree_with_distance_transforms(shape, num_classes, tole
 
 @settings(max_examples=15, deadline=None)
 @given(radius=st.floats(1, 40), seed=st.integers(0, 99))
+@example(radius=9.0, seed=2)  # a run that grows beyond the border
 def test_dilation_is_a_disc(radius, seed):
     rng = np.random.default_rng(seed)
     points = rng.random((37, 29)) < 0.01
