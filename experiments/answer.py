@@ -17,6 +17,7 @@ PLOT = "answer.png"
 LABELS = {"all": "all labels", "eighth": "1/8 of the labels", "twentieth": "1/20 of the labels"}
 STARTS = {"scratch": "from scratch", "lite0": "over ImageNet's weights"}
 LEVEL = 0.05
+SEEDS = 3  # of a difference, at least
 GAN, RIVAL, LONGER, PATH = "GANs", "rivals without a GAN", "more steps", "GANs' paths without the game"
 METHODS = {  # last part of an arm's name -> what it is, and of which kind
     "cgan": ("conditional GAN", GAN),
@@ -50,13 +51,12 @@ class Found(NamedTuple):
 
 
 def found(results: Path) -> list[Found]:
-    """Return all differences that have a pair of finished runs, by table and setting."""
+    """Return all differences by table and setting, those of too few seeds included."""
     return [
         _named(data, claim)
         for name, data in TABLES.items()
         if (results / name / "table.json").exists()
         for claim in Table(results / name).claims
-        if claim.pairs
     ]
 
 
@@ -71,10 +71,15 @@ def summary(results: Path) -> str:
     Args:
         results: folder of the tables.
     """
-    every = found(results)
+    wanted = found(results)
+    every = [one for one in wanted if one.claim.pairs >= SEEDS]
     if not every:
         return "Not run yet: `python experiments/question_camvid.py`, `python experiments/question_nuclei.py`."
     lines = [f"- {_sentence(kind, chosen)}" for kind in KINDS if (chosen := _of(every, kind))]
+    if len(every) < len(wanted):
+        lines.append(
+            f"- Not run yet, or in fewer than {SEEDS} seeds: {len(wanted) - len(every)} of {len(wanted)} differences."
+        )
     parts = ["\n".join(lines)]
     for data in TABLES.values():
         settings = list(dict.fromkeys(one.setting for one in every if one.setting.startswith(data)))
@@ -113,12 +118,15 @@ def _sure(claim: Claim) -> bool:
 def _sentence(kind: str, chosen: Sequence[Found]) -> str:
     better = sum(_sure(one.claim) and one.claim.mean > 0 for one in chosen)
     worse = sum(_sure(one.claim) and one.claim.mean < 0 for one in chosen)
+    sure, name = (
+        f"{better} of {len(chosen)} surely above zero, {worse} surely below",
+        f"**{kind[0].upper()}{kind[1:]}**",
+    )
+    if len(chosen) == 1:
+        return f"{name}: {_told(chosen[0])}; {sure}."
     low, high = (pick(chosen, key=lambda one: one.claim.mean) for pick in (min, max))
     mean = sum(one.claim.mean for one in chosen) / len(chosen)
-    return (
-        f"**{kind[0].upper()}{kind[1:]}**: {better} of {len(chosen)} surely above zero, {worse} surely below; "
-        f"{_signed(mean)} in the mean, {_told(low)} at the lowest, {_told(high)} at the highest."
-    )
+    return f"{name}: {sure}; {_signed(mean)} in the mean, {_told(low)} at the lowest, {_told(high)} at the highest."
 
 
 def _told(one: Found) -> str:
@@ -135,7 +143,7 @@ def plot(results: Path, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    every = [one for one in found(results) if one.claim.half is not None]
+    every = [one for one in found(results) if one.claim.pairs >= SEEDS]
     if not every:
         path.unlink(missing_ok=True)
         return

@@ -497,12 +497,20 @@ def test_answer_says_of_each_kind_what_is_sure_and_where(tmp_path):
     folder = tmp_path / "question_camvid"
     made_up(folder, {name: dict(enumerate(found)) for name, found in values.items()})
     text = answer.summary(tmp_path)
-    told = "(Luc et al.'s adversary; CamVid, all labels, from scratch)"
-    assert f"- **GANs**: 1 of 1 surely above zero, 0 surely below; +0.101 in the mean, +0.101 {told}" in text
-    assert "- **More steps**: 0 of 1 surely above zero, 0 surely below; 0.000 in the mean" in text
+    told = "+0.101 (Luc et al.'s adversary; CamVid, all labels, from scratch)"
+    assert f"- **GANs**: {told}; 1 of 1 surely above zero, 0 surely below." in text
+    assert (
+        "- **More steps**: 0.000 (longer training; CamVid, all labels, from scratch); 0 of 1 surely above zero" in text
+    )
+    assert "fewer than" not in text
     assert "| CamVid | all labels, from scratch |" in text and "nuclei" not in text and "rivals" not in text.lower()
     assert "| Luc et al.'s adversary | **+0.101 ± 0.002** |" in text
     assert "| longer training | 0.000 ± 0.248 |" in text
+    values |= {"all-scratch-cgan": [0.5, 0.6], "all-lite0-luc": [0.3, 0.3, 0.3]}  # all against the first arm
+    made_up(folder, {name: dict(enumerate(found)) for name, found in values.items()})
+    text = answer.summary(tmp_path)
+    assert "- **GANs**: 1 of 2 surely above zero, 0 surely below; 0.000 in the mean, -0.100 (Luc" in text
+    assert "- Not run yet, or in fewer than 3 seeds: 1 of 5 differences." in text and "conditional GAN |" not in text
     answer.plot(tmp_path, tmp_path / "answer.png")
     assert (tmp_path / "answer.png").stat().st_size > 1000
 
