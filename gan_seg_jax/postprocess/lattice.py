@@ -16,6 +16,7 @@ Shapes are static. There is room for n (d + 1) vertices, as many as there can be
 is done in the least of `ROOMS` that holds those there are (`fitted`). A GPU may add in another order from run to run.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -184,7 +185,7 @@ def fitted(run: Callable[[Lattice], jax.Array], lattice: Lattice) -> jax.Array:
 
 def _sized(run: Callable, count: jax.Array, n: int, m: int):
     """Return `run(rows)` for the least room for at least `count` vertices of n points, of which m is the most."""
-    sizes = [*(int(room * n) for room in ROOMS), m]
+    sizes = [*(math.ceil(room * n) for room in ROOMS), m]
     which = jnp.sum(count > jnp.asarray(sizes))
     return jax.lax.switch(which, [lambda rows=rows: run(rows) for rows in sizes])
 

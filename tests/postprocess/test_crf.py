@@ -286,6 +286,13 @@ def test_blur_is_symmetric_and_near_the_gaussian_sum():
     np.testing.assert_allclose(QUICK(jax.grad(score))(np.eye(n, dtype=np.float32)), matrix @ weights, atol=1e-4)
 
 
+def test_an_image_of_one_pixel_keeps_its_order():
+    logits, image = drawn(1, 1)
+    found = np.asarray(mean_field(logits, image, None, DEEPLAB, method="lattice"))
+    np.testing.assert_array_equal(np.argsort(found), np.argsort(logits))
+    np.testing.assert_allclose(np.exp(found).sum(-1), 1, rtol=1e-5)
+
+
 def test_other_parameters_do_not_compile_again():
     logits, image = drawn(16, 16)
     compiled = crf._mean_field._cache_size
