@@ -40,14 +40,21 @@ class Found(NamedTuple):
     """A difference of the question's tables.
 
     Attributes:
-        setting: data, labels and start, in words.
+        data: value of TABLES.
+        setting: labels and start, in words.
         method: key of METHODS.
         claim: the difference.
     """
 
+    data: str
     setting: str
     method: str
     claim: Claim
+
+    @property
+    def enough(self) -> bool:
+        """Whether it rests on as many seeds as are asked for."""
+        return self.claim.pairs >= SEEDS
 
 
 def found(results: Path) -> list[Found]:
@@ -62,7 +69,7 @@ def found(results: Path) -> list[Found]:
 
 def _named(data: str, claim: Claim) -> Found:
     labels, start, method = claim.arm.split("-", 2)
-    return Found(f"{data}, {LABELS[labels]}, {STARTS[start]}", method, claim)
+    return Found(data, f"{LABELS[labels]}, {STARTS[start]}", method, claim)
 
 
 def summary(results: Path) -> str:
@@ -72,7 +79,7 @@ def summary(results: Path) -> str:
         results: folder of the tables.
     """
     wanted = found(results)
-    every = [one for one in wanted if one.claim.pairs >= SEEDS]
+    every = [one for one in wanted if one.enough]
     if not every:
         return "Not run yet: `python experiments/question_camvid.py`, `python experiments/question_nuclei.py`."
     lines = [f"- {_sentence(kind, chosen)}" for kind in KINDS if (chosen := _of(every, kind))]
@@ -81,18 +88,15 @@ def summary(results: Path) -> str:
             f"- Not run yet, or in fewer than {SEEDS} seeds: {len(wanted) - len(every)} of {len(wanted)} differences."
         )
     parts = ["\n".join(lines)]
-    for data in TABLES.values():
-        settings = list(dict.fromkeys(one.setting for one in every if one.setting.startswith(data)))
-        if not settings:
-            continue
-        head = [data, *(setting.partition(", ")[2] for setting in settings)]
-        cells = {(one.method, one.setting): _cell(one.claim) for one in every}
+    for data in dict.fromkeys(one.data for one in every):
+        cells = {(one.method, one.setting): _cell(one.claim) for one in every if one.data == data}
+        settings = list(dict.fromkeys(setting for _, setting in cells))
         rows = [
             [name, *(cells.get((method, setting), "") for setting in settings)]
             for method, (name, _) in METHODS.items()
             if any((method, setting) in cells for setting in settings)
         ]
-        parts.append(tables.markdown([head, *rows]))
+        parts.append(tables.markdown([[data, *settings], *rows]))
     return "\n\n".join(parts)
 
 
@@ -118,10 +122,8 @@ def _sure(claim: Claim) -> bool:
 def _sentence(kind: str, chosen: Sequence[Found]) -> str:
     better = sum(_sure(one.claim) and one.claim.mean > 0 for one in chosen)
     worse = sum(_sure(one.claim) and one.claim.mean < 0 for one in chosen)
-    sure, name = (
-        f"{better} of {len(chosen)} surely above zero, {worse} surely below",
-        f"**{kind[0].upper()}{kind[1:]}**",
-    )
+    name = f"**{kind[0].upper()}{kind[1:]}**"
+    sure = f"{better} of {len(chosen)} surely above zero, {worse} surely below"
     if len(chosen) == 1:
         return f"{name}: {_told(chosen[0])}; {sure}."
     low, high = (pick(chosen, key=lambda one: one.claim.mean) for pick in (min, max))
@@ -130,7 +132,7 @@ def _sentence(kind: str, chosen: Sequence[Found]) -> str:
 
 
 def _told(one: Found) -> str:
-    return f"{_signed(one.claim.mean)} ({METHODS[one.method][0]}; {one.setting})"
+    return f"{_signed(one.claim.mean)} ({METHODS[one.method][0]}; {one.data}, {one.setting})"
 
 
 def plot(results: Path, path: Path) -> None:
@@ -143,11 +145,11 @@ def plot(results: Path, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    every = [one for one in found(results) if one.claim.pairs >= SEEDS]
+    every = [one for one in found(results) if one.enough]
     if not every:
         path.unlink(missing_ok=True)
         return
-    settings = list(dict.fromkeys(one.setting for one in every))
+    settings = dict.fromkeys((one.data, one.setting) for one in every)
     count = len(every) + len(settings)
     figure = Figure(figsize=(8.0, 1.1 + 0.21 * count), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -155,8 +157,8 @@ def plot(results: Path, path: Path) -> None:
     axes.axvline(0, color="0.6", linewidth=1)
     order, labels, row = list(METHODS), [], 0
     for setting in settings:
-        labels.append((row, setting))
-        for one in sorted((o for o in every if o.setting == setting), key=lambda o: order.index(o.method)):
+        labels.append((row, ", ".join(setting)))
+        for one in sorted((o for o in every if (o.data, o.setting) == setting), key=lambda o: order.index(o.method)):
             row += 1
             claim, (name, kind) = one.claim, METHODS[one.method]
             bounds = [claim.mean - claim.half, claim.mean + claim.half]
@@ -171,8 +173,9 @@ def plot(results: Path, path: Path) -> None:
             axes.plot([], [], color=colour, linewidth=3.5, alpha=0.6, label=kind)
     axes.plot([], [], color="black", linewidth=1, label="over test images")
     axes.set_yticks([position for position, _ in labels], [text for _, text in labels], fontsize=8)
+    names = {name for name, _ in METHODS.values()}
     for tick, (_, text) in zip(axes.get_yticklabels(), labels, strict=True):
-        tick.set_fontweight("bold" if text in settings else "normal")
+        tick.set_fontweight("normal" if text in names else "bold")
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(row, -1)
     axes.set_xlabel("difference in mIoU, 95% intervals over seeds")

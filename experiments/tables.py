@@ -79,11 +79,9 @@ def ending_text(finished: Sequence[Record], cells: str) -> str:
     text = f"in {ended.count(False)} of {len(ended)} {cells} the best step was the last"
     pairs = (record.get("validations", ())[-2:] for record in finished)
     changes = [pair[1][1] - pair[0][1] for pair in pairs if len(pair) == 2 and None not in (pair[0][1], pair[1][1])]
-    return (
-        f"{text}, the last validation {statistics.median(changes):+.3f} from the one before in the median"
-        if changes
-        else text
-    )
+    if not changes:
+        return text
+    return f"{text}, the last validation {statistics.median(changes):+.3f} from the one before in the median"
 
 
 def difference_text(first: Mapping[int, float | None], other: Mapping[int, float | None]) -> tuple[int, str]:
