@@ -2,9 +2,9 @@
 
 On a page a table stands between `<!-- results: NAME -->` and `<!-- end of results -->`: NAME is a folder of
 experiments/results, `answer`, all that the question's tables came to, `overview`, all tables in a line each, `gains`,
-what the discriminator adds in every table, `benchmark` and `within`, speeds, `plan`, what trainings take on slices of
-TPUs, or `costs`, what the tables of `--profile=full` take. `<!-- results: NAME ARM ARM -->` has some of its arms:
-those, and those whose names begin with one of them and a hyphen.
+what the discriminator adds in every table, `benchmark`, `targets` and `within`, speeds, `plan`, what trainings take on
+slices of TPUs, or `costs`, what the tables of `--profile=full` take. `<!-- results: NAME ARM ARM -->` has some of its
+arms: those, and those whose names begin with one of them and a hyphen.
 """
 
 import re
@@ -17,7 +17,7 @@ import costs
 import overview
 import plans
 import tables
-from benchmark import report
+from benchmark import report, targets
 from reading import RecordsError, Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,10 +72,13 @@ def summary(folder: Path, arms: Sequence[str] = ()) -> str:
     parts = [f"{table.listed['title']} ({command}{f'; {last}' if last else ''}):", tables.markdown(lines)]
     if missing:
         parts.append(f"Not run yet: {', '.join(f'`{name}`' for name in missing)}.")
-    if not arms and any(record.get("evaluations") for record in finished):
+    tagged = {name for record in finished for name in record.get("evaluations", {}) if name.startswith("test-")}
+    if not arms and tagged:
         parts.append(tables.inference_table(table.rows, table.arms))
     if not arms and any("test" in record.get("judgings", {}) for record in finished):
         parts.append(tables.judgings_table(table.arms, "test"))
+    if not arms and (per_image := tables.per_image_table(table.arms, table.references)):
+        parts.append(per_image)
     return "\n\n".join(parts)
 
 
@@ -135,6 +138,7 @@ OTHERS = {
     "overview": overview.summary,
     "gains": gains,
     "benchmark": lambda results: report.summary(results / "benchmark"),
+    "targets": lambda results: targets.table(results / "benchmark"),
     "within": lambda results: report.within(results / "benchmark" / "within"),
     "plan": lambda results: plans.summary(results / "plan"),
     "costs": lambda results: costs.summary(results / "costs"),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 CLASSES = 10  # those of `scenes`, on which the short run through `main` trains
 TWIN, LIBRARY = 0.0, 0.01  # by which share the parameters of a twin, and those of a library's network, may differ
 IMAGES = {"train": 64, "val": 32}  # of the folder that data pipeline and evaluation read
+PHOTOGRAPHS, PHOTOGRAPH = 16, (500, 500)  # that are labelled, and their height and width
 TORCH = ("torch-eager", "torch-eager-channels_last", "torch-compile", "torch-compile-channels_last")
 SMP = tuple(side.replace("torch", "smp") for side in TORCH)
 
@@ -23,7 +24,7 @@ class Case(NamedTuple):
         fields: by their dotted names.
         peers: the sides beside ours, each a process of its own.
         host: whether a short run through `main` is timed, too.
-        part: "data", "evaluation" or "crf", where it is no training: see `parts`.
+        part: "data", "evaluation", "predict" or "crf", where it is no training: see `parts`.
     """
 
     title: str
@@ -125,16 +126,24 @@ CASES = {
     "evaluation": Case(
         "evaluation: U-Net at 96x128, labels of 360x480", "supervised_seg", {}, TORCH[:2], False, "evaluation"
     ),
+    "predict": Case(
+        "photographs of 500x500, files to files of masks: DeepLab v3+ over ResNet-18 at 512x512",
+        "supervised_seg:deeplabv3plus",
+        {**_deeplab("resnet18"), **_size(512, 512)},
+        SMP,
+        False,
+        "predict",
+    ),
     "crf": Case(
         "fully connected CRF: 360x480, 11 classes, 10 iterations", "supervised_seg", {}, ("pydensecrf",), False, "crf"
     ),
 }
-OTHERS = {"tiny": Case("a tiny cGAN, for tests", "cgan_seg", _TINY, TORCH, host=False)}  # run where they are named
+ALL = CASES | {"tiny": Case("a tiny cGAN, for tests", "cgan_seg", _TINY, TORCH, host=False)}  # run where it is named
 
 
 def load(name: str, dtype: str = "float32") -> Any:
     """Return the config of a case, a ConfigDict."""
-    case = (CASES | OTHERS)[name]
+    case = ALL[name]
     file, _, words = case.config.partition(":")
     config = importlib.import_module(f"configs.{file}").get_config(words)
     config.update_from_flattened_dict(dict(case.fields))
@@ -144,7 +153,7 @@ def load(name: str, dtype: str = "float32") -> Any:
 
 def flags(name: str, dtype: str) -> list[str]:
     """Return the flags of `main` for the config of a case."""
-    case = (CASES | OTHERS)[name]
+    case = ALL[name]
     file, _, words = case.config.partition(":")
     fields = {**case.fields, "dtype": dtype}
     return [f"--config=configs/{file}.py:{words}", *(f"--config.{key}={value}" for key, value in fields.items())]

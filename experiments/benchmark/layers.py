@@ -172,11 +172,8 @@ def our_max_pool(x: jax.Array) -> jax.Array:
 
 
 def measure_networks(repeats: int) -> list[dict]:
-    """Return the records of atrous convolutions and of whole backbones, which have one form, and print them."""
+    """Return the records of whole backbones, and print them."""
     cases = []
-    for rate in (1, 2, 6, 12):
-        module = layers.Conv(128, rate=rate, bias=False)
-        cases.append((f"atrous rate {rate}", module, jnp.ones((BATCH, 32, 32, 128))))
     for name in BACKBONES:
         module = create_backbone(name, output_stride=16, module_name=None)
         cases.append((f"{name} stride 16", module, jnp.ones((BATCH, 144, 192, 3))))

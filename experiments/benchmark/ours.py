@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.benchmark import cases, compare, worker
+from experiments.benchmark import cases, sides, worker
 from gan_seg_jax import parallel
 from gan_seg_jax.augment import paired
 from gan_seg_jax.config import check as check_config
@@ -105,7 +105,7 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return works and facts; compiled at the first call of each."""
     config = cases.load(options.case, options.dtype)
     check_config(config)
-    method, mesh = get_method(config), parallel.make_mesh(jax.devices()[: compare.devices_of(options.side)])
+    method, mesh = get_method(config), parallel.make_mesh(jax.devices()[: sides.devices_of(options.side)])
     state, batch = placed(config, mesh)
     training = functools.partial(train_step, method=method, config=config, updates=config.phases[-1][1])
     counts, held = parameter_counts(state), [state]

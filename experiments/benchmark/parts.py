@@ -1,4 +1,4 @@
-"""Our side of what is no training: the data pipeline, evaluation, the CRF. Started by `compare`.
+"""Our side of what is no training: the data pipeline, evaluation, labelling files, the CRF. Started by `compare`.
 
 The pipeline reads by threads of this process, its default, and starts anew at each call: nothing is read out of turn.
 """
@@ -14,7 +14,11 @@ import numpy as np
 from experiments.benchmark import cases, ours, photographs, worker
 from gan_seg_jax import parallel, tasks
 from gan_seg_jax.data import pipeline
+from gan_seg_jax.inference import file_batches
+from gan_seg_jax.inference.labelling import ImageLabeller
+from gan_seg_jax.inference.load import Run
 from gan_seg_jax.methods import get_method
+from gan_seg_jax.pictures.png import write_picture
 from gan_seg_jax.postprocess import crf
 from gan_seg_jax.state import parameter_counts
 from gan_seg_jax.training import start
@@ -22,7 +26,8 @@ from gan_seg_jax.training import start
 
 def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the work of a part, and facts."""
-    return {"data": _data, "evaluation": _evaluation, "crf": _crf}[options.case](options)
+    makers = {"data": _data, "evaluation": _evaluation, "predict": _predict, "crf": _crf}
+    return makers[options.case](options)
 
 
 def _open(options: argparse.Namespace) -> tuple[Any, Any, Path]:
@@ -58,6 +63,22 @@ def _evaluation(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
             evaluator(state)
 
     return {"evaluation": evaluation}, ours.facts(parameter_counts(state), {}, {"evaluation": cases.IMAGES["val"]})
+
+
+def _predict(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    config = cases.load(options.case, options.dtype)
+    files = photographs.write_files(cases.PHOTOGRAPHS, cases.PHOTOGRAPH)
+    method, mesh = get_method(config), parallel.make_mesh(jax.devices()[:1])
+    state = start.initial_state(method, config, files[0].parent)
+    label = ImageLabeller(Run(method, config, state, 0), mesh=mesh)
+    read = file_batches.reader(config)
+
+    def masks(count: int) -> None:
+        for _ in range(count):
+            for found in label([(file, file.with_suffix(".png")) for file in files], read):
+                write_picture(found.name, found.labels)
+
+    return {"masks": masks}, ours.facts(parameter_counts(state), {}, {"masks": cases.PHOTOGRAPHS})
 
 
 def _crf(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

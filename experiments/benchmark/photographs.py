@@ -11,12 +11,12 @@ SIZE, CLASSES = (360, 480), 11
 CRF = (3.0, 1.0, 4.0, 67.0, 3.0)  # the defaults of `postprocess.crf.CRFParameters`
 
 
-def synthetic() -> tuple[np.ndarray, np.ndarray]:
+def synthetic(size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """Return an image of shaded and noisy regions, [h, w, 3], 0 to 255, and the regions' classes, [h, w]."""
     rng = np.random.default_rng(0)
-    label = ndimage.gaussian_filter(rng.normal(size=(*SIZE, CLASSES)), (25, 25, 0)).argmax(-1)
-    shade = 3000 * ndimage.gaussian_filter(rng.normal(size=SIZE), 40) + 4 * rng.normal(size=SIZE)
-    image = rng.uniform(40, 215, (CLASSES, 3))[label] + shade[..., None] + rng.normal(size=(*SIZE, 3))
+    label = ndimage.gaussian_filter(rng.normal(size=(*size, CLASSES)), (25, 25, 0)).argmax(-1)
+    shade = 3000 * ndimage.gaussian_filter(rng.normal(size=size), 40) + 4 * rng.normal(size=size)
+    image = rng.uniform(40, 215, (CLASSES, 3))[label] + shade[..., None] + rng.normal(size=(*size, 3))
     return np.clip(image, 0, 255), label
 
 
@@ -52,3 +52,12 @@ def write_folder(counts: dict[str, int], classes: int) -> Path:
     lines = (f"{index} class{index} {20 * index} {index} 0\n" for index in range(classes))
     (root / "classes.txt").write_text("".join(lines))
     return root
+
+
+def write_files(count: int, size: tuple[int, int]) -> list[Path]:
+    """Write so many images of that height and width as JPEG, each the first one turned round; return their files."""
+    root, image = Path(tempfile.mkdtemp()), np.uint8(synthetic(size)[0])
+    files = [root / f"{number:04d}.jpg" for number in range(count)]
+    for number, file in enumerate(files):
+        Image.fromarray(np.roll(image, (number, 3 * number), (0, 1))).save(file, quality=95)
+    return files

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.benchmark import cases
+
 COMMAND = "python -m experiments.benchmark.compare"
 WITHIN = "python -m experiments.benchmark.within"
 TITLE = "Speed beside other libraries"
@@ -18,13 +20,14 @@ WORKS = {
     "inference": "inference",
     "batch": "reading a batch",
     "evaluation": "evaluation of a split",
+    "masks": "labelling files",
     "image": "an image",
 }
 ROUNDS = 7  # at least, for a record that is kept
 
 
 class Row(NamedTuple):
-    """One library at one work, by the fastest of its sides.
+    """One side at one work.
 
     Attributes:
         side: which side that is, such as "torch-compile".
@@ -48,17 +51,20 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(values), min(values), max(values)
 
 
+def every_row(case: Mapping[str, Any], work: str) -> list[Row]:
+    """Return a row for each side that did a work, ours first, those of a library together."""
+    sides = [side for side, values in case["sides"].items() if work in values["seconds"]]
+    return [_row(case["sides"], side, work) for group in GROUPS for side in sides if side.split("-")[0] == group]
+
+
 def rows(case: Mapping[str, Any], work: str) -> list[Row]:
     """Return a row for each library that took part, ours first; of several sides of one the fastest by median."""
-    best: dict[str, str] = {}
-    for side, values in case["sides"].items():
-        group = side.split("-")[0]
-        if work not in values["seconds"]:
-            continue
-        median = statistics.median(values["seconds"][work])
-        if group not in best or median < statistics.median(case["sides"][best[group]]["seconds"][work]):
-            best[group] = side
-    return [_row(case["sides"], best[group], work) for group in GROUPS if group in best]
+    best: dict[str, Row] = {}
+    for row in every_row(case, work):
+        group = row.side.split("-")[0]
+        if group not in best or row.seconds[0] < best[group].seconds[0]:
+            best[group] = row
+    return list(best.values())
 
 
 def _row(sides: Mapping[str, Any], side: str, work: str) -> Row:
@@ -73,11 +79,14 @@ def _row(sides: Mapping[str, Any], side: str, work: str) -> Row:
     return Row(side, spread(seconds), ratio, flops, share, values)
 
 
-def host_share(case: Mapping[str, Any]) -> float | None:
-    """Return the share of the training loop's time that is not the compiled step's; None where it was not run."""
-    if not case.get("loop_seconds"):
+def host_share(case: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Return the share of the training loop's time that is not the compiled step's: median, smallest, largest.
+
+    Of each of the runs that took turns with the step; None where there are none.
+    """
+    if not case.get("host"):
         return None
-    return 1 - statistics.median(case["sides"]["ours"]["seconds"]["step"]) / case["loop_seconds"]
+    return spread([1 - step / loop for step, loop in zip(case["host"]["step"], case["host"]["loop"], strict=True)])
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
@@ -90,7 +99,7 @@ def case_text(case: Mapping[str, Any]) -> str:
     """Return everything that is known of a case."""
     parts = []
     for work, title in WORKS.items():
-        found = rows(case, work)
+        found = every_row(case, work)
         if not found:
             continue
         head = ["", "ms", "images/s", "theirs / ours", "GFLOP", "of the peak", "first call, cold / warm, s", "MiB"]
@@ -102,9 +111,9 @@ def case_text(case: Mapping[str, Any]) -> str:
         parts.append("Parameters: " + "; ".join(shown) + ".")
     share = host_share(case)
     if share is not None:
+        loop = f"{1e3 * statistics.median(case['host']['loop']):.0f} ms"
         parts.append(
-            f"Host: a step of the training loop takes {1e3 * case['loop_seconds']:.0f} ms, of which {share:.1%} is not "
-            "of the compiled step."
+            f"Host: a step of the training loop takes {loop}, of which {_shares(share)} is not the compiled step's."
         )
     parts += [f"Left out: {side}: {why}" for side, why in case["left_out"].items()]
     busy = case["load"]["other_cpu_share"]
@@ -137,6 +146,10 @@ def _ms(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _shares(values: tuple[float, float, float]) -> str:
+    return "{:.0%} ({:.0%} to {:.0%})".format(*values)
+
+
 def _counts(roles: Mapping[str, int]) -> str:
     return ", ".join(f"{role} {count:,}" for role, count in sorted(roles.items()))
 
@@ -154,7 +167,7 @@ def page(folder: Path) -> str:
     if not found:
         parts.append(f"Not run yet: `{COMMAND}`.")
     for record in found:
-        parts.append(f"## {_machine(record)}")
+        parts.append(f"## {machine(record)}")
         parts += [f"### {case['title']}\n\n{case_text(case)}" for case in record["cases"].values()]
     return "\n\n".join(parts) + "\n"
 
@@ -166,7 +179,10 @@ def summary(folder: Path) -> str:
         lines = [["", "work", "ours, ms", "images/s", *list(GROUPS.values())[1:], "of the peak", "host"]]
         for case in record["cases"].values():
             lines += _summary_lines(case)
-        parts.append(f"{_machine(record)}:\n\n{markdown(lines)}")
+        parts.append(f"{machine(record)}:\n\n{markdown(lines)}")
+        left = [f"`{name}`" for name in cases.CASES if name not in record["cases"]]
+        if left:
+            parts.append(f"Not run yet there: {', '.join(left)}.")
         ratios = [ratio for case in record["cases"].values() if (ratio := product_ratio(case)) is not None]
         if ratios:
             shown = "{:.2f} ({:.2f} to {:.2f})".format(*spread(ratios))
@@ -178,12 +194,14 @@ def summary(folder: Path) -> str:
 
 
 def product_ratio(case: Mapping[str, Any]) -> float | None:
-    """Return how many times as long as ours PyTorch takes for a product of matrices, with nothing else."""
-    seconds = {side: values["seconds"].get("product") for side, values in case["sides"].items()}
-    theirs = [statistics.median(found) for side, found in seconds.items() if found and side.startswith("torch")]
-    if not theirs or not seconds["ours"]:
-        return None
-    return min(theirs) / statistics.median(seconds["ours"])
+    """Return how many times as long as ours PyTorch takes for a product of matrices, with nothing else.
+
+    The median over all rounds of all of its sides, which do the same.
+    """
+    mine = case["sides"]["ours"]["seconds"].get("product")
+    theirs = [v["seconds"].get("product") for side, v in case["sides"].items() if side.startswith("torch")]
+    ratios = [b / a for found in theirs if found and mine for a, b in zip(mine, found, strict=True)]
+    return statistics.median(ratios) if ratios else None
 
 
 def _summary_lines(case: Mapping[str, Any]) -> list[list[str]]:
@@ -200,14 +218,17 @@ def _summary_lines(case: Mapping[str, Any]) -> list[list[str]]:
             row = found.get(group)
             lines[-1].append("-" if row is None else "{:.2f} ({:.2f} to {:.2f})".format(*row.ratio))
         lines[-1].append("-" if ours.share is None else f"{ours.share:.0%}")
-        lines[-1].append(f"{share:.1%}" if share is not None and work == "step" else "-")
+        lines[-1].append(_shares(share) if share is not None and work == "step" else "-")
     return lines
 
 
-def _machine(record: Mapping[str, Any]) -> str:
-    hardware = record["hardware"]
+def machine(record: Mapping[str, Any]) -> str:
+    """Return what a record was made on, and how, in words."""
+    hardware, case = record["hardware"], next(iter(record["cases"].values()))
     device = "" if record["device"] == "cpu" else f"{record['processor']}, beside "
-    return f"{device}{hardware['cpu']}, {hardware['cores']} cores"
+    threads = "" if case["threads"] == hardware["cores"] else f", {case['threads']} threads"
+    dtype = "" if case["dtype"] == "float32" else f", {case['dtype']}"
+    return f"{device}{hardware['cpu']}, {hardware['cores']} cores{threads}{dtype}"
 
 
 KINDS = {  # of `within`: kind -> what a ratio is of, whether it is that of the second work to the first, must, aim

@@ -10,6 +10,7 @@ machine that slows down slows both; a ratio is that of a round. docs/performance
 import argparse
 import datetime
 import functools
+import math
 import statistics
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 
 from configs import supervised_seg
 from experiments.benchmark import cases, compare, layers, ours, report
+from experiments.benchmark.sides import Side
 from gan_seg_jax import parallel
 from gan_seg_jax.methods import get_method
 from gan_seg_jax.models.layers import Conv
@@ -79,7 +81,7 @@ def _step(config: Any, *programs: Any) -> Work:
 
 def atrous(rate: int) -> dict[str, Work]:
     """Return a 3x3 convolution of that rate and one of rate 1, both with their gradients."""
-    x = jnp.ones((layers.BATCH, 32, 32, 128))
+    x = jax.random.normal(jax.random.key(1), (layers.BATCH, 32, 32, 128))
 
     def make(rate: int) -> Work:
         module = Conv(128, rate=rate, bias=False)
@@ -98,18 +100,18 @@ def atrous(rate: int) -> dict[str, Work]:
 def kernel_gradient(shape: tuple[int, int, int]) -> dict[str, Work]:
     """Return the gradient of a 3x3 kernel, and a product of square matrices with as many operations."""
     *size, channels = shape
-    x = jnp.ones((layers.BATCH, *size, channels))
+    x, y = (jax.random.normal(jax.random.key(number), (layers.BATCH, *size, channels)) for number in (1, 2))
     module = Conv(channels, bias=False)
     variables = module.init(jax.random.key(0), x)
 
-    def pulled(variables, y):
+    def pulled(variables, x, y):  # x is no constant, whose layout would be made while compiling
         return jax.vjp(lambda v: module.apply(v, x), variables)[1](y)
 
-    gradient = jax.jit(pulled, compiler_options=parallel.step_options("cpu")).lower(variables, x).compile()
+    gradient = jax.jit(pulled, compiler_options=parallel.step_options("cpu")).lower(variables, x, y).compile()
     side = ours.PRODUCT["cpu"]
     a, multiply = jnp.ones((side, side)), jax.jit(lambda a: a @ a)
     share = layers.BATCH * size[0] * size[1] * 9 * channels**2 / side**3  # of the product, whose time is scaled by it
-    return {"gradient": lambda: gradient(variables, x), "product": _Scaled(lambda: multiply(a), share)}
+    return {"gradient": lambda: gradient(variables, x, y), "product": _Scaled(lambda: multiply(a), share)}
 
 
 class _Scaled:
@@ -131,25 +133,32 @@ KINDS: dict[str, dict[str, Callable[[], dict[str, Work]]]] = {  # kind -> name -
 
 
 def in_turn(works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each work in each round, after one that is not counted."""
+    """Return the seconds of each work in each round: each goes on for `compare.STRETCH` seconds, at least once."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
+    once = {name: _seconds(work, 2) / 2 for name, work in works.items()}
+    for number in range(rounds):
         for name in list(works) if number % 2 else reversed(works):
-            began = time.perf_counter()
-            jax.block_until_ready(works[name]())
-            if number:
-                seconds[name].append((time.perf_counter() - began) * getattr(works[name], "share", 1.0))
+            count = max(1, math.ceil(compare.STRETCH / once[name]))
+            seconds[name].append(_seconds(works[name], count) / count * getattr(works[name], "share", 1.0))
     return seconds
+
+
+def _seconds(work: Work, count: int) -> float:
+    began = time.perf_counter()
+    for _ in range(count):
+        found = work()
+    jax.block_until_ready(found)
+    return time.perf_counter() - began
 
 
 def on_devices(options: argparse.Namespace) -> dict[str, list[float]]:
     """Return the seconds of a step of the same batch on one and on several virtual devices of this processor."""
     names = {f"ours-{count}-devices": f"{count} devices" for count in DEVICES}
-    sides: dict[str, compare.Side] = {}
+    sides: dict[str, Side] = {}
     with tempfile.TemporaryDirectory() as folder:
         try:
             for name in ("ours", *names):
-                sides[name] = compare.Side(name, SCALED, options, Path(folder))
+                sides[name] = Side(name, SCALED, options, Path(folder))
                 sides[name].facts["first"] = {"step": sides[name].facts["first"]["step"]}
             found = compare.measure(sides, options.rounds, 0)
         finally:

@@ -1,11 +1,13 @@
-"""Data pipeline and evaluation in PyTorch: a `DataLoader` with a process for each thread, Pillow. Started by `compare`.
+"""Data pipeline, evaluation and labelling in PyTorch, with `DataLoader` and Pillow. Started by `compare`.
 
-Images are read, scaled and stacked as ours are; mirroring is left to the device, as ours is. Evaluation counts one
-confusion matrix at the labels' own size; ours counts class boundaries, too.
+Images are read, scaled and stacked as ours are, by as many processes as ours has threads for it; mirroring is left to
+the device, as ours is. Evaluation counts one confusion matrix at the labels' own size; ours counts class boundaries,
+too.
 """
 
 import argparse
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from PIL import Image
 
 from experiments.benchmark import cases, photographs, worker
 from experiments.benchmark.peers import missing
+
+READERS = 2  # as many processes, at most, as our pipeline has threads by default
 
 
 class Images:
@@ -36,57 +40,113 @@ class Images:
         return np.asarray(image).transpose(2, 0, 1).copy(), np.array(label)
 
 
+class Photographs:
+    """Files of images: [3, h, w], uint8, and the number of each."""
+
+    def __init__(self, files: list[Path], size: tuple[int, int]):
+        """Scale them to that height and width."""
+        self._files, self._size = files, size[::-1]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        """Return an image and its number."""
+        image = Image.open(self._files[index]).convert("RGB").resize(self._size, Image.Resampling.BILINEAR)
+        return np.asarray(image).transpose(2, 0, 1).copy(), index
+
+
 def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the work of a part, and facts."""
     torch = missing.need("torch")
     if options.device == "tpu":
         raise worker.MissingError("PyTorch has no TPU of its own; its sides are left out.")
     torch.set_num_threads(options.threads)
-    config, folder = cases.load(options.case), photographs.write_folder(cases.IMAGES, cases.CLASSES)
-    size, split = tuple(config.canvas_size), {"data": "train", "evaluation": "val"}[options.case]
-    images = Images(folder / split, size, scale_labels=split == "train")
-    loader = torch.utils.data.DataLoader(
-        images,
-        config.batch_size,
-        shuffle=split == "train",
-        num_workers=options.threads,
-        pin_memory=options.device == "gpu",
-    )
-    works, parameters = _works(torch, loader, config, options)
-    versions = {"torch": torch.__version__}
+    config = cases.load(options.case)
+    works, parameters = {"data": _data, "evaluation": _evaluation, "predict": _predict}[options.case](config, options)
+    modules = ("torch", *(["segmentation_models_pytorch"] if "smp" in options.side else []))
+    versions = {module: missing.need(module).__version__ for module in modules}
     return works, {"parameters": parameters, "flops": {}, "versions": versions, "device": options.device}
 
 
-def _works(torch: Any, loader: Any, config: Any, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
-    if options.case == "data":
+def _loader(images: Any, config: Any, options: argparse.Namespace, *, shuffle: bool = False) -> Any:
+    """Return a loader whose processes stay from one pass to the next."""
+    return missing.need("torch").utils.data.DataLoader(
+        images,
+        config.batch_size,
+        shuffle=shuffle,
+        num_workers=min(options.threads, READERS),
+        persistent_workers=True,
+        pin_memory=options.device == "gpu",
+    )
 
-        def batch(count: int) -> None:
-            epochs = itertools.chain.from_iterable(itertools.repeat(loader))
-            for _ in itertools.islice(epochs, count):
-                pass
 
-        return {"batch": batch}, {}
+def _images(config: Any, split: str) -> Images:
+    folder = photographs.write_folder(cases.IMAGES, cases.CLASSES)
+    return Images(folder / split, tuple(config.canvas_size), scale_labels=split == "train")
 
-    from experiments.benchmark.peers import twins
 
-    functional, device = torch.nn.functional, "cuda" if options.device == "gpu" else "cpu"
+def _data(config: Any, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
+    loader = _loader(_images(config, "train"), config, options, shuffle=True)
+
+    def batch(count: int) -> None:
+        epochs = itertools.chain.from_iterable(itertools.repeat(loader))
+        for _ in itertools.islice(epochs, count):
+            pass
+
+    return {"batch": batch}, {}
+
+
+def _network(config: Any, options: argparse.Namespace) -> tuple[Any, Callable, str, dict[str, int]]:
+    """Return PyTorch, what takes a batch uint8 [b, 3, h, w] to its scores, the device, and the network's size."""
+    import torch
+
+    from experiments.benchmark.peers import torch_game
+
+    device = "cuda" if options.device == "gpu" else "cpu"
     layout = torch.channels_last if "channels_last" in options.side else torch.contiguous_format
-    network = twins.build(config.networks.segmenter, channels=3, classes=cases.CLASSES, size=config.crop_size)
+    network = torch_game.segmenter(config.networks.segmenter, options.side.split("-")[0], tuple(config.crop_size))
     network.to(device, memory_format=layout).eval()
-    classes = cases.CLASSES
+    run = torch.compile(network) if "compile" in options.side else network
+
+    def scores(image: torch.Tensor) -> torch.Tensor:
+        return run((image.to(device).float() / 127.5 - 1).contiguous(memory_format=layout)).float()
+
+    return torch, scores, device, {"segmenter": sum(p.numel() for p in network.parameters())}
+
+
+def _evaluation(config: Any, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
+    torch, scores, device, parameters = _network(config, options)
+    loader, classes = _loader(_images(config, "val"), config, options), cases.CLASSES
 
     def evaluation(count: int) -> None:
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=options.dtype == "bfloat16"):
             for _ in range(count):
                 confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
                 for image, label in loader:
-                    image, label = image.to(device), label.to(device).long()
-                    logits = network((image.float() / 127.5 - 1).contiguous(memory_format=layout)).float()
-                    found = functional.interpolate(logits, label.shape[1:], mode="bilinear").argmax(1)
+                    label = label.to(device).long()
+                    found = torch.nn.functional.interpolate(scores(image), label.shape[1:], mode="bilinear").argmax(1)
                     confusion += torch.bincount((label * classes + found).flatten(), minlength=classes * classes)
                 confusion.cpu()
 
-    return {"evaluation": evaluation}, {"segmenter": sum(p.numel() for p in network.parameters())}
+    return {"evaluation": evaluation}, parameters
+
+
+def _predict(config: Any, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
+    torch, scores, device, parameters = _network(config, options)
+    files = photographs.write_files(cases.PHOTOGRAPHS, cases.PHOTOGRAPH)
+    loader = _loader(Photographs(files, tuple(config.canvas_size)), config, options)
+
+    def masks(count: int) -> None:
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=options.dtype == "bfloat16"):
+            for _ in range(count):
+                for image, numbers in loader:
+                    found = torch.nn.functional.interpolate(scores(image), cases.PHOTOGRAPH, mode="bilinear").argmax(1)
+                    for number, mask in zip(numbers.tolist(), found.byte().cpu().numpy(), strict=True):
+                        Image.fromarray(mask).save(files[number].with_suffix(".png"))
+
+    return {"masks": masks}, parameters
 
 
 if __name__ == "__main__":
