@@ -24,6 +24,7 @@ from gan_seg_jax.errors import InputError, LostPeerError
 from gan_seg_jax.system import process, programs
 
 LASTING = 0.2  # seconds that a program must have taken to compile, to be kept for later starts
+DEFAULT_LASTING = 1.0  # the same of JAX, where nobody has set another
 YNN = "xla_cpu_experimental_ynn_fusion_type"
 PEER_SECONDS = 60  # without a word from a process, after which the run ends
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -39,9 +40,17 @@ def initialize() -> None:
     Raises:
         InputError: the variables are incomplete, the other processes cannot be reached, or there is no device.
     """
+    if not jax.distributed.is_initialized():
+        _join()
     _keep_programs()
-    if jax.distributed.is_initialized():
-        return
+
+
+def _join() -> None:
+    """Join the other processes, if there are any, and start the devices.
+
+    Raises:
+        InputError: as of `initialize`.
+    """
     if "JAX_COORDINATOR_ADDRESS" in os.environ:
         try:
             count, number = int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])
@@ -74,15 +83,20 @@ def _keep_programs() -> None:
     """Find compiled programs of earlier starts, and keep those of this one, in a folder that is this user's alone.
 
     JAX's own variables come first: JAX_COMPILATION_CACHE_DIR for another folder, JAX_ENABLE_COMPILATION_CACHE=false
-    for none.
+    for none. Several processes need such a folder that all can read: only the first one writes, and if it alone found a
+    program, it would wait while the others compile, on GPUs for what it is to share with them.
     """
-    if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
-        folder = programs.folder()
-        if folder is not None:
-            jax.config.update("jax_compilation_cache_dir", str(folder))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", LASTING)
-            # Of an entry that a killed process or a full disk has cut off: what it holds is compiled again.
-            warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    if not jax.config.jax_enable_compilation_cache:
+        return
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = None if jax.process_count() > 1 else programs.folder()
+        if folder is None:
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    if jax.config.jax_persistent_cache_min_compile_time_secs == DEFAULT_LASTING:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LASTING)
+    # Of an entry that a killed process or a full disk has cut off: what it holds is compiled again.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
 
 
 def _joined() -> None:

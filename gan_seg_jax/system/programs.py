@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import re
+import stat
 from pathlib import Path
 
 from gan_seg_jax.system import files, process
@@ -54,11 +55,16 @@ def _machine() -> str:
 
 
 def _forget(root: Path, limit: int) -> None:
-    """Remove the oldest files until those that are left have at most `limit` bytes."""
-    found = [(path.lstat(), path) for path in root.rglob("*") if path.is_file()]
+    """Remove the oldest files until those that are left have at most `limit` bytes; other processes may do so, too."""
+    found = []
+    for path in root.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                found.append((status, path))
     total = sum(status.st_size for status, _ in found)
     for status, path in sorted(found, key=lambda entry: entry[0].st_mtime):
         if total <= limit:
             return
-        path.unlink(missing_ok=True)  # another process may have been first
+        path.unlink(missing_ok=True)
         total -= status.st_size

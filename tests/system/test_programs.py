@@ -30,15 +30,17 @@ def home(tmp_path, monkeypatch):
 
 
 def test_a_second_start_finds_what_the_first_compiled(home, repository):
-    def start(**more):
+    def start(code=COMPILE, **more):
         done = subprocess.run(
-            [sys.executable, "-c", COMPILE], env={**os.environ, **more}, cwd=repository, capture_output=True, text=True
+            [sys.executable, "-c", code], env={**os.environ, **more}, cwd=repository, capture_output=True, text=True
         )
         assert done.returncode == 0 and "persistent" not in done.stderr, done.stderr
         return int(done.stdout)
 
     kept = home / "gan_seg_jax" / "programs"
     assert start(JAX_ENABLE_COMPILATION_CACHE="false") == 0 and not kept.exists()
+    assert start(COMPILE.replace("parallel.init", "jax.process_count = lambda: 2\nparallel.init")) == 0
+    assert not kept.exists()  # of several processes the first alone would find it
     assert start() == 0
     assert list(kept.glob("*/jit_*"))
     assert start() > 0
