@@ -6,7 +6,9 @@ from typing import Any
 
 import tables
 
-HEAD = ("config", "slice", "batch", "GiB of a chip", "step at best, ms", "bound by", "images/s at best", "of peak")
+HEAD = ("config", "slice", "batch", "GiB of a chip", "TFLOP a chip", "GB moved", "messages", "step at best, ms")
+HEAD += ("bound by", "images/s at best", "of peak")
+EMPTY = [""] * 6
 
 
 def summary(folder: Path) -> str:
@@ -29,10 +31,20 @@ def summary(folder: Path) -> str:
 def _row(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
     row = [plan["config"], found["slice"], str(found["batch"])]
     if "crashed" in found:
-        return [*row, "compiler crashed", "", "", "", ""]
+        return [*row, "compiler crashed", *EMPTY, ""]
     used, seconds = found["memory"], found.get("seconds")
     row.append(f"{used['total'] / 2**30:.1f} of {used['hbm'] / 2**30:.1f}")
     if seconds is None:
-        return [*row, "does not fit", "", "", ""]
+        return [*row, "does not fit", *EMPTY]
+    sent = (f"{each['count']} {kind} of {each['bytes'] / 1e6:.1f} MB" for kind, each in found["collectives"].items())
     speed, share = found["images_per_second"], found["share_of_peak"]
-    return [*row, f"{seconds['step'] * 1e3:.1f}", found["bound"], f"{speed:,.0f}", f"{share:.0%}"]
+    return [
+        *row,
+        f"{found['flops_per_chip'] / 1e12:.3f}",
+        f"{found['bytes_moved_per_chip'] / 1e9:.1f}",
+        ", ".join(sent) or "none",
+        f"{seconds['step'] * 1e3:.1f}",
+        found["bound"],
+        f"{speed:,.0f}",
+        f"{share:.0%}",
+    ]

@@ -145,6 +145,14 @@ def test_batch_statistics_are_those_of_the_global_batch(compiled, dtype):
             assert found.count(("f32", channels)) >= 2, f"{role} {name}"
 
 
+def test_a_step_costs_three_and_eight_forwards_and_nothing_is_float64(compiled):
+    """Alternating: at most 3 G + 8 D, as on a processor (`test_train_step.test_flops_of_a_step`)."""
+    result = compiled("float32", 1)
+    forwards = result["forwards"]
+    assert 0 < result["flops"] < 1.03 * (3 * forwards["generator"] + 8 * forwards["discriminator"]), result["flops"]
+    assert result["doubles"] == 0
+
+
 def test_one_chip_does_the_same_work_without_collectives(compiled):
     one, all_chips = compiled("float32", 1), compiled("float32", CHIPS)
     assert one["collectives"] == []

@@ -511,8 +511,10 @@ def test_what_is_made_again_is_not_kept_and_changes_nothing():
 
 
 def flops(function, *arguments):
-    """Return how many floating-point operations the compiled function takes."""
-    return jax.jit(function).lower(*arguments).compile(compiler_options=FAST).cost_analysis()["flops"]
+    """Return how many floating-point operations the compiled function takes, none of them in float64."""
+    compiled = jax.jit(function).lower(*arguments).compile(compiler_options=FAST)
+    assert "f64[" not in compiled.as_text()
+    return compiled.cost_analysis()["flops"]
 
 
 @pytest.mark.slow

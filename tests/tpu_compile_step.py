@@ -10,8 +10,10 @@ import re
 import sys
 
 import jax
+from jax.sharding import SingleDeviceSharding
 
 from gan_seg_jax import config as config_lib
+from gan_seg_jax.methods import get_method
 from gan_seg_jax.planning import hlo, program, slices
 from gan_seg_jax.training import measure
 
@@ -26,7 +28,8 @@ def main(dtype: str, chips: int, name: str = "cgan_seg") -> None:
     config.dtype, config.batch_size = dtype, BATCH_PER_CHIP * chips
     program.use_classes(config, NUM_CLASSES)
     config_lib.check(config.lock())
-    compiled, state = program.compile_last_phase(config, program.devices(slices.named("v5e-8"))[:chips])
+    devices = program.devices(slices.named("v5e-8"))[:chips]
+    compiled, state = program.compile_last_phase(config, devices)
     text = compiled.as_text()
     result = {
         "memory": dataclasses.asdict(measure.memory(compiled)),
@@ -36,8 +39,29 @@ def main(dtype: str, chips: int, name: str = "cgan_seg") -> None:
         "collectives": [each._asdict() for each in hlo.collectives(text)],
         "convolutions": _convolutions(text),
         "branches": text.count(" conditional("),
+        "doubles": text.count("f64["),
     }
+    if name == "cgan_seg" and chips == 1:
+        result["forwards"] = _forwards(config, state, SingleDeviceSharding(devices[0]))
     print(json.dumps(result))
+
+
+def _forwards(config, state, sharding):
+    """Return role -> the operations of a network's training forward on a batch."""
+    modules, size = get_method(config).build(config), (config.batch_size, *config.crop_size)
+    image, mask = (jax.ShapeDtypeStruct((*size, count), "float32", sharding=sharding) for count in (3, NUM_CLASSES))
+    found = {}
+    for role, inputs in {"generator": (image,), "discriminator": (image, mask)}.items():
+
+        def apply(variables, *inputs, role=role):
+            rngs = {"dropout": jax.random.key(0)}
+            return modules[role].apply(variables, *inputs, train=True, mutable=["batch_stats"], rngs=rngs)
+
+        network = state.networks[role]
+        variables = {"params": network.params, **network.collections}
+        placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), variables)
+        found[role] = jax.jit(apply).lower(placed, *inputs).compile().cost_analysis()["flops"]
+    return found
 
 
 def _shapes(tree):

@@ -32,7 +32,7 @@ class Collective(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of its arrays, on one chip."""
+        """Of its arrays, on one chip; of those of a reduce-scatter before they are reduced."""
         return sum(_bits(dtype) * math.prod(shape) for dtype, shape in zip(self.dtypes, self.shapes, strict=True)) // 8
 
 
@@ -56,7 +56,10 @@ def collectives(text: str) -> list[Collective]:
             if match[3] and match[2] != "all-reduce":  # it returns what goes in, what comes out, and its own state
                 arrays = [max(arrays, key=lambda array: math.prod(array[1]))]
             dtypes, shapes = zip(*arrays, strict=True)
-            found.append(Collective(match[2], name_of(line), dtypes, shapes, _participants(line)))
+            chips = _participants(line)
+            if match[2] == "reduce-scatter" and not match[3]:  # it makes a chip's part of what goes in
+                shapes = tuple((chips * shape[0], *shape[1:]) for shape in shapes)
+            found.append(Collective(match[2], name_of(line), dtypes, shapes, chips))
     return found
 
 

@@ -27,6 +27,12 @@ def test_kind_size_and_chips_of_each_collective():
     assert (found[1].dtypes, found[1].shapes) == (("bf16", "f32"), ((3, 3, 16, 32), ()))
 
 
+def test_a_reduce_scatter_sends_what_goes_in():
+    made = "  %rs = f32[16,3]{1,0} reduce-scatter(f32[128,3]{1,0} %x), replica_groups=[1,8]<=[8], dimensions={0}"
+    (found,) = hlo.collectives(made)
+    assert (found.bytes, found.participants) == (128 * 3 * 4, 8)
+
+
 PROGRAM = """
 %fused (p: f32[3,4]) -> f32[3,4] {
   %p = f32[3,4]{1,0:T(4,128)} parameter(0)
