@@ -78,13 +78,13 @@ class FolderSplit:
             InputError: A file has gone, has been damaged or no longer fits since the folder was checked.
         """
         index = operator.index(index)
-        image = images.read_image(
-            os.path.join(self.root, self.image_files[index]), bits=self.info.image_bits, max_pixels=self.max_pixels
-        )
+        options = {"max_pixels": self.max_pixels, "known": True}  # the check of the folder has read it
+        file = os.path.join(self.root, self.image_files[index])
+        image = images.read_image(file, bits=self.info.image_bits, **options)
         if not self.mask_files:
             return {"image": image, "label": np.full(image.shape[:2], IGNORE, np.uint8), "id": self.ids[index]}
         path = os.path.join(self.root, self.mask_files[index])
-        label = images.read_mask(path, max_pixels=self.max_pixels)
+        label = images.read_mask(path, **options)
         if label.shape != image.shape[:2] or np.any((label >= self.info.num_classes) & (label != IGNORE)):
             raise images.ImageError(path, "has changed since the folder was checked and no longer fits; start again.")
         return {"image": image, "label": label, "id": self.ids[index]}

@@ -70,7 +70,9 @@ class Facts:
     colors: tuple[tuple[int, ...], ...] = ()
 
 
-def read_image(path: str | os.PathLike, *, bits: int = 16, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, *, bits: int = 16, max_pixels: int = MAX_PIXELS, known: bool = False
+) -> np.ndarray:
     """Read an image as it is meant to be seen, as 8-bit RGB.
 
     EXIF rotation is applied. Grey is repeated to three channels, palettes are looked up, CMYK is converted, an alpha
@@ -81,6 +83,7 @@ def read_image(path: str | os.PathLike, *, bits: int = 16, max_pixels: int = MAX
         path: A PNG, JPEG, TIFF, BMP or WebP file, whatever its name.
         bits: Of samples with 16 bits, how many are in use: 12 for most cameras of microscopes.
         max_pixels: How many pixels it may have.
+        known: Whether the file has been read before (`decoding.decode`).
 
     Returns:
         uint8 [h, w, 3], RGB.
@@ -88,7 +91,7 @@ def read_image(path: str | os.PathLike, *, bits: int = 16, max_pixels: int = MAX
     Raises:
         ImageError: The file is missing, unreadable, of another kind, damaged, cut short or too large.
     """
-    return _rgb(path, read(path, max_pixels=max_pixels), bits)
+    return _rgb(path, read(path, max_pixels=max_pixels, known=known), bits)
 
 
 def decode_image(name: str, content: bytes, *, bits: int = 16, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -180,7 +183,7 @@ def expect_bits(where: str, given: int, found: Sequence[tuple[int, bool]]) -> in
     return bits
 
 
-def read_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, known: bool = False) -> np.ndarray:
     """Read a mask of class ids.
 
     Ids are the stored numbers: grey values (also of 1-, 2- and 4-bit files, which readers of images would stretch to
@@ -190,6 +193,7 @@ def read_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.nd
     Args:
         path: A PNG, TIFF or BMP file.
         max_pixels: How many pixels it may have.
+        known: Whether the file has been read before (`decoding.decode`).
 
     Returns:
         uint8 [h, w], class ids and 255 = ignore. Whether the ids are among the classes is not checked here.
@@ -198,7 +202,7 @@ def read_mask(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.nd
         ImageError: As `read_image`, or the file is compressed with losses, in colour, with alpha, or its numbers are
             larger than 255.
     """
-    return to_label(path, read(path, max_pixels=max_pixels))
+    return to_label(path, read(path, max_pixels=max_pixels, known=known))
 
 
 def decode_mask(name: str, content: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
