@@ -71,6 +71,8 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         w = _kernel(self, shape, fan_in=self.kernel**2 * x.shape[-1], train=train)
         pad = self.rate * (self.kernel - 1) // 2 if self.padding is None else self.padding
+        if convolution.is_narrow(w.shape, self.stride):
+            return _add_bias(self, convolution.narrow(x.astype(self.dtype), w, pad, self.rate))
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtype),
             w,

@@ -571,6 +571,82 @@ def test_lowering_depthwise_ahead_of_time_chooses_the_form_of_the_platform(platf
     assert text.count("stablehlo.convolution") == (0 if platform == "cpu" else 3)
 
 
+# Convolution to few channels.
+
+# Side of the kernel, padding, rate, height and width.
+NARROW = [(3, 1, 1, 5, 6), (4, 1, 1, 6, 5), (3, 3, 2, 4, 7), (2, 0, 1, 3, 3), (3, 7, 7, 3, 4)]
+
+
+def textbook_narrow(x, w, pad, rate):
+    return convolution._narrow_native(x, w, pad=pad, rate=rate)
+
+
+def narrow_pairs(side, pad, rate, height, width):
+    """Return (ours, textbook, arguments) of the three operations, each a function of two arrays."""
+    grown = 2 * pad - rate * (side - 1)
+    x, w = normal(0, 2, height, width, 5), normal(1, side, side, 5, 2)
+    y = normal(2, 2, height + grown, width + grown, 2)
+    forward = functools.partial(textbook_narrow, pad=pad, rate=rate)
+    return {
+        "narrow": (lambda x, w: convolution.narrow(x, w, pad, rate), forward, (x, w)),
+        "transpose": (
+            lambda y, w: convolution.narrow_transpose(y, w, pad, rate),
+            lambda y, w: jax.linear_transpose(lambda x: forward(x, w), x)(y)[0],
+            (y, w),
+        ),
+        "weight_gradient": (
+            lambda x, y: convolution.narrow_weight_gradient(x, y, pad, rate, side),
+            lambda x, y: jax.linear_transpose(lambda w: forward(x, w), w)(y)[0],
+            (x, y),
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", NARROW[1:3])
+@pytest.mark.parametrize("name", ["narrow", "transpose", "weight_gradient"])
+def test_narrow_operations_equal_the_textbook_with_first_and_second_derivatives(name, case):
+    ours, textbook, arguments = narrow_pairs(*case)[name]
+    assert_close(quickly(derivatives(ours))(*arguments), quickly(derivatives(textbook))(*arguments))
+
+
+@pytest.mark.parametrize("case", NARROW)
+def test_narrow_forms_for_other_platforms_agree(case):
+    pairs = narrow_pairs(*case)
+    static = {"pad": case[1], "rate": case[2]}
+
+    def outputs(form):
+        of = {name: getattr(convolution, f"_narrow{name}_{form}") for name in ("", "_transpose", "_weight_gradient")}
+        return (
+            of[""](*pairs["narrow"][2], **static),
+            of["_transpose"](*pairs["transpose"][2], **static),
+            of["_weight_gradient"](*pairs["weight_gradient"][2], **static, side=case[0]),
+        )
+
+    assert_close(*(quickly(functools.partial(outputs, form))() for form in ("cpu", "native")))
+
+
+def test_narrow_is_exact_in_bfloat16_but_for_the_result():
+    x, w = (normal(seed, *shape).astype(jnp.bfloat16) for seed, shape in ((0, (2, 6, 5, 40)), (1, (3, 3, 40, 2))))
+    out = quickly(lambda x, w: convolution.narrow(x, w, 1, 1))(x, w)
+    expected = quickly(lambda x, w: textbook_narrow(x, w, 1, 1))(x.astype(np.float32), w.astype(np.float32))
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(out, expected.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_lowering_a_narrow_convolution_ahead_of_time_chooses_the_form_of_the_platform(platform):
+    module = layers.Conv(2, bias=False)
+    x = normal(0, 2, 8, 8, 9)
+    variables = jax.eval_shape(module.init, jax.random.key(0), x)
+    operation = gradients(lambda x, variables: module.apply(variables, x))
+    text = jax.jit(operation).trace(x, variables).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == (0 if platform == "cpu" else 3)
+    wide = layers.Conv(3, bias=False)  # 27 products for 9 channels
+    variables = jax.eval_shape(wide.init, jax.random.key(0), x)
+    text = jax.jit(wide.apply).trace(variables, x).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == 1
+
+
 def test_depthwise_conv_starts_with_the_variance_of_its_taps():
     kernel = first(layers.DepthwiseConv(9), normal(0, 1, 5, 5, 32))["params"]["kernel"]
     assert np.std(kernel) == pytest.approx((2 / 81) ** 0.5, rel=0.05)
