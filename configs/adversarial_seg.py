@@ -5,7 +5,7 @@ Choose it to ask what a discriminator adds to a segmenter with its own loss and 
 Paper: Luc et al., Semantic Segmentation using Adversarial Networks, 2016, arXiv:1611.08408.
 Command: python -m gan_seg_jax.main --config=configs/adversarial_seg.py
 Cost, CamVid at 144x192, 500 steps, two CPU cores: 3 minutes.
-Scores, as far as they are run: experiments/results/camvid_gans, question_camvid and adversary.
+Scores, as far as they are run: experiments/results/question_camvid and adversary.
 Words behind the colon: one network (unet is the default; names in configs/networks.py); one discriminator (patchgan,
 with spectral normalisation, is the default; luc_large and luc_small are the paper's; fcn, multiscale, image_level; see
 configs/discriminators.py); paper (the segmenter's own, as of configs/supervised_seg.py); smoke; and the controls

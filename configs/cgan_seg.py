@@ -23,8 +23,8 @@ Words behind the colon:
 The networks are the same in all forms, and smaller than the paper's; its noise is
 --config.networks.generator.dropout=0.5.
 Cost, `scenes`, two CPU cores: 2.5 minutes.
-Scores, as far as they are run: experiments/results/question_camvid and camvid_gans, which give it the
-optimizer of the supervised config (beta1 0.9) and set it beside its own path without the game.
+Scores, as far as they are run: experiments/results/question_camvid and question_nuclei, which give it the
+optimizer of the segmenter alone and set it beside its own path without the game.
 """
 
 from ml_collections import ConfigDict

@@ -20,7 +20,7 @@ Images without masks, FOLDER/train/images alone, have no labels to train it with
 segmentation run, also of other images, or Inception weights as FILE.safetensors:
 python -m gan_seg_jax.main --config=configs/dcgan.py --config.dataset=pairs --config.data_dir=FOLDER
 --config.feature_network=WORKDIR
-Cost, 1000 steps on scenes: 2 minutes on 2 processor cores. Scores, on CamVid: experiments/results/camvid_generators.
+Cost, 1000 steps on scenes: 2 minutes on 2 processor cores. Scores, once run: experiments/results/gan_quality.
 Controls: lambda0 (no game but the MSE of some articles, without which nothing trains: it makes the mean image) and
 random_discriminator (it stays as it was drawn).
 """

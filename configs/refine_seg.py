@@ -15,7 +15,7 @@ What the refiner sees: --config.refiner_inputs="('probabilities', 'features', 'i
 The metrics cross_entropy/segmenter and cross_entropy/refiner are the loss before and after refinement; the baseline is
 the same network alone for as many steps: configs/supervised_seg.py:deeplabv3plus.
 Cost, CamVid at 144x192, 500 steps, two CPU cores: 5 minutes over a small U-Net, 9 over DeepLab v3+ on cores that had
-other work. Scores, as far as they are run: experiments/results/camvid_gans and camvid_deeplab.
+other work. Scores, as far as they are run: experiments/results/question_camvid and deeplab.
 """
 
 from ml_collections import ConfigDict

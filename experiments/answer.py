@@ -21,7 +21,7 @@ SEEDS = 3  # of a difference, at least
 GAN, RIVAL, LONGER, PATH = "GANs", "rivals without a GAN", "more steps", "GANs' paths without the game"
 METHODS = {  # last part of an arm's name -> what it is, and of which kind
     "cgan": ("conditional GAN", GAN),
-    "luc": ("Luc et al.'s adversary", GAN),
+    "luc": ("a discriminator of masks", GAN),
     "refinement": ("refinement by a GAN", GAN),
     "advsemiseg": ("AdvSemiSeg", GAN),
     "s4gan": ("S4GAN", GAN),
@@ -116,14 +116,16 @@ def _signed(value: float) -> str:
 
 
 def _sure(claim: Claim) -> bool:
-    return claim.adjusted is not None and claim.adjusted < LEVEL
+    return claim.pairs >= SEEDS and claim.adjusted is not None and claim.adjusted < LEVEL
 
 
 def _sentence(kind: str, chosen: Sequence[Found]) -> str:
     better = sum(_sure(one.claim) and one.claim.mean > 0 for one in chosen)
     worse = sum(_sure(one.claim) and one.claim.mean < 0 for one in chosen)
     name = f"**{kind[0].upper()}{kind[1:]}**"
-    sure = f"{better} of {len(chosen)} surely above zero, {worse} surely below"
+    ends = [one.claim.mean + one.claim.half for one in chosen if one.claim.half is not None]
+    most = f"; no interval ends above {_signed(max(ends))}" if ends else ""
+    sure = f"{better} of {len(chosen)} surely above zero, {worse} surely below{most}"
     if len(chosen) == 1:
         return f"{name}: {_told(chosen[0])}; {sure}."
     low, high = (pick(chosen, key=lambda one: one.claim.mean) for pick in (min, max))

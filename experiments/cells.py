@@ -5,8 +5,9 @@ A cell is one arm with one seed. What becomes of it is noted in its folder (`rec
 
 import contextlib
 import dataclasses
-import os
+import json
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,11 +101,6 @@ class Cell:
         """Return the names of the cells of this table whose folders its arguments name."""
         return {name for flag in self.arguments for name in re.findall(r"\{workdir\}/([A-Za-z0-9._-]+)", flag)}
 
-    def starts_elsewhere(self) -> list[Path]:
-        """Return the folders of runs of other tables, `{workdir}/../TABLE/CELL`, that its arguments name."""
-        tails = [tail for flag in self.arguments for tail in re.findall(r"\{workdir\}(/\.\./[^,\s]+)", flag)]
-        return [Path(os.path.normpath(f"{self.places['{workdir}']}{tail}")) for tail in tails]
-
     def filled(self) -> list[str]:
         """Return the arguments as the command gets them."""
         return [*filled(self.arguments, self.places), f"--workdir={self.workdir}"]
@@ -164,6 +160,20 @@ def run_cell(cell: Cell, config: Mapping[str, Any], command: Sequence[str], inte
     return code
 
 
+def _twin(cell: Cell, config: Mapping[str, Any]) -> Path | None:
+    """Return the folder of a finished run of the same config, of another table beside this one; None without any."""
+    if "{workdir}" in json.dumps(config):  # a run that this table has made: another table's may be another
+        return None
+    for path in sorted(cell.workdir.parent.parent.glob(f"*/*/{records.START_FILE}")):
+        folder = path.parent
+        if folder.parent == cell.workdir.parent or records.read_summary(folder) is None:
+            continue
+        start = records.read_start(folder)
+        if start["seed"] == cell.seed and start.get("config") == config:
+            return folder
+    return None
+
+
 def _train(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interrupts: Interrupts, label: str) -> int:
     start = records.read_start(cell.workdir)
     if start is not None and records.read_summary(cell.workdir) is not None:
@@ -174,6 +184,13 @@ def _train(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interr
         return DIVERGED
     if interrupts.noted:
         return PREEMPTED
+    twin = _twin(cell, config) if start is None else None
+    if twin is not None:
+        say(f"{label}: the same run as {twin}, which is taken.")
+        shutil.copytree(twin, cell.workdir, ignore=shutil.ignore_patterns(*records.OF_COMMANDS), dirs_exist_ok=True)
+        own = {"arm": cell.arm, "arguments": list(cell.arguments), "exit_code": 0, "message": "", "then": []}
+        records.write_json(cell.workdir / records.START_FILE, {**records.read_start(twin), **own})
+        return 0
     say(f"{label}: {'resuming' if start else 'starting'}: {' '.join(cell.arguments)}")
     records.write_start(cell.workdir, arm=cell.arm, seed=cell.seed, arguments=cell.arguments, config=config)
     before = load.snapshot()

@@ -19,7 +19,7 @@ class Claim(NamedTuple):
         images: the 95% interval of the paired bootstrap over test images; None where images were not counted.
         image_seeds: seeds on which it rests: those for which both counted the same images.
         p: of the paired t-test over seeds, two-sided; None for fewer than two pairs.
-        adjusted: the same, adjusted by Holm for all claims of the table that have one.
+        adjusted: the same, adjusted by Holm for all claims of the table, those that have not run included.
     """
 
     arm: str

@@ -17,7 +17,7 @@ import pages
 import tables
 from claims import Claim
 from intervals import RESAMPLES
-from reading import RecordsError, Table
+from reading import RARE, RecordsError, Table
 from tables import Record
 
 CSV, LATEX, PLOT = "table.csv", "table.tex", "differences.png"
@@ -96,12 +96,23 @@ def _further_parts(table: Table) -> list[str]:
         )
     if table.shows_last:
         parts.append("## Scores of the last step\n\n" + tables.last_table(table.rows, table.arms, table.references))
-    if any(record.get("evaluations") for record in table.finished):
+    game = tables.game_table(table.arms)
+    if game:
+        parts.append(
+            "## What the game did\n\nMeans over the last steps of training: how often the discriminator was right (0.5 "
+            "knows nothing, 1 is never wrong), for how real it took the unlabelled images' masks, and the share of "
+            f"their pixels that were learned from.\n\n{game}"
+        )
+    evaluations = tables.evaluations_table(table.arms)
+    if evaluations:
         parts.append(
             "## The same runs with other inference\n\nDifferences to the plain scores of the same split, paired by "
-            "seed; minutes of reading, labelling and scoring.\n\n"
-            f"{tables.evaluations_table(table.arms)}\n\n{tables.then_lines(table.finished)}"
+            "seed; seconds of reading, labelling and scoring, compilation included.\n\n"
+            f"{evaluations}\n\n{tables.then_lines(table.finished)}"
         )
+    per_image = tables.per_image_table(table.arms, table.references)
+    if per_image:
+        parts.append(f"## Means over test images\n\nPaired by seed.\n\n{per_image}")
     splits = sorted({split for record in table.finished for split in record.get("judgings", {})})
     for split in splits:
         parts.append(
@@ -145,7 +156,8 @@ def _scoring_lines(table: Table) -> list[str]:
     """Return what is scored, by which score the step was chosen, and what the scores mean."""
     configs = [record["config"] for record in table.finished]
     splits = _distinct("test" if record["scores"]["test"] else "val (no test split)" for record in table.finished)
-    drawn = [config["scenes"] for config in configs if "scenes" in config]
+    of_scenes = [c for c in configs if "scenes" in (c["dataset"], c.get("source", {}).get("dataset"))]
+    drawn = [config["scenes"] for config in of_scenes if "scenes" in config]
     made = _distinct(f"{_size(s['size'])}, {'/'.join(map(str, s['counts']))} images, seed {s['seed']}" for s in drawn)
     few = _distinct(
         f"{config['labelled']['fraction']:g} of the labels, drawn by seed {config['labelled']['seed']}"
@@ -158,6 +170,8 @@ def _scoring_lines(table: Table) -> list[str]:
         "Scores are fractions 0..1 from one confusion matrix over the split, at the labels' own size. Void: pixels "
         "labelled 255 are dropped; a class absent from truth and prediction is left out of the mean (-).",
     )
+    if "rare_miou" in tables.columns(table.rows):
+        meaning += f" Rare classes have less than {RARE:.0%} of the split's labelled pixels."
     if tables.columns(table.rows) is tables.GENERATION_SCORES:
         chosen, meaning = (
             "Frechet distance",
@@ -215,14 +229,14 @@ def _differences(table: Table) -> str:
         meaning += (
             f" Over images: the 95% interval of the paired bootstrap over test images ({RESAMPLES} resamples) of the "
             "mean over the seeds, or over n of them where only so many counted the same images; it is about other test "
-            "images, not about other trainings."
+            "images, not about other trainings, and too narrow where images are not independent, as frames of a video "
+            "are."
         )
-    count = sum(claim.p is not None for claim in table.claims)
-    if count:
+    if any(claim.p is not None for claim in table.claims):
         score = next(iter(tables.columns(table.rows).values()))
         meaning += (
-            f" p: two-sided paired t-test over seeds of the difference in {score}; p (Holm): adjusted for the {count} "
-            "of this table, so that the chance of any false one stays below the level."
+            f" p: two-sided paired t-test over seeds of the difference in {score}; p (Holm): adjusted for the "
+            f"{len(table.claims)} of this table, run or not, so that the chance of any false one stays below the level."
         )
     picture = f"\n\n![Differences with both intervals]({PLOT})" if _compared(table) else ""
     return f"{meaning}\n\n{tables.differences_table(table.rows, table.claims)}{picture}"

@@ -79,7 +79,7 @@ def _plan(arm: Arm, classes: int) -> dict[str, Any]:
 def _rows(name: str, plans: dict[str, Any]) -> list[list[str]]:
     """Return a row for each table that shares the plans: what all its steps take, were they those of one or another."""
     chip = [plan["seconds"]["step"] if plan.get("seconds") else None for plan in plans.values()]
-    gpu = [plan["flops"] / (H200 * SHARE) for plan in plans.values()]
+    gpu = [plan["flops"] / (H200 * SHARE) if "flops" in plan else None for plan in plans.values()]
     rows = []
     for table in LIKE.get(name, (name,)):
         arms = importlib.import_module(table).FULL

@@ -32,8 +32,7 @@ def check_all(
         counting: name -> record of those whose record counts.
 
     Raises:
-        TableError: one of the folders holds another run, or one from before the run that its cell starts from; or a run
-            of another table that a cell starts from is missing.
+        TableError: one of the folders holds another run, or one from before the run that its cell starts from.
     """
     used = {name for cell in due for name in (cell.name, *cell.starts_from())} | {cell.name for cell in pictured}
     for cell in cells:
@@ -41,12 +40,6 @@ def check_all(
             _check(cell, configs[cell.name])
     named = {cell.name: cell for cell in cells}
     for cell in due:
-        for run in cell.starts_elsewhere():
-            if records.read_summary(run) is None:
-                raise TableError(
-                    f"{cell.name} starts from {run}, a run of another table that is not here; make it by the script of "
-                    "that table first."
-                )
         for name in cell.starts_from() & named.keys():
             _check_order(cell, named[name], counting.get(name))
 

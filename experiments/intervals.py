@@ -89,13 +89,13 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979).
 
     Args:
-        values: p-values; None is no claim of the family.
+        values: p-values; None is a claim that has none yet, and counts: else a table would be surer half run than run.
     """
     order = sorted((index for index, value in enumerate(values) if value is not None), key=lambda index: values[index])
     adjusted: list[float | None] = [None] * len(values)
     largest = 0.0
     for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - place) * values[index]))
+        largest = max(largest, min(1.0, (len(values) - place) * values[index]))
         adjusted[index] = largest
     return adjusted
 

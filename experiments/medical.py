@@ -12,7 +12,7 @@ from question import CPU, FEW, VIEWS, Profile, Setting
 from runner import Arm
 
 SEEDS = (0, 1, 2)
-SEGAN = ("name=adam", "learning_rate=0.0002", "schedule=constant", "beta1=0.5", "weight_decay=0.0")
+SEGAN = ("name=adam", "learning_rate=0.0002", "head_factor=1.0", "schedule=constant", "beta1=0.5", "weight_decay=0.0")
 THEN = (("evaluate", "--per_image"), ("judge",))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import tables
 from reading import Table
 
-HEAD = ("table", "script", "cells run", "minutes each", "control", "largest difference", "published")
+HEAD = ("table", "script", "cells run", "minutes each", "control", "largest difference", "sure", "published")
+SEEDS, LEVEL = 3, 0.05  # of a difference that is shown, at least; below which p, adjusted by Holm, it is sure
 
 
 def summary(results: Path) -> str:
@@ -36,11 +37,13 @@ def _row(table: Table) -> list[str]:
     minutes = [record["seconds"] / 60 for record in table.finished if record["seconds"] is not None]
     row.append(f"{statistics.median(minutes):.1f}{tables.load_mark(table.finished)}" if minutes else "-")
     score, title = next(iter(tables.columns(table.rows).items()))
-    control = next(arm for arm, found in table.arms.items() if found)
+    run = [arm for arm, found in table.arms.items() if found]
+    control = next((arm for arm in run if arm in table.references.values()), run[0])
     row.append(f"{control}: {title} {_mean(table, control, score)}")
-    claims = [claim for claim in table.claims if claim.half is not None]
+    claims = [claim for claim in table.claims if claim.half is not None and claim.pairs >= SEEDS]
     largest = max(claims, key=lambda claim: abs(claim.mean), default=None)
     row.append("" if largest is None else f"{largest.arm}: {largest.mean:+.3f} ± {largest.half:.3f}")
+    row.append(f"{sum(claim.adjusted < LEVEL for claim in claims)} of {len(claims)}" if claims else "")
     compared = [f"{arm}: {_mean(table, arm, score)}, {figure['value']:g}" for arm, figure in table.published.items()]
     return [*row, "; ".join(compared)]
 

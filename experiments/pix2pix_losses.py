@@ -2,13 +2,14 @@
 
     GAN_SEG_DATA=FOLDER python experiments/pix2pix_losses.py
 
-FOLDER holds the data sets; CMP Facades (pix2pix's split, 12 classes) lies in FOLDER/facades. The rows of tables 1, 3
-and 6 of Isola et al. (CVPR 2017, https://arxiv.org/abs/1611.07004), from photographs to labels: L1, GAN, cGAN, their
-sums, and cross-entropy, which the paper has not; patches of 1, 16, 70 and 142 pixels; an encoder-decoder against a
-U-Net. The paper's optimizer and weights (L_GAN + 100 L1), this project's networks. Cut for two cores: 128x128 for
-256x256, batches of 4, 600 steps (6 passes; the paper has 200). With `--profile=full` the paper's networks, sizes, batch
-and steps. The published figures are class IoU on Cityscapes:
-another data set.
+FOLDER holds the data sets; CMP Facades (pix2pix's split, 12 classes) lies in FOLDER/facades. The rows of the tables of
+Isola et al. (CVPR 2017, https://arxiv.org/abs/1611.07004) on losses, generators and patches, from photographs to labels
+as in its table 6: L1, GAN, cGAN, their sums, and cross-entropy, which the paper has not; patches of 1, 16, 70 and 142
+pixels (`full`: 286); an encoder-decoder against a U-Net. The paper's optimizer and weights (L_GAN + 100 L1), this
+project's networks; cross-entropy has a weight of 6, so that it begins at the size of 100 L1. Cut for two cores: 128x128
+for 256x256, batches of 4, 600 steps (6 passes; the paper has 200). With `--profile=full` the paper's networks, sizes,
+batch and steps. The published figures are class IoU on Cityscapes: another data set. The other direction is
+`pix2pix_photos.py`.
 """
 
 import sys
@@ -41,13 +42,19 @@ PAPER = (  # the word `paper` of configs/translation.py; BatchNorm of a single i
     "--config.networks.discriminator.norm=instance",
     *steps(80_000, 20),
 )
-CROSS_ENTROPY = ("--config.losses.weights.l1=0.0", "--config.losses.weights.cross_entropy=1.0")
+CROSS_ENTROPY = ("--config.losses.weights.l1=0.0", "--config.losses.weights.cross_entropy=6.0")
 SOURCE = "Isola et al. 2017, table 6: Cityscapes"
 LOSSES = ("losses.weights.*", "losses.adversarial_weight", "losses.conditional")
 
 
-def arms(profile: tuple[str, ...], skip: str = "") -> tuple[Arm, ...]:
-    """Return the arms of a profile; `skip` is how its U-Net joins the encoder's features, "" as the config does."""
+def arms(profile: tuple[str, ...], largest: tuple[int, int], skip: str = "") -> tuple[Arm, ...]:
+    """Return the arms of a profile.
+
+    Args:
+        profile: flags of all.
+        largest: layers of the discriminator with the largest patches, and their side.
+        skip: how the U-Net joins the encoder's features, "" as the config does.
+    """
 
     def arm(
         name: str, words: str, *overrides: str, reference: str = "", published: float | None = None, varies=()
@@ -77,13 +84,13 @@ def arms(profile: tuple[str, ...], skip: str = "") -> tuple[Arm, ...]:
         arm("cross-entropy", "l1", *CROSS_ENTROPY, reference="l1"),
         arm("cross-entropy-cgan", "cgan", *CROSS_ENTROPY, reference="cross-entropy"),
         *(arm(f"l1-cgan-{name}", f"l1,cgan,{name}", **patch) for name in ("pixel", "patch16")),
-        arm("l1-cgan-patch142", "l1,cgan", "--config.networks.discriminator.layers=4", **patch),
+        arm(f"l1-cgan-patch{largest[1]}", "l1,cgan", f"--config.networks.discriminator.layers={largest[0]}", **patch),
         arm("encoder-decoder-l1", "l1,encoder_decoder", reference="l1", varies=skips),
         arm("encoder-decoder-l1-cgan", "l1,cgan,encoder_decoder", reference="l1-cgan", varies=skips),
     )
 
 
-ARMS, FULL = arms(CPU), arms(PAPER, skip="concat")
+ARMS, FULL = arms(CPU, (4, 142)), arms(PAPER, (5, 286), skip="concat")
 
 if __name__ == "__main__":
     sys.exit(runner.main(__file__, TITLE, ARMS, full=FULL, varies=LOSSES))

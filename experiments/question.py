@@ -1,20 +1,23 @@
 """When does a GAN improve a segmentation? The arms of `question_camvid.py` and `question_nuclei.py`.
 
 Eight settings: CamVid at 144x192 and nuclei at 128x128, with all labels and with few (an eighth; a twentieth), from
-scratch and over EfficientNet-Lite0's ImageNet weights. In each a U-Net over Lite0 is trained by cross-entropy, and
-every other arm has its network, start, optimizer, data, batches and number of steps: `longer` alone has the compute of
-the dearest rival instead. Games stand beside their own path without the game (`lambda0`) where this is more than
-cross-entropy.
-With all labels: the conditional GAN, Luc et al.'s adversary, and over the weights refinement by a GAN. With few:
-AdvSemiSeg, S4GAN, pairs made by SPADE, and the rivals that have no GAN: mean teacher, FixMatch, UniMatch.
+scratch and over EfficientNet-Lite0's ImageNet weights. In each a U-Net over Lite0 is trained without a game, by this
+project's recipe (the word `recipe`): cross-entropy, mildly weighted by the classes' frequency, and Lovasz-softmax,
+AdamW, an average of the weights. Every other arm has its network, start, losses, optimizer, data, batches and number of
+steps: `longer` alone has two, with few labels four times the steps, about what the dearest of the others computes.
+Games stand beside their own path without the game (`lambda0`) where this has more losses.
+With all labels: the conditional GAN, a discriminator of masks, and over the weights refinement by a GAN; the game has
+a weight of 0.01. With few: AdvSemiSeg, S4GAN, pairs made by SPADE, and the rivals that have no GAN: mean teacher,
+FixMatch, UniMatch.
 Every arm ends when two validations in a row were no better (`full`: five), at the latest after the profile's steps,
-twice as many from scratch with all labels. Cut for two cores: half of the decoder's channels, batches of 4.
+twice as many from scratch with all labels; the rate falls to 0 by then, so that this is rare. Cut for two cores: half
+of the decoder's channels, batches of 4.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from camvid_gans import REFINER
+import comparison
 from cells import INTERVALS, steps
 from runner import Arm
 
@@ -25,7 +28,6 @@ DATA = {
         "--config.data_dir={data_dir}/camvid",
         "--config.canvas_size=(144, 192)",
         "--config.crop_size=(144, 192)",
-        "--config.losses.class_weighting=fourth_root_median_frequency",
     ),
     "nuclei": (
         "--config.dataset=dsb2018",
@@ -57,14 +59,25 @@ VOC = (  # of tables at the size of the papers on it
     "--config.dtype=bfloat16",
 )
 LABELS = {"all": 1.0, "half": 0.5, "quarter": 0.25, "eighth": 0.125, "sixteenth": 0.0625, "twentieth": 0.05}
+LABELS |= {"fiftieth": 0.02}
 FEW = {"camvid": "eighth", "nuclei": "twentieth", "membranes": "quarter", "lesions": "twentieth"}
 STARTS = {"scratch": "", "lite0": "pip:efficientnet_lite0"}
 SHARED = ("--config.batch_size=4", "--config.ema_decay=0.99", "--config.baselines=()", "--config.patience=2")
-OPTIMIZER = {"name": "adamw", "learning_rate": 0.001, "schedule": "poly", "beta1": 0.9, "weight_decay": 0.01}
+RECIPE = ("--config.losses.weights.lovasz=1.0", "--config.losses.class_weighting=fourth_root_median_frequency")
+OPTIMIZER = {"name": "adamw", "learning_rate": 0.002, "head_factor": 2.5, "schedule": "poly", "beta1": 0.9}
+OPTIMIZER |= {"weight_decay": 0.01}
 # Fields of what learns without labels, of the mean teacher, of all rivals without a GAN, and of pairs that a GAN makes.
 SEMI = ("losses.semi", "losses.self_training*", "losses.unlabelled*")
 TEACHER = ("losses.consistency*", "losses.confidence_threshold", "losses.mixing", "losses.cutmix_share")
 VIEWS = (*TEACHER, "losses.mixing*", "losses.cutmix_range", "losses.strong*", "losses.feature_*")
+REFINER = (  # with three stages, in one of which the segmenter rests
+    "networks.refiner.*",
+    "optimizers.refiner.*",
+    "init.refiner",
+    "refiner_*",
+    "noise_channels",
+    comparison.UPDATES,
+)
 MADE = ("prior_runs.*", "networks.generator.*", "noise.*", "sample_as_trained", "init.generator", "synthetic.share")
 TIMES = {"all": 2, "few": 4}  # steps of `longer`, as a multiple
 
@@ -127,7 +140,7 @@ class Setting:
     ):
         self.name, self.start, self.few, self.profile = f"{labels}-{start}", start, labels != "all", profile
         drawn = (f"--config.labelled.fraction={LABELS[labels]}", "--config.labelled.seed={seed}") if self.few else ()
-        self._flags = (*DATA[data], *drawn, *SHARED, *profile.data.get(data, ()), *profile.shared)
+        self._flags = (*DATA[data], *drawn, *SHARED, *RECIPE, *profile.data.get(data, ()), *profile.shared)
         self.steps = number or profile.steps[data] * (2 if start == "scratch" and not self.few else 1)
 
     def arm(self, method: str, config: str, *overrides: str, against: str = "", role: str = "segmenter", **more) -> Arm:
@@ -180,6 +193,7 @@ class Setting:
                 "spade",
                 "augment_seg.py:spade,unet_lite0",
                 f"--config.prior_runs.generator.steps={self.steps}",
+                "--config.prior_runs.generator.batch_size=4",
                 f"--config.prior_runs.generator.feature_network={{workdir}}/{self.name}-supervised-seed{{seed}}",
                 against="supervised",
                 varies=MADE,

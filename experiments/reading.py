@@ -10,6 +10,8 @@ import records
 from intervals import stopped_rising
 from tables import Record
 
+RARE = 0.02  # of the pixels
+
 
 class RecordsError(Exception):
     """The folder holds no table; a sentence for people."""
@@ -50,7 +52,10 @@ class Table:
             raise RecordsError(
                 f"{folder} holds runs on {', '.join(self.sets)}; a table is about one data set: make one for each."
             )
-        self.rows = {name: {r["seed"]: _reported(r) for r in found} for name, found in self.arms.items()}
+        more = _rare_iou if self.listed.get("rare") else lambda scores: {}
+        self.rows = {
+            name: {r["seed"]: (one := _reported(r)) | more(one) for r in found} for name, found in self.arms.items()
+        }
         self.rows |= _baselines(self.finished)
         self.references = {arm["name"]: arm["reference"] for arm in self.listed["arms"] if arm["reference"]}
         self.published = {arm["name"]: arm["published"] for arm in self.listed["arms"] if arm.get("published")}
@@ -123,6 +128,15 @@ def _read(folder: Path, table: Record) -> tuple[dict[str, list[Record]], list[st
 def _reported(record: Record) -> Record:
     """Return the scores that count: test's, or val's where there is no test split; a run without scores has none."""
     return record["scores"]["test"] or record["scores"]["val"] or {}
+
+
+def _rare_iou(scores: Record) -> Record:
+    """Return the mean IoU of the classes that have less than `RARE` of the labelled pixels of the scored split."""
+    rows = [[int(count) for count in row.split()] for row in scores.get("confusion", ())]
+    total = sum(map(sum, rows))
+    shares = zip(scores.get("iou_per_class", {}).values(), rows, strict=True) if rows else ()
+    rare = [iou for iou, row in shares if iou is not None and 0 < sum(row) < RARE * total]
+    return {"rare_miou": sum(rare) / len(rare) if rare else None}
 
 
 def _baselines(finished: Sequence[Record]) -> dict[str, dict[int, Record]]:

@@ -22,6 +22,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 START_FILE = "cell.json"
+OF_COMMANDS = ("evaluation-*", "judging-*", "per_image-*")  # what commands on a finished run leave
 PICTURE_BYTES = 200_000
 BEFORE = r"""(?<![^\s'"=,:;(\[{])"""  # what may stand before a folder in a text, and behind it
 BEHIND = r"""(?=[/\s'",:;)\]}]|\.?(?:\s|$))"""
@@ -38,6 +39,7 @@ CONFIG_FIELDS = (
     "source",
 )
 RENAMED = {"judge": "feature_network"}  # fields, by the last part of the names that they had before
+GAME = ("discriminator_accuracy", "unlabelled_realness", "accepted_share", "confident_share")
 MEASURES = ("seconds", "compile_seconds", "images_per_second", "steps", "best_step", "unimproved", "flops")
 MEASURES += ("parameters", "skipped_steps", "labelled")
 
@@ -167,6 +169,16 @@ def _validations(workdir: Path, score: str | None) -> list[list[Any]]:
     return [[step, value] for step, value in sorted(found.items())] if score else []
 
 
+def _game(workdir: Path) -> dict[str, float]:
+    """Return what the last line of training says of a game, and of learning without labels: those of GAME it has."""
+    try:
+        lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+        last = [line for line in lines if line["split"] == "train"][-1]
+    except (OSError, ValueError, KeyError, IndexError):
+        return {}
+    return {name: last[name] for name in GAME if name in last}
+
+
 def pack_counts(counts: np.ndarray) -> dict[str, Any]:
     """Return the counts of single images as a few kilobytes of JSON.
 
@@ -229,6 +241,7 @@ def make_record(workdir: Path, places: Mapping[str, Path]) -> dict[str, Any]:
         "load": start.get("load"),
         "selected_by": result.get("selected_by"),
         "validations": _validations(workdir, result.get("selected_by")),
+        "game": _game(workdir),
         "scores": _scores(result),
         "then": start.get("then") or [],
         "evaluations": _evaluations(workdir),

@@ -42,6 +42,7 @@ def main(
     full: Sequence[Arm] = (),
     varies: Sequence[str] = (),
     fixed: Sequence[str] = (),
+    rare: bool = False,
 ) -> int:
     """Run a table: every cell that is not finished, then the records and the Markdown table.
 
@@ -53,6 +54,7 @@ def main(
         varies: fields in which arms may differ from their references, with `*` for any letters: what the table is
             about (`comparison.GAME` are those of a game). The acting role is called ACTING.
         fixed: seeds of data (such as scenes.seed) that are the same in all cells; the table says so.
+        rare: whether arms are compared by the mean IoU of classes that have less than 2% of the pixels.
         argv: flags, those of the process by default.
         command: what runs a module of ours (replaced in tests).
 
@@ -89,7 +91,8 @@ def main(
         if due:
             options.workdir.mkdir(parents=True, exist_ok=True)
         outdated = _outdated(found, matching.reasons(cells, found, of_cells, commands=False))
-        _write_table(folder, command_line, title, arms, cells, configs, differing, fixed, outdated)
+        heading = {"title": title, "script": command_line, "fixed": list(fixed), **({"rare": True} if rare else {})}
+        _write_table(folder, heading, arms, cells, configs, differing, outdated)
     except (TableError, comparison.ComparisonError, OSError) as error:
         say(f"error: {error}", sys.stderr)
         return 2
@@ -324,13 +327,11 @@ def _outdated(found: Mapping[str, Mapping[str, Any] | None], reasons: Mapping[st
 
 def _write_table(
     folder: Path,
-    script: str,
-    title: str,
+    heading: Mapping[str, Any],
     arms: Sequence[Arm],
     cells: Sequence[Cell],
     configs: Mapping[str, Mapping[str, Any]],
     differing: Mapping[str, Mapping[str, Any]],
-    fixed: Sequence[str],
     outdated: Mapping[str, Any],
 ) -> None:
     """Write what the table consists of, so that the records alone tell which cells are missing or left out."""
@@ -350,5 +351,4 @@ def _write_table(
         }
         for arm in arms
     ]
-    values = {"title": title, "script": script, "fixed": list(fixed), "arms": listed}
-    records.write_json(folder / "table.json", values)
+    records.write_json(folder / "table.json", {**heading, "arms": listed})

@@ -7,7 +7,7 @@ FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. The r
 AdvSemiSeg: a U-Net over EfficientNet-Lite0 with its ImageNet weights by cross-entropy on the labelled images, and the
 same against a discriminator that sees the others, too. Where all have labels, the adversary alone, as in that table.
 Every seed draws its own labelled images. The published figures are of Pascal VOC, over a DeepLab that was trained on
-COCO before: another data set and network. Cut for two cores as in `question.py`, and to 200 steps.
+COCO before: another data set and network. All discriminators have AdvSemiSeg's optimizer. Cut as in `question.py`.
 With `--profile=full` the paper's own setting, but for the weights of COCO: DeepLab v2 over ResNet-101 on Pascal VOC in
 FOLDER/voc2012, as `gan-seg prepare --format=voc --trainaug` writes it, and UniMatch, which has no GAN.
 """
@@ -23,9 +23,12 @@ from runner import Arm
 
 TITLE = "From few labels to all: semi-supervised segmentation by adversaries"
 SEEDS = (0, 1, 2)
-STEPS = 200
 SOURCE = "Hung et al. 2018, table 1: Pascal VOC"
 SUPERVISED = {"eighth": 0.66, "quarter": 0.683, "half": 0.698, "all": 0.736}
+DISCRIMINATOR = tuple(
+    f"--config.optimizers.discriminator.{field}"
+    for field in ("learning_rate=0.0001", "beta1=0.9", "beta2=0.99", "schedule=poly")
+)
 ADVSEMISEG = {"eighth": 0.695, "quarter": 0.721, "half": 0.738}
 
 
@@ -36,14 +39,15 @@ def published(figures: dict[str, float], labels: str) -> tuple[float, str] | Non
 
 def rows(labels: str) -> tuple[Arm, ...]:
     """Return the arms with that share of the labels, a key of `question.LABELS`."""
-    setting = Setting("camvid", "lite0", labels, number=STEPS)
+    setting = Setting("camvid", "lite0", labels)
     control = setting.arm(
         "supervised", "supervised_seg.py:unet_lite0", seeds=SEEDS, published=published(SUPERVISED, labels)
     )
     if labels == "all":
         game, mask = "adversarial_seg.py:unet_lite0,fcn", "--config.losses.discriminator_input=mask"
         figure = (0.749, SOURCE)
-        return control, setting.arm("adversary", game, mask, against="supervised", seeds=SEEDS, published=figure)
+        more = {"against": "supervised", "seeds": SEEDS, "published": figure}
+        return control, setting.arm("adversary", game, mask, *DISCRIMINATOR, **more)
     more = {"against": "supervised", "seeds": SEEDS, "varies": SEMI}
     figure = published(ADVSEMISEG, labels)
     return (
@@ -69,7 +73,8 @@ def voc(labels: str) -> tuple[Arm, ...]:
     more = {"reference": control.name}
     if labels == "all":
         mask = "--config.losses.discriminator_input=mask"
-        return control, arm("adversary", "adversarial_seg.py:deeplabv2,fcn", mask, figures={"all": 0.749}, **more)
+        flags = (mask, *DISCRIMINATOR)
+        return control, arm("adversary", "adversarial_seg.py:deeplabv2,fcn", *flags, figures={"all": 0.749}, **more)
     return (
         control,
         arm("advsemiseg", "semi_seg.py:advsemiseg,deeplabv2", figures=ADVSEMISEG, varies=SEMI, **more),

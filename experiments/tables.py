@@ -34,8 +34,10 @@ Rows = Mapping[str, Mapping[int, Record]]  # arm or baseline -> seed -> scores
 
 def columns(rows: Rows) -> dict[str, str]:
     """Return the scores that the runs have, and their headers."""
-    generated = any("frechet" in one for seeds in rows.values() for one in seeds.values())
-    return GENERATION_SCORES if generated else SCORES
+    names = {name for seeds in rows.values() for one in seeds.values() for name in one}
+    if "frechet" in names:
+        return GENERATION_SCORES
+    return {"rare_miou": "mIoU of rare classes", **SCORES} if "rare_miou" in names else SCORES
 
 
 def shown_columns(rows: Rows) -> dict[str, str]:
@@ -219,10 +221,13 @@ def last_table(rows: Rows, arms: Mapping[str, Sequence[Record]], references: Map
 
 
 def evaluations_table(arms: Mapping[str, Sequence[Record]]) -> str:
-    """Return a row for each arm and each `evaluation-NAME.json` that its runs left."""
-    lines = [["", "n", "mIoU", "difference", "boundary F1", "difference", "minutes"]]
+    """Return a row for each arm and each `evaluation-NAME.json` that its runs left; "" without other inference."""
+    lines = [["", "n", "mIoU", "difference", "boundary F1", "difference", "seconds an image"]]
     for arm, found in arms.items():
-        for name in dict.fromkeys(name for record in found for name in record.get("evaluations", {})):
+        names = dict.fromkeys(name for record in found for name in record.get("evaluations", {}))
+        if all(name in ("val", "test") for name in names):
+            continue
+        for name in names:
             line = []
             evaluated = {r["seed"]: r["evaluations"][name] for r in found if name in r["evaluations"]}
             for score in ("miou", "boundary_f1"):
@@ -233,10 +238,57 @@ def evaluations_table(arms: Mapping[str, Sequence[Record]]) -> str:
                 }
                 other = {seed: values.get(score) for seed, values in evaluated.items()}
                 line += [mean_text(list(other.values()), ".4f"), difference_text(plain, other)[1]]
-            seconds = [values.get("seconds") for values in evaluated.values()]
-            minutes = [None if s is None else s / 60 for s in seconds]
+            images = {r["seed"]: r["image_counts"]["shape"][0] for r in found if r.get("image_counts")}
+            seconds = [
+                values["seconds"] / images[seed]
+                for seed, values in evaluated.items()
+                if values["split"] == "test" and "seconds" in values and seed in images
+            ]
             mark = _worst(load.beside_other_work(e.get("load")) for record in found for e in record.get("then", ()))
-            lines.append([f"{arm}, {name}", str(len(evaluated)), *line, mean_text(minutes, ".1f") + mark])
+            lines.append([f"{arm}, {name}", str(len(evaluated)), *line, mean_text(seconds, ".2f") + mark])
+    return markdown(lines) if len(lines) > 1 else ""
+
+
+def per_image_table(arms: Mapping[str, Sequence[Record]], references: Mapping[str, str]) -> str:
+    """Return Dice and HD95 of each class, means over test images, with the differences to the reference; "" without."""
+    found = {
+        arm: {
+            r["seed"]: one["per_image"] for r in of if "per_image" in (one := r.get("evaluations", {}).get("test", {}))
+        }
+        for arm, of in arms.items()
+    }
+    found = {arm: seeds for arm, seeds in found.items() if seeds}
+    if not found:
+        return ""
+    one = next(iter(next(iter(found.values())).values()))
+    lines = [["", "n"]]
+    for name in one["dice_per_class"]:
+        lines[0] += [f"Dice, {name}", "difference", f"HD95 ({one['unit']}), {name}", "difference"]
+    for arm, seeds in found.items():
+        lines.append([arm, str(len(seeds))])
+        for name in one["dice_per_class"]:
+            for score, spec in (("dice_per_class", ".4f"), ("hd95_per_class", ".2f")):
+                own, first = (
+                    {seed: values[score][name] for seed, values in found.get(of, {}).items()}
+                    for of in (arm, references.get(arm, ""))
+                )
+                difference = difference_text(first, own)[1] if first else ""
+                lines[-1] += [mean_text(list(own.values()), spec), difference]
+    return markdown(lines)
+
+
+def game_table(arms: Mapping[str, Sequence[Record]]) -> str:
+    """Return what the last steps say of the game and of learning without labels; "" where there is neither."""
+    names = dict.fromkeys(name for found in arms.values() for record in found for name in record.get("game") or {})
+    if not names:
+        return ""
+    lines = [["", "n", *(name.replace("_", " ") for name in names)]]
+    for arm, found in arms.items():
+        values = [record["game"] for record in found if record.get("game")]
+        if values:
+            lines.append(
+                [arm, str(len(values)), *(mean_text([one.get(name) for one in values], ".3f") for name in names)]
+            )
     return markdown(lines)
 
 
@@ -244,18 +296,23 @@ def judgings_table(arms: Mapping[str, Sequence[Record]], split: str) -> str:
     """Return how well each score of `judge` finds wrong pixels: a row for each arm.
 
     The areas are those under precision over recall; `chance` is the share of wrong pixels, which a score without any
-    knowledge has.
+    knowledge has. The discriminator's differences to the others are paired by seed.
     """
     judged = {
         arm: [r["judgings"][split] for r in found if split in r.get("judgings", {})] for arm, found in arms.items()
     }
     shown = dict.fromkeys(name for found in judged.values() for one in found for name in one["errors_found"])
-    lines = [["AUPR of wrong pixels", "n", *shown, "chance", "ECE", "AUC of the discriminator, real or fake"]]
+    others = [name for name in shown if name != "discriminator"] if "discriminator" in shown else []
+    more = [f"discriminator - {name}" for name in others]
+    lines = [["AUPR of wrong pixels", "n", *shown, *more, "chance", "ECE", "AUC of the discriminator, real or fake"]]
     for arm, found in judged.items():
         if not found:
             continue
         errors = [one["errors_found"] for one in found]
-        values = [[one.get(name, {}).get("aupr") for one in errors] for name in shown]
+        area = lambda one, name: one.get(name, {}).get("aupr")
+        values = [[area(one, name) for one in errors] for name in shown]
+        pairs = [[(area(one, "discriminator"), area(one, name)) for one in errors] for name in others]
+        values += [[None if None in pair else pair[0] - pair[1] for pair in of] for of in pairs]
         values.append([one["entropy"]["wrong_share"] for one in errors])
         values.append([one["calibration"]["before"]["ece"] for one in found])
         values.append([((one["real_fake"] or {}).get("by_patch", {}).get("soft") or {}).get("auc") for one in found])

@@ -78,13 +78,14 @@ def main() -> None:
     options = options_from_flags(workdir)
     run = load_run(workdir, values.checkpoint, values.data_dir)
     start = time.monotonic()
-    name, about = f"step {run.step}, {values.split}", {"step": run.step, "split": values.split}
+    name = f"step {run.step}, {values.split}"
     what = f"{values.split}-{options.tag}" if options.tag else values.split
     table = workdir / f"per_image-{what}.csv" if values.per_image else None
     scores = evaluate_run(run, values.split, workdir, options, table=table)
+    about = {"step": run.step, "split": values.split, "seconds": time.monotonic() - start}
     if options.tag:
         name = f"{name}, {options.tag}"
-        about |= {"options": options.to_json(), "seconds": time.monotonic() - start}
+        about["options"] = options.to_json()
     if parallel.is_first_process():
         write_json(workdir / f"evaluation-{what}.json", {**about, **scores})
         print(f"{name}\n\n{tasks.of(run.method).table([(run.config.method, scores)])}")

@@ -21,6 +21,7 @@ import intervals
 import overview
 import pages
 import plans
+import reading
 import records
 import tables
 from reading import RecordsError, Table
@@ -56,7 +57,8 @@ def test_paired_t_test_is_scipys():
 
 def test_holm_adjusts_for_the_family():
     # 4 * 0.005, 3 * 0.01, then 2 * 0.03 and, no smaller than that, 0.04
-    assert intervals.holm([0.01, None, 0.04, 0.03, 0.005]) == pytest.approx([0.03, None, 0.06, 0.06, 0.02])
+    assert intervals.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert intervals.holm([0.01, None, 0.005]) == pytest.approx([0.02, None, 0.015])  # one has not run yet
     assert intervals.holm([0.9, 0.8]) == [1.0, 1.0] and intervals.holm([]) == []
 
 
@@ -306,7 +308,7 @@ def test_a_table_for_other_programs(tmp_path):
     text = collect.collect(tmp_path)
     assert "| c | 2 | 0.6100 ± 0.1271 | 0.625 | Author 2017, table 4 |" in text
     p = stats.ttest_rel([0.6, 0.62], [0.4, 0.41]).pvalue
-    assert f"| {p:.3f} | {p:.3f} |" in text and "adjusted for the 1 of this table" in text
+    assert f"| {p:.3f} | {2 * p:.3f} |" in text and "adjusted for the 2 of this table, run or not" in text
     assert "![Differences with both intervals](differences.png)" in text and "[CSV](table.csv)" in text
     with Image.open(tmp_path / "differences.png") as picture:
         assert picture.width == 700 and len(picture.getcolors(2**20)) > 10
@@ -318,7 +320,7 @@ def test_a_table_for_other_programs(tmp_path):
     assert (float(rows["c"]["p"]), rows["c"]["published"]) == (pytest.approx(p, rel=1e-5), "0.625")
     latex = (tmp_path / "table.tex").read_text()
     assert (
-        rf"c & 2 & $0.6100 \pm 0.1271$ & a\_b & $+0.2050 \pm 0.0635$ & $[{low:+.4f}, {high:+.4f}]$ & ${p:.3f}$ \\"
+        rf"c & 2 & $0.6100 \pm 0.1271$ & a\_b & $+0.2050 \pm 0.0635$ & $[{low:+.4f}, {high:+.4f}]$ & ${2 * p:.3f}$ \\"
         in latex
     )
     assert latex.startswith("% Data: `scenes`") and latex.count("&") == 6 * 5
@@ -438,6 +440,17 @@ def test_a_short_table(tmp_path):
     assert pages.with_results(new, tmp_path) == new
 
 
+def test_rare_classes_come_first_where_a_table_is_about_them(tmp_path):
+    def scored(rare):
+        confusion = ["970 0 0", "5 5 0", "0 0 0"]  # the second has a hundredth of the pixels, the third none
+        return {"miou": 0.5, "iou_per_class": {"sky": 0.9, "pole": rare, "car": None}, "confusion": confusion}
+
+    assert reading._rare_iou(scored(0.25)) == {"rare_miou": 0.25}
+    assert reading._rare_iou({"miou": 0.5}) == {"rare_miou": None}
+    rows = {"a": {0: scored(0.25) | reading._rare_iou(scored(0.25))}}
+    assert next(iter(tables.columns(rows))) == "rare_miou" and next(iter(tables.columns({"a": {0: {}}}))) == "miou"
+
+
 def test_what_finds_wrong_pixels_is_a_table(tmp_path):
     def judged(entropy, discriminator):
         errors = {"entropy": {"aupr": entropy, "wrong_share": 0.1}}
@@ -449,9 +462,32 @@ def test_what_finds_wrong_pixels_is_a_table(tmp_path):
 
     arms = {"control": [judged(0.5, None), judged(0.7, None)], "game": [judged(0.6, 0.2)], "not judged": [{}]}
     lines = tables.judgings_table(arms, "test").splitlines()
-    assert lines[0].startswith("| AUPR of wrong pixels | n | entropy | discriminator | chance | ECE |")
-    assert lines[2] == "| control | 2 | 0.600 ± 1.271 | - | 0.100 ± 0.000 | 0.020 ± 0.000 | - |"
-    assert lines[3] == "| game | 1 | 0.600 | 0.200 | 0.100 | 0.020 | 0.900 |" and len(lines) == 4
+    assert lines[0].startswith(
+        "| AUPR of wrong pixels | n | entropy | discriminator | discriminator - entropy | chance | ECE |"
+    )
+    assert lines[2] == "| control | 2 | 0.600 ± 1.271 | - | - | 0.100 ± 0.000 | 0.020 ± 0.000 | - |"
+    assert lines[3] == "| game | 1 | 0.600 | 0.200 | -0.400 | 0.100 | 0.020 | 0.900 |" and len(lines) == 4
+
+
+def test_scores_of_single_images_and_of_the_game_are_tables():
+    def record(seed, dice, accuracy):
+        means = {"unit": "pixels", "dice_per_class": {"sky": dice}, "hd95_per_class": {"sky": 10 * dice}}
+        evaluations = {"test": {"split": "test", "miou": 0.5, "per_image": means}}
+        return {"seed": seed, "evaluations": evaluations, "game": {"discriminator_accuracy": accuracy}}
+
+    arms = {
+        "control": [record(0, 0.5, 0.9), record(1, 0.6, 0.8)],
+        "other": [record(1, 0.8, 0.5)],
+        "plain": [{"seed": 0}],
+    }
+    lines = tables.per_image_table(arms, {"other": "control"}).splitlines()
+    assert lines[0] == "|  | n | Dice, sky | difference | HD95 (pixels), sky | difference |"
+    assert lines[2].startswith("| control | 2 | 0.5500 ± 0.6353 |  | 5.50 ± 6.35 |")
+    assert lines[3] == "| other | 1 | 0.8000 | +0.2000 | 8.00 | +2.0000 |" and len(lines) == 4
+    lines = tables.game_table(arms).splitlines()
+    assert lines[0] == "|  | n | discriminator accuracy |" and lines[3] == "| other | 1 | 0.500 |" and len(lines) == 4
+    none = {"plain": [{"seed": 0}]}
+    assert tables.per_image_table(none, {}) == tables.game_table(none) == tables.evaluations_table(none) == ""
 
 
 def test_gains_are_differences_to_the_same_path_without_the_discriminator(tmp_path):
@@ -468,14 +504,18 @@ def test_plans_of_slices_are_a_table_with_those_that_do_not_fit(tmp_path):
     shared = {"config": "a.py:b", "dtype": "bfloat16", "crop_size": [64, 96], "classes": 5}
     memory = {"total": 3 * 2**30, "hbm": 4 * 2**30}
     fits = {"slice": "v5e-4", "batch": 8, "memory": memory, "seconds": {"step": 0.0125}, "bound": "traffic"}
-    fits |= {"images_per_second": 1234.5, "share_of_peak": 0.25}
+    fits |= {"images_per_second": 1234.5, "share_of_peak": 0.25, "flops_per_chip": 5e11, "bytes_moved_per_chip": 3e9}
+    fits["collectives"] = {"all-reduce": {"count": 7, "bytes": 2e6}}
     large = {"slice": "v5e-8", "batch": 64, "memory": memory | {"total": 9 * 2**30}}
-    record = shared | {"versions": {"jax": "1", "libtpu": "2"}, "slices": [fits, large]}
+    crashed = {"slice": "v6e-8", "batch": 64, "crashed": True}
+    record = shared | {"versions": {"jax": "1", "libtpu": "2"}, "slices": [fits, large, crashed]}
     (tmp_path / "a.json").write_text(json.dumps(record))
     text = plans.summary(tmp_path)
     assert text.startswith("By jax 1 and libtpu 2; 64x96, bfloat16, 5 classes:")
-    assert "| a.py:b | v5e-4 | 8 | 3.0 of 4.0 | 12.5 | traffic | 1,234 | 25% |" in text
+    row = "| 3.0 of 4.0 | 0.500 | 3.0 | 7 all-reduce of 2.0 MB | 12.5 | traffic | 1,234 | 25% |"
+    assert f"| a.py:b | v5e-4 | 8 {row}" in text
     assert "| a.py:b | v5e-8 | 64 | 9.0 of 4.0 | does not fit |" in text
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
 def test_costs_name_arms_of_the_full_tables_and_follow_from_plans(tmp_path):
@@ -497,19 +537,20 @@ def test_answer_says_of_each_kind_what_is_sure_and_where(tmp_path):
     folder = tmp_path / "question_camvid"
     made_up(folder, {name: dict(enumerate(found)) for name, found in values.items()})
     text = answer.summary(tmp_path)
-    told = "+0.101 (Luc et al.'s adversary; CamVid, all labels, from scratch)"
-    assert f"- **GANs**: {told}; 1 of 1 surely above zero, 0 surely below." in text
+    told = "+0.101 (a discriminator of masks; CamVid, all labels, from scratch)"
+    assert f"- **GANs**: {told}; 1 of 1 surely above zero, 0 surely below; no interval ends above +0.103." in text
     assert (
         "- **More steps**: 0.000 (longer training; CamVid, all labels, from scratch); 0 of 1 surely above zero" in text
     )
     assert "fewer than" not in text
     assert "| CamVid | all labels, from scratch |" in text and "nuclei" not in text and "rivals" not in text.lower()
-    assert "| Luc et al.'s adversary | **+0.101 ± 0.002** |" in text
+    assert "| a discriminator of masks | **+0.101 ± 0.002** |" in text
     assert "| longer training | 0.000 ± 0.248 |" in text
     values |= {"all-scratch-cgan": [0.5, 0.6], "all-lite0-luc": [0.3, 0.3, 0.3]}  # all against the first arm
     made_up(folder, {name: dict(enumerate(found)) for name, found in values.items()})
     text = answer.summary(tmp_path)
-    assert "- **GANs**: 1 of 2 surely above zero, 0 surely below; 0.000 in the mean, -0.100 (Luc" in text
+    told = "0.000 in the mean, -0.100 (a discriminator of masks; CamVid, all labels, over"
+    assert f"- **GANs**: 1 of 2 surely above zero, 0 surely below; no interval ends above +0.148; {told}" in text
     assert "- Not run yet, or in fewer than 3 seeds: 1 of 5 differences." in text and "conditional GAN |" not in text
     answer.plot(tmp_path, tmp_path / "answer.png")
     assert (tmp_path / "answer.png").stat().st_size > 1000
@@ -524,8 +565,10 @@ def test_answer_names_every_arm_of_the_question():
 
 
 def test_overview_has_every_table_with_what_is_run_of_it(tmp_path):
-    made_up(tmp_path / "made", {"control": {0: 0.3, 1: 0.4}, "small": {0: 0.31, 1: 0.41}, "large": {0: 0.1, 1: 0.3}})
+    scores = {"control": [0.3, 0.4, 0.35], "small": [0.31, 0.41, 0.36], "large": [0.1, 0.3, 0.2], "two": [0.9, 0.8]}
+    made_up(tmp_path / "made", {name: dict(enumerate(found)) for name, found in scores.items()})
     made_up(tmp_path / "question_later", {"control": {}})
     rows = overview.summary(tmp_path).splitlines()[2:]
     assert rows[0].startswith("| [") and "(results/question_later/README.md)" in rows[0] and "| 0 of 0 |" in rows[0]
-    assert "| 6 of 6 | 1.5" in rows[1] and "control: mIoU 0.350 ± 0.635 | large: -0.150 ± 0.635 |" in rows[1]
+    assert "| 11 of 11 | 1.5" in rows[1]
+    assert "control: mIoU 0.350 ± 0.124 | large: -0.150 ± 0.124 | 0 of 1 |" in rows[1]
