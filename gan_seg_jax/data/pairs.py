@@ -65,7 +65,7 @@ class PairsSplit:
             InputError: A file has gone, has been damaged or no longer fits since the folder was checked.
         """
         index = operator.index(index)
-        options = {"bits": self.info.image_bits, "max_pixels": self.max_pixels}
+        options = {"bits": self.info.image_bits, "max_pixels": self.max_pixels, "known": True}
         image = images.read_image(os.path.join(self.root, self.image_files[index]), **options)
         example: Example = {"image": image, "label": np.zeros(image.shape[:2], np.uint8), "id": self.ids[index]}
         if self.target_files:
