@@ -23,7 +23,7 @@ def read(table, monkeypatch):
     """Return what a script hands to the runner: title, arms, and what it varies and holds fixed."""
     given = {}
 
-    def main(script, title, arms, *, full=(), varies=(), fixed=()):
+    def main(script, title, arms, *, full=(), varies=(), fixed=(), rare=False):
         given.update(title=title, arms=arms, full=full, varies=varies, fixed=fixed)
         return 0
 
