@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_seg_jax.data import images
+from gan_seg_jax.data import decoding, images
 from gan_seg_jax.errors import InputError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -395,6 +395,19 @@ def test_damaged_and_hostile_files_are_named(write, content, words):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="it.png: "):
         images.read_mask(path)
+
+
+def test_a_known_png_is_inflated_once_and_its_checksums_are_compared(write, monkeypatch):
+    path = write(PNG)
+    expected = images.read_image(path)
+    monkeypatch.setattr(decoding, "_STEP", "counting would fail")
+    np.testing.assert_array_equal(images.read_image(path, known=True), expected)
+    with pytest.raises(InputError, match="damaged"):
+        images.read_image(path)
+    for name in ("flipped bit", "PNG cut at 90%", "animation"):
+        content, words = BAD[name]
+        with pytest.raises(InputError, match=words):
+            images.read_image(write(content), known=True)
 
 
 @pytest.mark.filterwarnings("ignore")
