@@ -465,10 +465,19 @@ def _narrow_cpu(x, w, *, pad, rate):
 
 
 def _taps_of(y, *, pad, rate, side):
-    """Return the maps of few channels as each tap meets them, [b, h, w, side * side * o], of the larger map's size."""
-    size = [length - 2 * pad + rate * (side - 1) for length in y.shape[1:3]]
-    offsets = [(rate * k - pad, rate * l - pad) for k in range(side) for l in range(side)]
-    return jnp.concatenate([_moved(y.astype(jnp.float32), *offset, size) for offset in offsets], axis=-1)
+    """Return the maps of few channels as each tap meets them, [b, h, w, side * side * o], of the larger map's size.
+
+    Rows of zeros are joined on, and not padded, since XLA fuses no join: else what makes y is computed for each tap.
+    """
+    b, height, width, o = y.shape
+    rows, columns = (length - 2 * pad + rate * (side - 1) for length in (height, width))
+    offsets = [rate * k - pad for k in range(side)]
+    above, below = max(0, *offsets), max(0, *(rows - offset - height for offset in offsets))
+    blank = lambda count: jnp.zeros((b, count, width, o))
+    tall = jnp.concatenate([blank(above), y.astype(jnp.float32), blank(below)], axis=1)
+    windows = [tall[:, above - offset : above - offset + rows] for offset in offsets]
+    taps = [_moved(window, 0, offset, (rows, columns)) for window in windows for offset in offsets]
+    return jnp.concatenate(taps, axis=-1)
 
 
 def _narrow_transpose_cpu(y, w, *, pad, rate):
