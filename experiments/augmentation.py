@@ -23,7 +23,7 @@ SEEDS = (0, 1, 2)
 SHARES = {"1": 1 / 2, "half": 1 / 3, "2": 2 / 3}  # of a batch, by made pairs for each real one; the first trains
 
 
-def made(arm: Callable[..., Arm], setting: Setting, generator: str, ratio: str) -> Arm:
+def made(arm: Callable[..., Arm], setting: Setting, batch: int, generator: str, ratio: str) -> Arm:
     """Return the arm with pairs of a generator; those of ratio 1 train it, the others take theirs."""
     flags = [f"--config.synthetic.share={SHARES[ratio]}"]
     if ratio != "1":
@@ -33,6 +33,7 @@ def made(arm: Callable[..., Arm], setting: Setting, generator: str, ratio: str) 
         if generator != "joint":  # whose images are compared in the features of a run of its own
             network = f"{{workdir}}/{setting.name}-supervised-seed{{seed}}"
             flags.append(f"--config.prior_runs.generator.feature_network={network}")
+            flags.append(f"--config.prior_runs.generator.batch_size={batch}")
     return arm(f"{generator}-{ratio}", f"augment_seg.py:{generator},unet_lite0", *flags, against="repeat", varies=MADE)
 
 
@@ -55,7 +56,11 @@ def arms(profile: question.Profile) -> tuple[Arm, ...]:
             against="supervised",
             varies=("augment.*",),
         ),
-        *(made(arm, setting, generator, ratio) for generator in ("joint", "pix2pix", "spade") for ratio in SHARES),
+        *(
+            made(arm, setting, batch, generator, ratio)
+            for generator in ("joint", "pix2pix", "spade")
+            for ratio in SHARES
+        ),
     )
 
 

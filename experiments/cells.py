@@ -161,17 +161,32 @@ def run_cell(cell: Cell, config: Mapping[str, Any], command: Sequence[str], inte
 
 
 def _twin(cell: Cell, config: Mapping[str, Any]) -> Path | None:
-    """Return the folder of a finished run of the same config, of another table beside this one; None without any."""
+    """Return the folder of a finished run of the same config and data, of another table beside this one, if any."""
     if "{workdir}" in json.dumps(config):  # a run that this table has made: another table's may be another
         return None
+    if cell.workdir.exists() and any(cell.workdir.iterdir()):
+        return None
     for path in sorted(cell.workdir.parent.parent.glob(f"*/*/{records.START_FILE}")):
-        folder = path.parent
-        if folder.parent == cell.workdir.parent or records.read_summary(folder) is None:
+        folder, start = path.parent, records.read_json(path)
+        if folder.parent == cell.workdir.parent or start is None or records.read_summary(folder) is None:
             continue
-        start = records.read_start(folder)
-        if start["seed"] == cell.seed and start.get("config") == config:
+        data_dir = (records.read_json(folder / "config.json") or {}).get("data_dir", "")
+        same_data = records.without_places(data_dir, cell.places) == config["data_dir"]
+        if same_data and start["seed"] == cell.seed and start.get("config") == config:
             return folder
     return None
+
+
+def _take(twin: Path, cell: Cell) -> None:
+    """Copy a finished run into the folder of a cell, in one move, without what commands have left in it."""
+    part = cell.workdir.with_name(f"{cell.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(twin, part, ignore=shutil.ignore_patterns(*records.OF_COMMANDS, ".*"))
+    own = {"arm": cell.arm, "arguments": list(cell.arguments), "exit_code": 0, "message": "", "then": []}
+    records.write_json(part / records.START_FILE, {**records.read_start(twin), **own})
+    with contextlib.suppress(FileNotFoundError):
+        cell.workdir.rmdir()
+    part.rename(cell.workdir)
 
 
 def _train(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interrupts: Interrupts, label: str) -> int:
@@ -187,9 +202,7 @@ def _train(cell: Cell, config: Mapping[str, Any], command: Sequence[str], interr
     twin = _twin(cell, config) if start is None else None
     if twin is not None:
         say(f"{label}: the same run as {twin}, which is taken.")
-        shutil.copytree(twin, cell.workdir, ignore=shutil.ignore_patterns(*records.OF_COMMANDS), dirs_exist_ok=True)
-        own = {"arm": cell.arm, "arguments": list(cell.arguments), "exit_code": 0, "message": "", "then": []}
-        records.write_json(cell.workdir / records.START_FILE, {**records.read_start(twin), **own})
+        _take(twin, cell)
         return 0
     say(f"{label}: {'resuming' if start else 'starting'}: {' '.join(cell.arguments)}")
     records.write_start(cell.workdir, arm=cell.arm, seed=cell.seed, arguments=cell.arguments, config=config)

@@ -47,7 +47,7 @@ def claims(
     found = []
     for arm, reference in references.items():
         first, other = ({seed: one.get(score) for seed, one in rows[name].items()} for name in (reference, arm))
-        images = tables.image_bounds(arms[arm], arms[reference]) if score == "miou" else (None, 0)
+        images = tables.image_bounds(arms[arm], arms[reference], score)
         found.append((arm, reference, *paired_differences(first, other), *images, paired_p(first, other)))
     adjusted = holm([values[-1] for values in found])
     return [Claim(*values, own) for values, own in zip(found, adjusted, strict=True)]

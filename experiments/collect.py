@@ -17,7 +17,7 @@ import pages
 import tables
 from claims import Claim
 from intervals import RESAMPLES
-from reading import RARE, RecordsError, Table
+from reading import RecordsError, Table
 from tables import Record
 
 CSV, LATEX, PLOT = "table.csv", "table.tex", "differences.png"
@@ -171,7 +171,7 @@ def _scoring_lines(table: Table) -> list[str]:
         "labelled 255 are dropped; a class absent from truth and prediction is left out of the mean (-).",
     )
     if "rare_miou" in tables.columns(table.rows):
-        meaning += f" Rare classes have less than {RARE:.0%} of the split's labelled pixels."
+        meaning += f" Rare classes have less than {tables.RARE:.0%} of the split's labelled pixels."
     if tables.columns(table.rows) is tables.GENERATION_SCORES:
         chosen, meaning = (
             "Frechet distance",

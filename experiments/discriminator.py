@@ -3,7 +3,7 @@
     GAN_SEG_DATA=FOLDER python experiments/discriminator.py
 
 FOLDER holds the data sets; CamVid (SegNet's split) lies in FOLDER/camvid. A U-Net over EfficientNet-Lite0 with its
-ImageNet weights is trained by cross-entropy, and against each kind of discriminator that scores places. Of each
+ImageNet weights is trained by itself, and against each kind of discriminator that scores places. Of each
 finished run the command `judge` says how well 1 - D finds the wrong pixels of the test images, beside what needs no
 discriminator: 1 - max softmax, the entropy, the distance to the prediction of the mirror image.
 """

@@ -8,12 +8,20 @@ from pathlib import Path
 from scipy.special import stdtr, stdtrit
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # of a checkout that is not installed
-from gan_seg_jax.judging.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_difference, mean_iou, same_images
+from gan_seg_jax.judging.bootstrap import (
+    CONFIDENCE,
+    RESAMPLES,
+    bootstrap_difference,
+    class_iou,
+    mean_iou,
+    same_images,
+)
 
 __all__ = [
     "CONFIDENCE",
     "RESAMPLES",
     "bootstrap_difference",
+    "class_iou",
     "holm",
     "mean_interval",
     "mean_iou",

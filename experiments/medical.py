@@ -1,11 +1,12 @@
 """Adversarial methods on medical images, beside cross-entropy. The arms of `medical_nuclei.py`, `medical_em.py` and
 `medical_isic.py`.
 
-A U-Net over EfficientNet-Lite0 with its ImageNet weights is trained by cross-entropy, against a discriminator, as a
-conditional GAN, by SegAN, and where few images have labels by FixMatch. SegAN has the optimizer of its released code
-(Adam at a constant 2e-4, beta1 0.5), and so has cross-entropy on its path, `segan-optimizer`, with which it is
-compared; all others have the same AdamW. Of each finished run `evaluate` says Dice, the distances of surfaces and how
-probabilities are calibrated, and `judge` whether the discriminator finds the errors.
+A U-Net over EfficientNet-Lite0 with its ImageNet weights is trained by itself (cross-entropy and Lovasz-softmax, as in
+`question.py`), against a discriminator, as a conditional GAN, by SegAN, and where few images have labels by FixMatch.
+SegAN, which has no loss but its critic's, has the optimizer of its released code (Adam at a constant 2e-4, beta1 0.5),
+and so has the network by itself on its path, `segan-optimizer`, with which it is compared; all others have the same
+AdamW. Of each finished run `evaluate` says Dice, the distances of surfaces and how probabilities are calibrated, and
+`judge` whether the discriminator finds the errors.
 """
 
 from question import CPU, FEW, VIEWS, Profile, Setting
@@ -33,9 +34,11 @@ def arms(data: str, profile: Profile = CPU) -> tuple[Arm, ...]:
         every.arm(
             "segan",
             "segan.py:unet_lite0",
+            "--config.losses.weights.lovasz=0.0",  # it has no loss but the critic's
+            "--config.losses.class_weighting=",
             *optimizer,
             against="segan-optimizer",
-            varies=("losses.weights.cross_entropy",),
+            varies=("losses.weights.*", "losses.class_weighting"),
             **more,
         ),
         few.arm("supervised", "supervised_seg.py:unet_lite0", **more),

@@ -59,7 +59,7 @@ def summary(folder: Path, arms: Sequence[str] = ()) -> str:
     if table.adapts:
         lines[0].append("last step")
     for name, seeds in rows.items():
-        if not seeds:
+        if not any(score in one for one in seeds.values()):
             continue
         line = [name, str(len(seeds)), tables.mean_text([one.get(score) for one in seeds.values()], ".3f")]
         if table.references:
@@ -101,7 +101,7 @@ def _against(table: Table, name: str, score: str) -> list[str]:
         return ["", "", ""]
     pair = ({seed: one.get(score) for seed, one in table.rows[arm].items()} for arm in (reference, name))
     pairs, difference = tables.difference_text(*pair)
-    bounds = tables.image_bounds(table.arms[name], table.arms[reference]) if score == "miou" else (None, 0)
+    bounds = tables.image_bounds(table.arms[name], table.arms[reference], score)
     return [reference, difference, tables.bounds_text(*bounds, pairs)]
 
 

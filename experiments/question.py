@@ -193,7 +193,7 @@ class Setting:
                 "spade",
                 "augment_seg.py:spade,unet_lite0",
                 f"--config.prior_runs.generator.steps={self.steps}",
-                "--config.prior_runs.generator.batch_size=4",
+                f"--config.prior_runs.generator.batch_size={4 if self.profile is CPU else 8}",
                 f"--config.prior_runs.generator.feature_network={{workdir}}/{self.name}-supervised-seed{{seed}}",
                 against="supervised",
                 varies=MADE,

@@ -8,9 +8,7 @@ from pathlib import Path
 import claims
 import records
 from intervals import stopped_rising
-from tables import Record
-
-RARE = 0.02  # of the pixels
+from tables import RARE, Record
 
 
 class RecordsError(Exception):

@@ -22,7 +22,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 START_FILE = "cell.json"
-OF_COMMANDS = ("evaluation-*", "judging-*", "per_image-*")  # what commands on a finished run leave
+OF_COMMANDS = ("evaluation-*", "judging-*", "per_image-*", "crf.json")  # what commands on a finished run leave
 PICTURE_BYTES = 200_000
 BEFORE = r"""(?<![^\s'"=,:;(\[{])"""  # what may stand before a folder in a text, and behind it
 BEHIND = r"""(?=[/\s'",:;)\]}]|\.?(?:\s|$))"""

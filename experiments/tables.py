@@ -9,7 +9,7 @@ from typing import Any
 import load
 import records
 from comparison import ABSENT
-from intervals import bootstrap_difference, mean_interval, paired_differences, same_images, stopped_rising
+from intervals import bootstrap_difference, class_iou, mean_interval, paired_differences, same_images, stopped_rising
 
 SCORES = {
     "miou": "mIoU",
@@ -27,6 +27,7 @@ GENERATION_SCORES = {  # of tables whose runs make images
     "judge_miou": "mIoU of masks found",
     "judge_miou_real": "in real images",
 }
+RARE = 0.02  # of the labelled pixels: classes that have less are rare
 MARKS = {True: "*", False: "", None: "?"}  # by whether a cell ran beside other work
 Record = dict[str, Any]
 Rows = Mapping[str, Mapping[int, Record]]  # arm or baseline -> seed -> scores
@@ -41,9 +42,11 @@ def columns(rows: Rows) -> dict[str, str]:
 
 
 def shown_columns(rows: Rows) -> dict[str, str]:
-    """Return the `columns`, and the F1 of edges where any run has it."""
+    """Return the `columns`, and the F1 of edges and the mIoU where any run has them."""
     edges = any(one.get("edge_f1") is not None for seeds in rows.values() for one in seeds.values())
-    return columns(rows) | ({"edge_f1": "edge F1"} if edges else {})
+    shown = columns(rows) | ({"edge_f1": "edge F1"} if edges else {})
+    labels = any("miou" in one for seeds in rows.values() for one in seeds.values())
+    return shown | ({"miou": "mIoU"} if labels else {})  # of the segmenter in a table of generators
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -116,17 +119,26 @@ def scores_table(rows: Rows, arms: Mapping[str, Sequence[Record]]) -> str:
     return markdown(lines)
 
 
-def image_bounds(arm: Sequence[Record], reference: Sequence[Record]) -> tuple[tuple[float, float] | None, int]:
+def image_bounds(
+    arm: Sequence[Record], reference: Sequence[Record], score: str = "miou"
+) -> tuple[tuple[float, float] | None, int]:
     """Return the interval of the paired bootstrap over test images, and the number of seeds on which it rests.
 
-    Seeds count for which both records hold counts, of the same images; without any the interval is None.
+    Seeds count for which both records hold counts, of the same images; without any the interval is None, and so it is
+    of scores other than the mean IoU, of all classes or of the rare ones.
     """
+    if score not in ("miou", "rare_miou"):
+        return None, 0
     first, other = (
         {r["seed"]: records.unpack_counts(r["image_counts"]) for r in found if r.get("image_counts")}
         for found in (reference, arm)
     )
     seeds = sum(same_images(first[seed], other[seed]) for seed in first.keys() & other.keys())
-    return bootstrap_difference(first, other), seeds
+    if score == "miou" or not seeds:
+        return bootstrap_difference(first, other), seeds
+    truth = sum(counts[..., 0].sum(0) + counts[..., 2].sum(0) for counts in first.values())
+    rare = (truth > 0) & (truth < RARE * truth.sum())
+    return bootstrap_difference(first, other, score=lambda pooled: class_iou(pooled)[..., rare].mean(-1)), seeds
 
 
 def bounds_text(bounds: tuple[float, float] | None, seeds: int, pairs: int) -> str:
@@ -157,7 +169,9 @@ def differences_table(rows: Rows, found: Sequence[Any]) -> str:
     lines = [["", "reference", "pairs", *shown.values()]]
     more = {}
     if "miou" in shown:
-        more["mIoU over images"] = lambda claim: bounds_text(claim.images, claim.image_seeds, claim.pairs)
+        more[f"{next(iter(shown.values()))} over images"] = lambda claim: bounds_text(
+            claim.images, claim.image_seeds, claim.pairs
+        )
     if any(claim.p is not None for claim in found):
         more |= {"p": lambda claim: p_text(claim.p), "p (Holm)": lambda claim: p_text(claim.adjusted)}
     lines[0][4:4] = more
@@ -206,7 +220,7 @@ def last_scores(found: Sequence[Record]) -> dict[int, Record]:
 
 def last_table(rows: Rows, arms: Mapping[str, Sequence[Record]], references: Mapping[str, str]) -> str:
     """Return the scores of the last step, and how they differ from the reference's."""
-    shown = columns(rows)
+    shown = {score: header for score, header in columns(rows).items() if score != "rare_miou"}  # no confusion there
     last = {name: last_scores(found) for name, found in arms.items()}
     score, header = next(iter(shown.items()))
     lines = [["", "n", *shown.values(), "reference", f"difference in {header}"]]

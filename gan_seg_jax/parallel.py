@@ -24,7 +24,7 @@ from gan_seg_jax.errors import InputError, LostPeerError
 from gan_seg_jax.system import process, programs
 
 LASTING = 0.2  # seconds that a program must have taken to compile, to be kept for later starts
-DEFAULT_LASTING = 1.0  # the same of JAX, where nobody has set another
+DEFAULT_LASTING = 1.0  # the same of JAX
 YNN = "xla_cpu_experimental_ynn_fusion_type"
 PEER_SECONDS = 60  # without a word from a process, after which the run ends
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -93,7 +93,8 @@ def _keep_programs() -> None:
         if folder is None:
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
-    if jax.config.jax_persistent_cache_min_compile_time_secs == DEFAULT_LASTING:
+    named = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" in os.environ
+    if jax.config.jax_persistent_cache_min_compile_time_secs == DEFAULT_LASTING and not named:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LASTING)
     # Of an entry that a killed process or a full disk has cut off: what it holds is compiled again.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")

@@ -116,6 +116,10 @@ def case_text(case: Mapping[str, Any]) -> str:
             f"Host: a step of the training loop takes {loop}, of which {_shares(share)} is not the compiled step's."
         )
     parts += [f"Left out: {side}: {why}" for side, why in case["left_out"].items()]
+    peers = next((one.peers for one in cases.ALL.values() if one.title == case["title"]), ())
+    absent = [side for side in peers if side not in case["sides"] and side not in case["left_out"]]
+    if absent:
+        parts.append(f"Not asked for: {', '.join(absent)}.")
     busy = case["load"]["other_cpu_share"]
     beside = "" if busy is None else f"; other work took {busy:.0%} of the CPU time"
     versions = {name: text for values in case["sides"].values() for name, text in values["versions"].items()}

@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Conv(nn.Module):
-    """Convolve with any kernel size, stride and rate (dilation): the native operation on every platform.
+    """Convolve with any kernel size, stride and rate (dilation): the native operation, to few channels products on CPU.
 
     Attributes:
         features: number of output channels.

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.benchmark import cases, compare, ours, parts, photographs, report, sides, targets, within
 from gan_seg_jax import config as configs
@@ -224,6 +226,27 @@ def test_a_side_answers_in_lines_of_json(repository, name):
         assert answers[0]["parameters"] == {"generator": 3} and answers[0]["first"].keys() == {"step"}
         assert answers[1].keys() == {"seconds"} and answers[2]["memory"] > 2**20
     assert "chatter" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_loop_of_a_run_is_timed_between_two_checkpoints(monkeypatch, tmp_path):
+    monkeypatch.delenv("XLA_FLAGS")  # which give the tests four devices
+    options = argparse.Namespace(device="cpu", dtype="float32", threads=2)
+    assert 0 < compare._loop_seconds("tiny", options, tmp_path, tmp_path / "run") < 60
+
+
+def test_photographs_become_masks_of_their_size(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cases, "PHOTOGRAPHS", 2)
+    monkeypatch.setattr(cases, "PHOTOGRAPH", (40, 50))
+    small = {**cases.CASES["predict"].fields, "canvas_size": (32, 48), "crop_size": (32, 48)}
+    small |= {"networks.segmenter.backbone_width": 0.125, "networks.segmenter.aspp_channels": 4}
+    monkeypatch.setitem(cases.ALL, "predict", cases.CASES["predict"]._replace(fields=small))
+    works, facts = parts.make(argparse.Namespace(case="predict", device="cpu", dtype="float32"))
+    works["masks"](1)
+    assert facts["images"] == {"masks": 2}
+    masks = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("*/*.png"))]
+    assert [mask.shape for mask in masks] == [(40, 50)] * 2 and max(mask.max() for mask in masks) < cases.CLASSES
 
 
 def test_our_side_steps_and_labels(monkeypatch):

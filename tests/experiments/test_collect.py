@@ -449,6 +449,19 @@ def test_rare_classes_come_first_where_a_table_is_about_them(tmp_path):
     assert reading._rare_iou({"miou": 0.5}) == {"rare_miou": None}
     rows = {"a": {0: scored(0.25) | reading._rare_iou(scored(0.25))}}
     assert next(iter(tables.columns(rows))) == "rare_miou" and next(iter(tables.columns({"a": {0: {}}}))) == "miou"
+    # Over images: the rare class of each has an IoU of a half, and of 1 with the other arm; the common one is the same.
+    counts = np.tile(np.int64([[990, 10, 0], [10, 0, 10]]), (8, 1, 1))
+    better = np.tile(np.int64([[990, 10, 0], [20, 0, 0]]), (8, 1, 1))
+    arms = [[{"seed": 0, "image_counts": records.pack_counts(one)}] for one in (better, counts)]
+    assert tables.image_bounds(*arms, "rare_miou") == ((0.5, 0.5), 1)
+    assert tables.image_bounds(*arms) == (pytest.approx((0.25, 0.25)), 1)
+    assert tables.image_bounds(*arms, "frechet") == (None, 0)
+
+
+def test_a_segmenter_in_a_table_of_generators_has_its_miou(tmp_path):
+    rows = {"segmenter": {0: {"miou": 0.5}}, "gan": {0: {"frechet": 10.0}}}
+    names = list(tables.shown_columns(rows))
+    assert (names[0], names[-1]) == ("frechet", "miou")
 
 
 def test_what_finds_wrong_pixels_is_a_table(tmp_path):
@@ -527,6 +540,8 @@ def test_costs_name_arms_of_the_full_tables_and_follow_from_plans(tmp_path):
     (tmp_path / "deeplab.json").write_text(json.dumps({"control": plan, "dearest": {"flops": plan["flops"] * 4}}))
     text = costs.summary(tmp_path)
     assert "| `python experiments/deeplab.py --profile=full` | 33 | 990,000 | 11 to does not fit | 3 to 11 |" in text
+    (tmp_path / "deeplab.json").write_text(json.dumps({"control": plan, "dearest": {"fits": False}}))  # nor an H200
+    assert "| 11 to does not fit | 3 to does not fit |" in costs.summary(tmp_path)
 
 
 def test_answer_says_of_each_kind_what_is_sure_and_where(tmp_path):

@@ -221,6 +221,16 @@ def test_a_run_of_another_table_beside_this_one_is_taken(table, tmp_path, capfd)
     assert own["arm"] == "second" and own["date"] == first["date"] and own["scores"] == first["scores"]
     assert own["then"] == [] and own["evaluations"] == {} and first["evaluations"].keys() == {"test-x"}
     assert (tmp_path / "tables" / "own" / "b-seed0" / "calls.txt").exists()
+    assert not list((tmp_path / "tables").rglob("*.part")) and not list(
+        (tmp_path / "tables" / "own").rglob("evaluation*")
+    )
+    # Another seed, other data, or what starts from a run of the own table is run.
+    data = ("--config.data_dir={data_dir}/set",)
+    assert table([Arm("of", "a.py", data)], f"--workdir={tmp_path / 'tables' / 'other'}", "--data_dir=/full") == 0
+    third = f"--workdir={tmp_path / 'tables' / 'third'}"
+    arms = [Arm("of", "a.py", data), Arm("seed", "a.py", seeds=(1,))]
+    assert table(arms, third, f"--results={tmp_path / 'third'}", "--data_dir=/part") == 0
+    assert "the same run as" not in capfd.readouterr().out
 
 
 def test_a_record_of_another_config_is_left_out_and_made_anew(table, tmp_path, capfd):

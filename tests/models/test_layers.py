@@ -574,7 +574,7 @@ def test_lowering_depthwise_ahead_of_time_chooses_the_form_of_the_platform(platf
 # Convolution to few channels.
 
 # Side of the kernel, padding, rate, height and width.
-NARROW = [(3, 1, 1, 5, 6), (4, 1, 1, 6, 5), (3, 3, 2, 4, 7), (2, 0, 1, 3, 3), (3, 7, 7, 3, 4)]
+NARROW = [(3, 1, 1, 5, 6), (4, 1, 1, 6, 5), (3, 3, 2, 4, 7), (2, 0, 1, 3, 3), (3, 7, 7, 3, 4), (2, 3, 1, 3, 4)]
 
 
 def textbook_narrow(x, w, pad, rate):

@@ -1,13 +1,11 @@
 """Data pipeline, evaluation and labelling in PyTorch, with `DataLoader` and Pillow. Started by `compare`.
 
-Images are read, scaled and stacked as ours are, by as many processes as ours has threads for it; mirroring is left to
-the device, as ours is. Evaluation counts one confusion matrix at the labels' own size; ours counts class boundaries,
-too.
+Images are read, scaled and stacked as ours are, by two processes; mirroring is left to the device, as ours is.
+Evaluation counts one confusion matrix at the labels' own size; ours counts class boundaries, too.
 """
 
 import argparse
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +68,14 @@ def make(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     return works, {"parameters": parameters, "flops": {}, "versions": versions, "device": options.device}
 
 
-def _loader(images: Any, config: Any, options: argparse.Namespace, *, shuffle: bool = False) -> Any:
-    """Return a loader whose processes stay from one pass to the next."""
+def _loader(images: Any, config: Any, options: argparse.Namespace, order: Sequence[int] | None = None) -> Any:
+    """Return a loader of all images, whose processes stay from one pass to the next, or of an order of them."""
     return missing.need("torch").utils.data.DataLoader(
         images,
         config.batch_size,
-        shuffle=shuffle,
+        sampler=order,
         num_workers=min(options.threads, READERS),
-        persistent_workers=True,
+        persistent_workers=order is None,
         pin_memory=options.device == "gpu",
     )
 
@@ -88,11 +86,12 @@ def _images(config: Any, split: str) -> Images:
 
 
 def _data(config: Any, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
-    loader = _loader(_images(config, "train"), config, options, shuffle=True)
+    images, rng = _images(config, "train"), np.random.default_rng(0)
 
-    def batch(count: int) -> None:
-        epochs = itertools.chain.from_iterable(itertools.repeat(loader))
-        for _ in itertools.islice(epochs, count):
+    def batch(count: int) -> None:  # as ours: what reads is started once, and ends with the last batch
+        wanted = count * config.batch_size
+        passes = [rng.permutation(len(images)) for _ in range(-(-wanted // len(images)))]
+        for _ in _loader(images, config, options, np.concatenate(passes)[:wanted].tolist()):
             pass
 
     return {"batch": batch}, {}
