@@ -116,7 +116,7 @@ def _signed(value: float) -> str:
 
 
 def _sure(claim: Claim) -> bool:
-    return claim.pairs >= SEEDS and claim.adjusted is not None and claim.adjusted < LEVEL
+    return claim.adjusted is not None and claim.adjusted < LEVEL
 
 
 def _sentence(kind: str, chosen: Sequence[Found]) -> str:

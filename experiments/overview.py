@@ -7,10 +7,10 @@ import statistics
 from pathlib import Path
 
 import tables
+from answer import LEVEL, SEEDS
 from reading import Table
 
 HEAD = ("table", "script", "cells run", "minutes each", "control", "largest difference", "sure", "published")
-SEEDS, LEVEL = 3, 0.05  # of a difference that is shown, at least; below which p, adjusted by Holm, it is sure
 
 
 def summary(results: Path) -> str:

@@ -33,7 +33,6 @@ import jax.numpy as jnp
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 BLOCK_CHANNELS = 4  # up to so many input channels, blocks beat the native form on CPU (3 channels: 1.9 ms against 4.7)
-
 FEW_CHANNELS = 16  # of a result, up to which `narrow` was timed
 
 _native_alone = contextvars.ContextVar("native_alone", default=False)
@@ -134,7 +133,7 @@ def depthwise(x: jax.Array, w: jax.Array, stride: int, rate: int) -> jax.Array:
         float [b, ceil(h / stride), ceil(w / stride), c], of x's dtype.
     """
     forms = (_depthwise_cpu, _depthwise_native)
-    return _depthwise_form(forms, x, w, stride=stride, rate=rate)
+    return _form(forms, x, w, stride=stride, rate=rate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -152,7 +151,7 @@ def depthwise_transpose(y: jax.Array, w: jax.Array, stride: int, rate: int, size
         float [b, *size, c], of y's dtype.
     """
     forms = (_depthwise_transpose_cpu, _depthwise_transpose_native)
-    return _depthwise_form(forms, y, w, stride=stride, rate=rate, size=size)
+    return _form(forms, y, w, stride=stride, rate=rate, size=size)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -170,7 +169,7 @@ def depthwise_weight_gradient(x: jax.Array, y: jax.Array, stride: int, rate: int
         float [side, side, 1, c], of x's dtype.
     """
     forms = (_depthwise_weight_gradient_cpu, _depthwise_weight_gradient_native)
-    return _depthwise_form(forms, x, y, stride=stride, rate=rate, side=side)
+    return _form(forms, x, y, stride=stride, rate=rate, side=side)
 
 
 def is_narrow(shape: tuple[int, int, int, int], stride: int) -> bool:
@@ -196,24 +195,20 @@ def narrow(x: jax.Array, w: jax.Array, pad: int, rate: int) -> jax.Array:
     Returns:
         float [b, h + 2 p - r (side - 1), ..., o], of x's dtype.
     """
-    cpu, native = (functools.partial(form, pad=pad, rate=rate) for form in (_narrow_cpu, _narrow_native))
-    return _by_platform(x, w, cpu=cpu, native=native)
+    return _form((_narrow_cpu, _narrow_native), x, w, pad=pad, rate=rate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def narrow_transpose(y: jax.Array, w: jax.Array, pad: int, rate: int) -> jax.Array:
     """Apply the transpose of `narrow(., w, pad, rate)`: float [b, h, w, i] from its result's shape [b, ..., o]."""
-    forms = (_narrow_transpose_cpu, _narrow_transpose_native)
-    cpu, native = (functools.partial(form, pad=pad, rate=rate) for form in forms)
-    return _by_platform(y, w, cpu=cpu, native=native)
+    return _form((_narrow_transpose_cpu, _narrow_transpose_native), y, w, pad=pad, rate=rate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def narrow_weight_gradient(x: jax.Array, y: jax.Array, pad: int, rate: int, side: int) -> jax.Array:
     """Return float [side, side, i, o]: the gradient of the kernel of `narrow` for x and a gradient y at its output."""
     forms = (_narrow_weight_gradient_cpu, _narrow_weight_gradient_native)
-    cpu, native = (functools.partial(form, pad=pad, rate=rate, side=side) for form in forms)
-    return _by_platform(x, y, cpu=cpu, native=native)
+    return _form(forms, x, y, pad=pad, rate=rate, side=side)
 
 
 def _save(operation):
@@ -336,7 +331,7 @@ def _pointwise_weight_gradient_cpu(x, y):
     return jnp.einsum("pi,po->io", x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))[None, None]
 
 
-def _depthwise_form(forms, a, b, **static):
+def _form(forms, a, b, **static):
     cpu, native = (functools.partial(form, **static) for form in forms)
     return _by_platform(a, b, cpu=cpu, native=native)
 
