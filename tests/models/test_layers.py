@@ -496,24 +496,25 @@ def textbook_depthwise(x, w, stride, rate):
     return convolution._depthwise_native(x, w, stride=stride, rate=rate)
 
 
+def textbook_pairs(name, operations, forward, x, w, y):
+    """Return (ours, textbook, arguments) of a convolution, its transpose and the gradient of its kernel."""
+    transpose = lambda y, w: jax.linear_transpose(lambda x: forward(x, w), x)(y)[0]
+    gradient = lambda x, y: jax.linear_transpose(lambda w: forward(x, w), w)(y)[0]
+    names, arguments = (name, "transpose", "weight_gradient"), ((x, w), (y, w), (x, y))
+    return dict(zip(names, zip(operations, (forward, transpose, gradient), arguments, strict=True), strict=True))
+
+
 def depthwise_pairs(side, stride, rate, height, width):
     """Return (ours, textbook, arguments) of the three operations, each a function of two arrays."""
     x, w = normal(0, 2, height, width, 3), normal(1, side, side, 1, 3)
     y = normal(2, 2, -(-height // stride), -(-width // stride), 3)
     forward = functools.partial(textbook_depthwise, stride=stride, rate=rate)
-    return {
-        "depthwise": (lambda x, w: convolution.depthwise(x, w, stride, rate), forward, (x, w)),
-        "transpose": (
-            lambda y, w: convolution.depthwise_transpose(y, w, stride, rate, (height, width)),
-            lambda y, w: jax.linear_transpose(lambda x: forward(x, w), x)(y)[0],
-            (y, w),
-        ),
-        "weight_gradient": (
-            lambda x, y: convolution.depthwise_weight_gradient(x, y, stride, rate, side),
-            lambda x, y: jax.linear_transpose(lambda w: forward(x, w), w)(y)[0],
-            (x, y),
-        ),
-    }
+    operations = (
+        lambda x, w: convolution.depthwise(x, w, stride, rate),
+        lambda y, w: convolution.depthwise_transpose(y, w, stride, rate, (height, width)),
+        lambda x, y: convolution.depthwise_weight_gradient(x, y, stride, rate, side),
+    )
+    return textbook_pairs("depthwise", operations, forward, x, w, y)
 
 
 @pytest.mark.parametrize("case", DEPTHWISE[:2])
@@ -587,19 +588,12 @@ def narrow_pairs(side, pad, rate, height, width):
     x, w = normal(0, 2, height, width, 5), normal(1, side, side, 5, 2)
     y = normal(2, 2, height + grown, width + grown, 2)
     forward = functools.partial(textbook_narrow, pad=pad, rate=rate)
-    return {
-        "narrow": (lambda x, w: convolution.narrow(x, w, pad, rate), forward, (x, w)),
-        "transpose": (
-            lambda y, w: convolution.narrow_transpose(y, w, pad, rate),
-            lambda y, w: jax.linear_transpose(lambda x: forward(x, w), x)(y)[0],
-            (y, w),
-        ),
-        "weight_gradient": (
-            lambda x, y: convolution.narrow_weight_gradient(x, y, pad, rate, side),
-            lambda x, y: jax.linear_transpose(lambda w: forward(x, w), w)(y)[0],
-            (x, y),
-        ),
-    }
+    operations = (
+        lambda x, w: convolution.narrow(x, w, pad, rate),
+        lambda y, w: convolution.narrow_transpose(y, w, pad, rate),
+        lambda x, y: convolution.narrow_weight_gradient(x, y, pad, rate, side),
+    )
+    return textbook_pairs("narrow", operations, forward, x, w, y)
 
 
 @pytest.mark.parametrize("case", NARROW[1:3])
