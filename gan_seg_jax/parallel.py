@@ -185,8 +185,10 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(functools.partial(jax.make_array_from_process_local_data, sharding), tree)
 
 
-def compile_step(step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: int = 1) -> Any:
-    """Compile `step(state, batch) -> (state, metrics)` ahead of time for the mesh; the state's buffers are donated.
+def compile_step(
+    step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: int = 1, constants: tuple[Any, ...] = ()
+) -> Any:
+    """Compile `step(state, batch, *constants) -> (state, metrics)` ahead of time for the mesh; the state is donated.
 
     Args:
         step: a pure function.
@@ -194,6 +196,8 @@ def compile_step(step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: 
         batch: a global batch, or its shapes.
         mesh: where it will run; may be a topology without devices at hand.
         rounds: slices in the batch.
+        constants: arrays that stay the same from step to step, or their shapes, whole on every device. They are
+            arguments, so that a run with other values finds the program that another one has compiled.
 
     Returns:
         The compiled step, which refuses any other shapes: nothing recompiles silently.
@@ -201,12 +205,12 @@ def compile_step(step: Callable, state: Any, batch: Any, mesh: Mesh, *, rounds: 
     whole = replicated(mesh)
     jitted = jax.jit(
         step,
-        in_shardings=(whole, batch_sharding(mesh, rounds=rounds)),
+        in_shardings=(whole, batch_sharding(mesh, rounds=rounds), *(whole for _ in constants)),
         out_shardings=whole,
         donate_argnums=(0,),
         compiler_options=step_options(mesh.devices.flat[0].platform),
     )
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, batch))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, batch, *constants))
     return jitted.lower(*shapes).compile()
 
 

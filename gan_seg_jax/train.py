@@ -137,6 +137,7 @@ def train_loop(
     process = (jax.process_index(), jax.process_count())
     batches = pipeline.train_batches(run.dataset, config, run.method.STREAMS, start=progress.step, process=process)
     ends, first = phase_ends(config), progress.step + 1
+    constants = parallel.place(start.constants(config), parallel.replicated(mesh))
     steps: dict[Variant, Callable] = {}  # compiled
     flops: dict[Variant, float | None] = {}
     with contextlib.closing(batches):
@@ -160,10 +161,10 @@ def train_loop(
             if variant not in steps:
                 run.pause(state, tracker)
                 with tracker.compiling():
-                    steps[variant] = _compile(run, state, batch, variant, mesh)
+                    steps[variant] = _compile(run, state, batch, constants, variant, mesh)
                     flops[variant] = parallel.flops(steps[variant], run.mesh)
                 tracker.start()
-            state, metrics = steps[variant](state, batch)
+            state, metrics = steps[variant](state, batch, *constants)
             tracker.add(metrics, flops=flops[variant])
             if _is_due(config.log_every, config, progress):
                 run.pause(state, tracker)
@@ -212,14 +213,16 @@ def _variant(config: ConfigDict, ends: list[tuple[int, Updates]], step: int) -> 
     return Variant(updates, due, frozen_backbones(config, step) & {role for group in updates for role in group})
 
 
-def _compile(run: TrainingRun, state: AdversarialState, batch: Any, variant: Variant, mesh: Mesh) -> Callable:
+def _compile(
+    run: TrainingRun, state: AdversarialState, batch: Any, constants: tuple, variant: Variant, mesh: Mesh
+) -> Callable:
     """Return the compiled step of one variant."""
     moving = " then ".join(" + ".join(group) for group in variant.updates)
     frozen = "".join(f", the backbone of {role} frozen" for role in sorted(variant.frozen))
     run.writer.message(f"Compiling the step ({moving}{frozen}{', with penalties' if variant.penalty else ''}) ...")
     fixed = {**variant._asdict(), "images": parallel.image_sharding(mesh)}
     step = functools.partial(train_step, method=run.method, config=run.config, **fixed)
-    return parallel.compile_step(step, state, batch, mesh, rounds=run.config.rounds)
+    return parallel.compile_step(step, state, batch, mesh, rounds=run.config.rounds, constants=constants)
 
 
 def _log(run: TrainingRun, progress: Progress) -> None:

@@ -22,6 +22,7 @@ Updates = tuple[tuple[str, ...], ...]
 def train_step(
     state: AdversarialState,
     batch: Any,
+    class_weights: jax.Array | None = None,
     *,
     method: Any,
     config: Any,
@@ -39,6 +40,8 @@ def train_step(
     Args:
         state: the state.
         batch: stream -> the host's arrays (`paired.prepare`).
+        class_weights: float32 [k] in place of `config.losses.class_weights`: those are counted in the labels at hand,
+            and as an argument do not recompile. None leaves the config's.
         method: the method (static).
         config: the run's config (static).
         updates: groups of roles: who moves, in which order (static).
@@ -50,6 +53,8 @@ def train_step(
     Returns:
         The next state and metrics: `loss/ROLE`, `grad_norm/ROLE`, the method's own, and `skipped` (0 or 1).
     """
+    if class_weights is not None:
+        config = _with_class_weights(config, class_weights)
     key = step_key(state)
     networks, metrics, finite = state.networks, {}, jnp.bool_(True)
     for number in range(config.rounds):
@@ -76,6 +81,14 @@ def train_step(
         bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
     )
     return state, {**metrics, "skipped": skipped}
+
+
+def _with_class_weights(config: Any, class_weights: jax.Array) -> Any:
+    """Return a copy of the config with these weights, traced where the config's own are numbers."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked(), config.losses.ignore_type():
+        config.losses.class_weights = class_weights
+    return config
 
 
 def _run_groups(view: Networks, batch, groups: Updates, method, config, images):

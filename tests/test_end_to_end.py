@@ -61,16 +61,16 @@ def compile_once(monkeypatch):
     """Trace and lower equal steps once, for tests that start a run many times; the others compile at every start."""
     compile_step = parallel.compile_step
 
-    def compiled_step(step, state, batch, mesh, *, rounds=1):
+    def compiled_step(step, state, batch, mesh, **more):
         options = dict(step.keywords)
-        key = (config_lib.digest(options.pop("config")), repr(options), rounds)
+        key = (config_lib.digest(options.pop("config")), repr(options), repr(more))
         if key not in _compiled:
-            _compiled[key] = compile_step(step, state, batch, mesh, rounds=rounds), jax.tree.structure(state)
+            _compiled[key] = compile_step(step, state, batch, mesh, **more), jax.tree.structure(state)
         compiled, tree = _compiled[key]
 
-        def run(state, batch):  # whose optimizers are other objects than those of the first
+        def run(state, *inputs):  # whose optimizers are other objects than those of the first
             leaves, own = jax.tree.flatten(state)
-            after, metrics = compiled(tree.unflatten(leaves), batch)
+            after, metrics = compiled(tree.unflatten(leaves), *inputs)
             return own.unflatten(jax.tree.leaves(after)), metrics
 
         run.cost_analysis = compiled.cost_analysis

@@ -475,6 +475,26 @@ def test_one_trace_for_all_steps_and_seeds_and_donated_buffers():
     assert int(state.step) == 10
 
 
+def test_other_class_weights_are_the_same_program():
+    """Weights of classes are those of the labels at hand, which another seed draws anew."""
+    lowered, steps = [], []
+    given = (0.5, 1.0, 4.0), (2.0, 0.25, 1.0)
+    for weights in given:
+        config = small_supervised()
+        config.losses.class_weights, config.losses.weights.focal = weights, 0.5
+        step = functools.partial(train_step, method=supervised, config=config, updates=(("segmenter",),))
+        steps.append(step)
+        lowered.append(jax.jit(step).lower(small_state("supervised"), small_batch(), jnp.asarray(weights)))
+    assert lowered[0].as_text() == lowered[1].as_text()
+    traced, losses = lowered[0].compile(compiler_options=FAST), set()
+    for weights, step in zip(given, steps, strict=True):
+        found = traced(small_state("supervised"), small_batch(), jnp.asarray(weights))
+        expected = jax.jit(step, compiler_options=FAST)(small_state("supervised"), small_batch())
+        chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
+        losses.add(float(found[1]["loss/segmenter"]))
+    assert len(losses) == 2
+
+
 def test_what_is_made_again_is_not_kept_and_changes_nothing():
     """`config.rematerialize`: of a U-Net only results of convolutions wait for the backward pass."""
     config = supervised_seg.get_config()

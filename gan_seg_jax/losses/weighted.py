@@ -1,6 +1,6 @@
 """The weighted sum of segmentation losses that a config asks for (`config.losses.weights`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,8 +27,12 @@ def _mask_difference(difference: Callable) -> Callable:
     return loss
 
 
+def _class_weights(options: Any) -> Sequence[float] | jax.Array | None:
+    return options.class_weights if len(options.class_weights) else None
+
+
 def _cross_entropy_options(options: Any) -> dict[str, Any]:
-    return {"class_weights": options.class_weights or None, "label_smoothing": options.label_smoothing}
+    return {"class_weights": _class_weights(options), "label_smoothing": options.label_smoothing}
 
 
 # Name -> (logits, label, options) -> float32 scalar.
@@ -37,7 +41,7 @@ TERMS: dict[str, Callable[[jax.Array, jax.Array, Any], jax.Array]] = {
         logits, label, **_cross_entropy_options(options)
     ),
     "focal": lambda logits, label, options: segmentation.focal(
-        logits, label, gamma=options.focal_gamma, class_weights=options.class_weights or None
+        logits, label, gamma=options.focal_gamma, class_weights=_class_weights(options)
     ),
     "dice": lambda logits, label, options: dice(logits, label),
     "tversky": lambda logits, label, options: tversky(
@@ -86,10 +90,11 @@ def weighted_sum(logits: jax.Array, label: jax.Array, options: Any) -> tuple[jax
     Args:
         logits: float [b, h, w, k]; computed in float32 whatever the dtype.
         label: int [b, h, w], class ids, 255 = ignore.
-        options: `config.losses` (static): `weights`, term -> number, not negative; `class_weights` (k numbers, or ()
-            for none; of cross_entropy, focal, boundary and hard_pixel, since the others count classes, not pixels, or
-            are distances between maps); `label_smoothing` (of cross_entropy, boundary and hard_pixel); `focal_gamma`,
-            `tversky_alpha`, `tversky_beta`, `boundary_strength`, `boundary_sigma`, `hard_pixel_fraction`.
+        options: `config.losses` (static): `weights`, term -> number, not negative; `class_weights` (k numbers, or
+            float32 [k] that need not be static, or () for none; of cross_entropy, focal, boundary and hard_pixel, since
+            the others count classes, not pixels, or are distances between maps); `label_smoothing` (of cross_entropy,
+            boundary and hard_pixel); `focal_gamma`, `tversky_alpha`, `tversky_beta`, `boundary_strength`,
+            `boundary_sigma`, `hard_pixel_fraction`.
 
     Returns:
         The sum, float32 scalar, and the value of each term in it, before its weight. Every term is 0 with zero gradient

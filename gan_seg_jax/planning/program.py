@@ -122,7 +122,8 @@ def compile_last_phase(config: ConfigDict, chips: Sequence[Any]) -> tuple[Any, A
     )
     state = start.state_shapes(method, config)
     try:
-        return parallel.compile_step(step, state, batch_shapes(method, config), mesh, rounds=config.rounds), state
+        batch, constants = batch_shapes(method, config), start.constants(config)
+        return parallel.compile_step(step, state, batch, mesh, rounds=config.rounds, constants=constants), state
     except jax.errors.JaxRuntimeError as error:
         found = too_large(str(error))
         if found is None:

@@ -96,6 +96,7 @@ def measure(config: ConfigDict) -> Cost:
     step = functools.partial(
         train_step, method=method, config=config, frozen=frozen_backbones(config, 0) & moving, **variant
     )
+    constants = parallel.place(start.constants(config), parallel.replicated(mesh))
     sharding = parallel.batch_sharding(mesh, rounds=config.rounds)
     process = (jax.process_index(), jax.process_count())
     state = parallel.place(state, parallel.replicated(mesh))
@@ -104,13 +105,13 @@ def measure(config: ConfigDict) -> Cost:
     ) as batches:
         batch = parallel.place(next(batches), sharding)
         began = time.monotonic()
-        compiled = parallel.compile_step(step, state, batch, mesh, rounds=config.rounds)
+        compiled = parallel.compile_step(step, state, batch, mesh, rounds=config.rounds, constants=constants)
         compile_seconds = time.monotonic() - began
         for number in range(_STEPS + 1):
             if number == 1:
                 jax.block_until_ready(state)
                 began = time.monotonic()
-            state, _ = compiled(state, batch)
+            state, _ = compiled(state, batch, *constants)
             batch = parallel.place(next(batches), sharding)
         jax.block_until_ready(state)
         seconds = (time.monotonic() - began) / _STEPS

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from gan_seg_jax import parallel
@@ -122,6 +123,12 @@ def state_shapes(method: Any, config: ConfigDict) -> AdversarialState:
     return jax.eval_shape(
         lambda values: create_state(values, modules, optimizers, seed=0, ema_roles=averaged), variables
     )
+
+
+def constants(config: ConfigDict) -> tuple[np.ndarray, ...]:
+    """Return what `train_step` takes beside state and batch: float32 [k], the classes' weights, where there are any."""
+    weights = np.asarray(config.losses.class_weights, np.float32)
+    return (weights,) if weights.size else ()
 
 
 def _averaged(config: ConfigDict, optimizers: dict[str, Any]) -> frozenset[str]:
