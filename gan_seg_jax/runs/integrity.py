@@ -35,8 +35,9 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 def array_digest(array: np.ndarray) -> str:
     """Return the SHA-256 over dtype, shape and bytes of an array, in hexadecimal."""
-    head = f"{array.dtype}{array.shape}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # no copy of the bytes
+    return digest.hexdigest()
 
 
 def state_digest(state: Any) -> str:
