@@ -20,7 +20,7 @@ from gan_seg_jax.inference import file_batches
 from gan_seg_jax.inference.labelling import MAPS, ImageLabeller
 from gan_seg_jax.inference.load import Run
 from gan_seg_jax.inference.options import PLAIN, Options
-from gan_seg_jax.inference.scoring import Labeller, images_at_once, make_chooser, make_views, prepare
+from gan_seg_jax.inference.scoring import Labeller, images_at_once, make_chooser, make_views, needed, prepare
 from gan_seg_jax.judging.counts import Counts
 from gan_seg_jax.labels import IGNORE
 from gan_seg_jax.parallel import local_rows
@@ -104,24 +104,23 @@ class SampleSheet:
         examples = [pipeline.eval_example(split, row, config) for row in rows]
         self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
         self._images = [split[row]["image"] for row in rows]
-        look, choose = make_views(method, config), make_chooser(config, maps=())
+        look = make_views(method, config)
 
-        def step(state, stream):
-            label = stream.pop("label")
+        def look_and_judge(state, stream):
             views = look(state, stream)
-            (prediction,) = choose(views, stream, label.shape[1:])
             if method.score_map is None:
-                return prediction, None
+                return views, None
             image, mask = prepare(stream, config)["image"], jax.nn.softmax(views[0][0])
             scores = method.score_map(inference_view(state, jax.random.key(0)), image, mask, config)
-            return prediction, jax.image.resize(scores[..., None], (*image.shape[:3], 1), "nearest")[..., 0]
+            return views, jax.image.resize(scores[..., None], (*image.shape[:3], 1), "nearest")[..., 0]
 
-        self._step = jax.jit(step)
+        # Two programs, as of `Labeller`: images of many sizes share the network.
+        self._look, self._choose = jax.jit(look_and_judge), jax.jit(make_chooser(config, maps=()), static_argnums=2)
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]; images of different sizes are scaled to fit cells of one size."""
         local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
-        found = [jax.device_get(self._step(local, stream)) for stream in self._streams]
+        found = [jax.device_get(self._one(local, dict(stream))) for stream in self._streams]
         labels, sizes, contents = (
             [stream[name][0] for stream in self._streams] for name in ("label", "size", "content")
         )
@@ -139,6 +138,13 @@ class SampleSheet:
             class_names=self._config.class_names,
             score_maps=maps,
         )
+
+    def _one(self, state: AdversarialState, stream: dict[str, np.ndarray]) -> tuple[jax.Array, jax.Array | None]:
+        """Return the labels of an image, and the discriminator's scores on its canvas."""
+        out_size = stream.pop("label").shape[1:]
+        views, scores = self._look(state, stream)
+        (prediction,) = self._choose(views, {name: stream[name] for name in needed(PLAIN)}, out_size)
+        return prediction, scores
 
     def _cells(self, arrays, sizes, resampling: Image.Resampling, padding: int) -> np.ndarray:
         """Return the first `sizes` pixels of each array, scaled until they just fit the box, stacked."""

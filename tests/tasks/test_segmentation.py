@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -99,6 +100,23 @@ def test_evaluation_compiles_once_and_polls_between_batches():
         evaluator(STATE, poll=lambda: polls.append(1))
     assert evaluator._label._look._cache_size() == evaluator._label._choose._cache_size() == 1
     assert len(polls) == 6
+
+
+def test_the_sheet_compiles_the_network_once_for_images_of_many_sizes():
+    calls = []
+
+    def predict(nets, batch, rng, config):
+        calls.append(batch["labelled"]["image"].shape)
+        return read_class(nets, batch, rng, config)
+
+    method = types.SimpleNamespace(**{**vars(METHOD), "predict": predict})
+    split = coded_split(4, errors=0.0)
+    config = make_config(resize="fit", canvas_size=(16, 24), crop_size=(16, 24))
+    sheet = segmentation.SampleSheet(method, config, split)
+    assert len({label.shape for label in split.labels}) == 4
+    assert sheet(STATE).dtype == np.uint8 and len(calls) == 1
+    sheet(STATE)
+    assert len(calls) == 1
 
 
 def test_a_poll_that_raises_ends_the_evaluation():
