@@ -299,8 +299,11 @@ class _Initializer(Networks):
         del train, ema, update, alone
         module, view = self.modules[role], self
         if role not in self.collections:
-            variables = module.init({"params": fold_name(self.rng, role)}, *inputs, train=False)
+            rngs = {"params": fold_name(self.rng, role)}
+            output, variables = module.init_with_output(rngs, *inputs, train=False)
             view = self.replace(collections={**self.collections, role: variables})
+            if not (capture or drop_features):
+                return output, view
         mutable = [SOWN] if capture else False
         with _intercepted(drop_features, self.rng, frozen=False):
             output = module.apply(view.collections[role], *inputs, train=False, mutable=mutable)
