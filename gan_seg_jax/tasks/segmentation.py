@@ -120,7 +120,7 @@ class SampleSheet:
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]; images of different sizes are scaled to fit cells of one size."""
         local = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
-        found = [jax.device_get(self._one(local, dict(stream))) for stream in self._streams]
+        found = [jax.device_get(self._one(local, stream)) for stream in self._streams]
         labels, sizes, contents = (
             [stream[name][0] for stream in self._streams] for name in ("label", "size", "content")
         )
@@ -141,8 +141,8 @@ class SampleSheet:
 
     def _one(self, state: AdversarialState, stream: dict[str, np.ndarray]) -> tuple[jax.Array, jax.Array | None]:
         """Return the labels of an image, and the discriminator's scores on its canvas."""
-        out_size = stream.pop("label").shape[1:]
-        views, scores = self._look(state, stream)
+        views, scores = self._look(state, {name: value for name, value in stream.items() if name != "label"})
+        out_size = stream["label"].shape[1:]
         (prediction,) = self._choose(views, {name: stream[name] for name in needed(PLAIN)}, out_size)
         return prediction, scores
 
