@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -90,8 +91,9 @@ def _train(config: ConfigDict, workdir: Path, preemption: Preemption) -> dict[st
             if tracker.progress.step == 0 and first and augmented.is_due(config):
                 writer.images(None, "augmented", augmented.sheet(config, dataset))
             evaluator = run.task.evaluator(method, config, dataset.splits["val"], mesh, workdir)
-            state = train_loop(run, state, tracker, evaluator)
-            return score(run, state, tracker, evaluator)
+            sheet = run.task.sheet(method, config, dataset.splits["val"])
+            state = train_loop(run, state, tracker, evaluator, sheet)
+            return score(run, state, tracker, evaluator, sheet)
 
 
 def _train_prior_runs(method: Any, config: ConfigDict, workdir: Path, preemption: Preemption) -> None:
@@ -116,7 +118,11 @@ def _open_dataset(config: ConfigDict, workdir: Path) -> Dataset:
 
 
 def train_loop(
-    run: TrainingRun, state: AdversarialState, tracker: Tracker, evaluator: Callable[..., dict[str, Any]]
+    run: TrainingRun,
+    state: AdversarialState,
+    tracker: Tracker,
+    evaluator: Callable[..., dict[str, Any]],
+    sheet: Callable[[AdversarialState], np.ndarray],
 ) -> AdversarialState:
     """Take every step that is left; return the last state.
 
@@ -125,13 +131,13 @@ def train_loop(
         state: to start from; its buffers are donated.
         tracker: where it is.
         evaluator: scores a state on the validation split.
+        sheet: draws what it makes of that split.
 
     Raises:
         DivergedError: `max_bad_steps` steps in a row were not finite; the last good state is saved.
         PreemptedError: a signal asked to end; everything is saved.
     """
     config, progress = run.config, tracker.progress
-    sheet = run.task.sheet(run.method, config, run.dataset.splits["val"])
     mesh = parallel.make_mesh(spatial=config.spatial_shards)
     sharding = parallel.batch_sharding(mesh, rounds=config.rounds)
     process = (jax.process_index(), jax.process_count())

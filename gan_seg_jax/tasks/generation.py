@@ -14,6 +14,7 @@ running statistics here, those of real batches alone, so its scores are not thos
 images than there are is None.
 """
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,6 +184,12 @@ class Evaluator:
         self._look_real = jax.jit(real, in_shardings=(rows,), out_shardings=(rows, whole, rows))
         self._look_fake = jax.jit(fake, in_shardings=(whole, rows), out_shardings=(rows, whole, rows))
 
+    def on(self, split: Split) -> "Evaluator":
+        """Return the same for another split; what is compiled is shared."""
+        other = copy.copy(self)
+        other._split, other._real = split, None
+        return other
+
     def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Return the scores (module docstring) of a state.
 
@@ -256,16 +263,25 @@ class SampleSheet:
     def __init__(self, method: Any, config: ConfigDict, split: Split):
         """Read the images."""
         self._config = config
-        rows = np.linspace(0, len(split) - 1, SHEET).astype(int).tolist()
-        more = {"canvas_label": True, "canvas": tuple(config.canvas_size)}
-        examples = [pipeline.eval_example(split, row, config, **more) for row in rows]
-        self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+        self._read(split)
 
         def step(state, stream):
             batch = make_batch(stream, config)
             return _in_bytes(batch), _in_bytes(make(method, state, batch, jax.random.key(config.seed), config))
 
         self._step = jax.jit(step)
+
+    def _read(self, split: Split) -> None:
+        rows = np.linspace(0, len(split) - 1, SHEET).astype(int).tolist()
+        more = {"canvas_label": True, "canvas": tuple(self._config.canvas_size)}
+        examples = [pipeline.eval_example(split, row, self._config, **more) for row in rows]
+        self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+    def on(self, split: Split) -> "SampleSheet":
+        """Return the same for another split; what is compiled is shared."""
+        other = copy.copy(self)
+        other._read(split)
+        return other
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]."""

@@ -3,6 +3,7 @@
 Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ class Evaluator:
         """Prepare to score `split` on all devices of the mesh, as many images at once as `images_at_once` says."""
         self._config, self._split, self._mesh, self._options = config, split, mesh, options
         self._label = Labeller(method, config, options, mesh, maps=())
+
+    def on(self, split: Split) -> "Evaluator":
+        """Return the same for another split; what is compiled is shared."""
+        other = copy.copy(self)
+        other._split = split
+        return other
 
     def __call__(
         self,
@@ -99,11 +106,7 @@ class SampleSheet:
     def __init__(self, method: Any, config: ConfigDict, split: Split):
         """Read the images."""
         self._config = config
-        rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
-        self._box = tuple(split.sizes()[rows].max(axis=0).tolist())
-        examples = [pipeline.eval_example(split, row, config) for row in rows]
-        self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
-        self._images = [split[row]["image"] for row in rows]
+        self._read(split)
         look = make_views(method, config)
 
         def look_and_judge(state, stream):
@@ -116,6 +119,19 @@ class SampleSheet:
 
         # Two programs, as of `Labeller`: images of many sizes share the network.
         self._look, self._choose = jax.jit(look_and_judge), jax.jit(make_chooser(config, maps=()), static_argnums=2)
+
+    def _read(self, split: Split) -> None:
+        rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
+        self._box = tuple(split.sizes()[rows].max(axis=0).tolist())
+        examples = [pipeline.eval_example(split, row, self._config) for row in rows]
+        self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
+        self._images = [split[row]["image"] for row in rows]
+
+    def on(self, split: Split) -> "SampleSheet":
+        """Return the same for another split; what is compiled is shared."""
+        other = copy.copy(self)
+        other._read(split)
+        return other
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]; images of different sizes are scaled to fit cells of one size."""

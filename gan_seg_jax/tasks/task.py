@@ -45,8 +45,10 @@ class Task(NamedTuple):
         lower_is_better: whether the best is the lowest.
         evaluator: (method, config, split, mesh, workdir, options) -> a callable from (state, *, poll) to the scores of
             a split; it takes `image_counts` and `each`, too, where the task has the counts, and options other than the
-            plain ones where `has_options` says so.
-        sheet: (method, config, split) -> a callable from a state to a picture of some of what it makes of a split.
+            plain ones where `has_options` says so. Its `on(split)` is the same for another split, and shares what is
+            compiled.
+        sheet: (method, config, split) -> a callable from a state to a picture of some of what it makes of a split;
+            `on(split)` likewise.
         table: [(name, scores), ...] -> text; the first row is the run, baselines may follow.
         refusals: of `COMMANDS`, those that do not take such a run, with the end of the sentence "WORKDIR is a run of
             METHOD, which ..." that they give.

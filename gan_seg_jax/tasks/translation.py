@@ -13,6 +13,7 @@ and of a split the mean over its images. `l1` chooses the best checkpoint. Dista
 real an image looks: several photographs fit the same labels.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,12 @@ class Evaluator:
         compare = _compare(method, config)
         whole, rows = parallel.replicated(mesh), parallel.batch_sharding(mesh)
         self._step = jax.jit(lambda *args: compare(*args)[1:], in_shardings=(whole, rows), out_shardings=rows)
+
+    def on(self, split: Split) -> "Evaluator":
+        """Return the same for another split; what is compiled is shared."""
+        other = copy.copy(self)
+        other._split = split
+        return other
 
     def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, float | None]:
         """Return the scores (module docstring) of a state; None where no image has pixels that count.
@@ -155,10 +162,20 @@ class SampleSheet:
 
     def __init__(self, method: Any, config: ConfigDict, split: Split):
         """Read the images."""
-        rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
-        examples = [pipeline.eval_example(split, row, config, canvas_label=True) for row in rows]
-        self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
+        self._config = config
+        self._read(split)
         self._step = jax.jit(_compare(method, config))
+
+    def _read(self, split: Split) -> None:
+        rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
+        examples = [pipeline.eval_example(split, row, self._config, canvas_label=True) for row in rows]
+        self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
+
+    def on(self, split: Split) -> "SampleSheet":
+        """Return the same for another split; what is compiled is shared."""
+        other = copy.copy(self)
+        other._read(split)
+        return other
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]."""

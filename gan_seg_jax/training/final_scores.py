@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from gan_seg_jax import parallel
 from gan_seg_jax.runs import checkpoint
 from gan_seg_jax.state import AdversarialState
@@ -12,15 +14,27 @@ from gan_seg_jax.training.tracker import Tracker
 
 
 def score(
-    run: TrainingRun, state: AdversarialState, tracker: Tracker, evaluator: Callable[..., dict[str, Any]]
+    run: TrainingRun,
+    state: AdversarialState,
+    tracker: Tracker,
+    evaluator: Callable[..., dict[str, Any]],
+    sheet: Callable[[AdversarialState], np.ndarray],
 ) -> dict[str, Any]:
-    """Score the best checkpoint on the test split and the baselines beside it; write the summary and return it."""
+    """Score the best checkpoint on the test split and the baselines beside it; write the summary and return it.
+
+    Args:
+        run: the run.
+        state: after the last step.
+        tracker: where it is.
+        evaluator: of the validation split, as a `Task` has it.
+        sheet: likewise.
+    """
     config, progress, stop = run.config, tracker.progress, run.stop
     run.checkpoints.wait()
     skipped = int(state.skipped_steps)
     test, test_evaluator, last = run.dataset.splits.get("test"), None, None
     if test is not None:
-        test_evaluator = run.task.evaluator(run.method, config, test, run.mesh, run.workdir)
+        test_evaluator = evaluator.on(test)
     if progress.best_step != progress.step:
         last = {"val": evaluator(state, poll=stop), "test": None}
         if test_evaluator is not None:
@@ -42,7 +56,6 @@ def score(
         image_counts = report.gathered(image_counts, len(test), config.num_classes)
     if parallel.is_first_process():
         if test is not None:
-            sheet = run.task.sheet(run.method, config, test)
-            run.writer.images(progress.best_step, "test", sheet(state))
+            run.writer.images(progress.best_step, "test", sheet.on(test)(state))
         report.write(run.workdir, config, summary, run.writer, image_counts)
     return summary

@@ -165,6 +165,16 @@ def test_images_smaller_than_the_crop_are_padded():
     np.testing.assert_array_equal(batch["label"][0], np.where(inside, 0, IGNORE))
 
 
+def test_what_is_compiled_serves_other_splits():
+    mesh, config = parallel.make_mesh(), make_config(class_colors=tiny_runs.INFO.class_colors)
+    one, two = (red_channel.coded_split(count, errors=0.2) for count in (26, 31))
+    evaluators = [generation.Evaluator(METHODS["copy"], config, each, mesh, network=NETWORK) for each in (one, two)]
+    first, second = (evaluator(red_channel.STATE) for evaluator in evaluators)
+    assert evaluators[0].on(two)(red_channel.STATE) == second != first == evaluators[0](red_channel.STATE)
+    sheets = [generation.SampleSheet(METHODS["copy"], config, each) for each in (one, two)]
+    np.testing.assert_array_equal(sheets[0].on(two)(red_channel.STATE), sheets[1](red_channel.STATE))
+
+
 def test_sheet_shows_real_images_beside_what_was_made_of_their_masks():
     split, config = red_channel.coded_split(5, errors=0.0), make_config(class_colors=tiny_runs.INFO.class_colors)
     sheets = {

@@ -100,6 +100,9 @@ def test_evaluation_compiles_once_and_polls_between_batches():
         evaluator(STATE, poll=lambda: polls.append(1))
     assert evaluator._label._look._cache_size() == evaluator._label._choose._cache_size() == 1
     assert len(polls) == 6
+    other = coded_split(5, errors=0.4)
+    assert evaluator.on(other)(STATE) == score(other) != evaluator(STATE) == score(split)
+    assert evaluator._label._look._cache_size() == 1
 
 
 def test_the_sheet_compiles_the_network_once_for_images_of_many_sizes():
@@ -115,8 +118,9 @@ def test_the_sheet_compiles_the_network_once_for_images_of_many_sizes():
     sheet = segmentation.SampleSheet(method, config, split)
     assert len({label.shape for label in split.labels}) == 4
     assert sheet(STATE).dtype == np.uint8 and len(calls) == 1
-    sheet(STATE)
-    assert len(calls) == 1
+    other = coded_split(9, errors=0.3)
+    moved, fresh = sheet.on(other)(STATE), segmentation.SampleSheet(METHOD, config, other)(STATE)
+    assert len(calls) == 1 and np.array_equal(moved, fresh) and not np.array_equal(moved, sheet(STATE))
 
 
 def test_a_poll_that_raises_ends_the_evaluation():

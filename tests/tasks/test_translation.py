@@ -88,7 +88,10 @@ def darker(nets, batch, rng, config):
 def test_a_split_counts_every_image_once():
     config, split = make_config(), tiny_runs.memory_split(6, sizes=((24, 20), (24, 32)))  # at the canvas' scale
     method = types.SimpleNamespace(view=translation.view, known=translation.known, predict=darker)
-    found = task.Evaluator(method, config, split, parallel.make_mesh())(create_state({}, {}, {}, seed=0))
+    state, other = create_state({}, {}, {}, seed=0), tiny_runs.memory_split(3, sizes=((24, 32),))
+    evaluator = task.Evaluator(method, config, split, parallel.make_mesh())
+    found = evaluator(state)
+    assert evaluator.on(other)(state) == task.Evaluator(method, config, other, parallel.make_mesh())(state) != found
     each = []
     for index in range(len(split)):
         image, label = split[index]["image"], split[index]["label"]
@@ -101,7 +104,10 @@ def test_a_split_counts_every_image_once():
 def test_the_sheet_shows_input_output_and_target():
     config, split = make_config(), tiny_runs.memory_split(2, sizes=((24, 32),))
     method = types.SimpleNamespace(view=translation.view, known=translation.known, predict=darker)
-    sheet = task.SampleSheet(method, config, split)(create_state({}, {}, {}, seed=0))
+    draw, state = task.SampleSheet(method, config, split), create_state({}, {}, {}, seed=0)
+    sheet = draw(state)
+    other = tiny_runs.memory_split(1, sizes=((24, 32),))
+    np.testing.assert_array_equal(draw.on(other)(state), task.SampleSheet(method, config, other)(state))
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
     shown = split[0]["image"].repeat(4, axis=0).repeat(4, axis=1)  # small cells are enlarged by a whole factor
     windows = np.lib.stride_tricks.sliding_window_view(sheet, shown.shape)[:60, :, 0]
