@@ -272,11 +272,8 @@ def test_every_network_shows_its_features(name):
     network = build_network(config.networks.segmenter, dtype="float32", num_classes=CLASSES)
     image = jnp.zeros((2, *config.crop_size, 3))
 
-    def run():
-        variables = network.init(jax.random.key(0), image, train=False)
-        return network.apply(variables, image, train=False, mutable=["intermediates"])[1]["intermediates"]
-
-    sown = jax.eval_shape(run)
+    run = lambda: network.init_with_output(jax.random.key(0), image, train=False, mutable=True)
+    sown = jax.eval_shape(run)[1]["intermediates"]
     assert sown["decoder"][0].ndim == 4
     deepest = sown["backbone"] if "backbone" in sown else sown
     assert deepest["encoder"][0].shape[1] < config.crop_size[0] / 4
