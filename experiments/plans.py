@@ -7,8 +7,8 @@ from typing import Any
 import tables
 
 HEAD = ("config", "slice", "batch", "GiB of a chip", "TFLOP a chip", "GB moved", "messages", "step at best, ms")
-HEAD += ("bound by", "images/s at best", "of peak")
-EMPTY = [""] * 6
+HEAD += ("bound by", "images/s at best", "images/s a host must read", "of peak")
+EMPTY = [""] * 7
 
 
 def summary(folder: Path) -> str:
@@ -46,5 +46,6 @@ def _row(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
         f"{seconds['step'] * 1e3:.1f}",
         found["bound"],
         f"{speed:,.0f}",
+        f"{found['images_read_per_second_of_a_host']:,.0f}",
         f"{share:.0%}",
     ]

@@ -69,10 +69,8 @@ def main() -> None:
     if len(wanted) > 1:
         print(f"\n{text.table(found['slices'])}", flush=True)
     if all("crashed" in each for each in found["slices"]):
-        raise InputError(
-            "The TPU's compiler has crashed on this step, by a fault of its own; try another batch, crop_size or "
-            'version of libtpu: pip install -U "jax[tpu]<0.12".'
-        )
+        killed = all(each["signal"] == "SIGKILL" for each in found["slices"])
+        raise InputError(f"The TPU's compiler {text.CRASHED[killed]}.")
 
 
 def _input(config: ConfigDict) -> tuple[float, bool]:

@@ -20,6 +20,7 @@ from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.load import example_batch
 from gan_seg_jax.methods import cgan
 from gan_seg_jax.models.convolution import NHWC
+from gan_seg_jax.planning import hlo
 from gan_seg_jax.state import create_state, init_variables
 from gan_seg_jax.train_step import train_step
 from tests.tiny_methods import CASES
@@ -69,7 +70,16 @@ def run(devices: int, steps: int, spatial: int = 1):
     images = parallel.image_sharding(mesh)
     step = functools.partial(train_step, method=cgan, config=config, updates=((D,), (G,)), images=images)
     step = parallel.compile_step(step, state, placed[0], mesh)
-    assert ("collective-permute" in step.as_text()) == (spatial > 1)  # rows at the borders are exchanged
+    text = step.as_text()
+    assert ("collective-permute" in text) == (spatial > 1)  # rows at the borders are exchanged
+    assert "f64[" not in text
+    if (devices, spatial) == (
+        4,
+        1,
+    ):  # gradients travel once, but the discriminator's, whose two losses each send theirs
+        sent, size = hlo.collectives(text), lambda role: sum(leaf.nbytes for leaf in jax.tree.leaves(variables[role]))
+        assert {(each.kind, each.participants) for each in sent} == {("all-reduce", 4)}
+        assert len(sent) <= 18 and sum(each.bytes for each in sent) < 1.1 * (size(G) + 2 * size(D))
     metrics = []
     for batch in placed:
         before = state

@@ -62,17 +62,19 @@ def test_several_slices_as_a_table_and_the_input_as_measured(compiler, tmp_path,
     ]
 
 
-def test_a_crash_of_the_compiler_is_a_sentence(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("code", "said"), [(11, "pip install -U"), (9, "memory runs out")])
+def test_a_crash_of_the_compiler_is_a_sentence(monkeypatch, tmp_path, code, said):
     def crash(*_):
-        raise apart.CrashedError
+        raise apart.CrashedError(-code)
 
     monkeypatch.setattr(program, "devices", lambda where: [None] * where.chips)
     monkeypatch.setattr(program, "versions", lambda: {"libtpu": "0"})
     monkeypatch.setattr(apart, "call", crash)
     args = (CONFIG, "--config.num_classes=5", "--batch_per_chip=2")
     outcome = _run(*args, "--slice=v5e-4", f"--json={tmp_path / 'plan.json'}")
-    assert outcome.code == 2 and "crashed" in outcome.out and "pip install -U" in outcome.err
-    assert json.loads((tmp_path / "plan.json").read_text())["slices"][0]["crashed"]
+    assert outcome.code == 2 and ("crashed" if code == 11 else "killed") in outcome.out and said in outcome.err
+    found = json.loads((tmp_path / "plan.json").read_text())["slices"][0]
+    assert found["crashed"] and found["signal"] == {11: "SIGSEGV", 9: "SIGKILL"}[code]
     assert _run(*args, "--slice=v5e-4", "--slice=v5e-8").out.count("compiler crashed") == 2
 
 

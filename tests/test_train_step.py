@@ -537,10 +537,9 @@ def flops(function, *arguments):
     return compiled.cost_analysis()["flops"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("updates", "passes"),
-    [(((D,), (G,)), 8), (((D, G),), 7)],
+    [(((D,), (G,)), 8), pytest.param(((D, G),), 7, marks=pytest.mark.slow)],
     ids=["alternating", "simultaneous"],
 )
 def test_flops_of_a_step(updates, passes):

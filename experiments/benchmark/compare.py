@@ -291,7 +291,7 @@ def main() -> int:
     if hasattr(os, "sched_setaffinity"):  # and so of every process from here
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     failed = False
-    for name in options.only or cases.CASES:
+    for name in options.only or [name for name, case in cases.CASES.items() if options.device in case.devices]:
         print(f"{name} ...", flush=True)
         try:
             case = run_case(name, options)

@@ -34,7 +34,7 @@ class Row(NamedTuple):
         seconds: of one call: the median over rounds, the smallest and the largest.
         ratio: how many times as long as ours it takes, of each round: median, smallest, largest; None for ours.
         flops: of one call; None where there are none to count.
-        share: of the peak that the same process has measured by a matrix product; None without flops.
+        share: of the peak, the fastest matrix product that any side of the case has measured; None without flops.
         values: what is known of the side.
     """
 
@@ -74,7 +74,8 @@ def _row(sides: Mapping[str, Any], side: str, work: str) -> Row:
         pairs = zip(seconds, sides["ours"]["seconds"][work], strict=True)
         ratio = spread([theirs / ours for theirs, ours in pairs])
     if flops and "product" in values["seconds"]:
-        peak = values["flops"]["product"] / min(values["seconds"]["product"])
+        products = (each for each in sides.values() if "product" in each["seconds"])
+        peak = max(each["flops"]["product"] / min(each["seconds"]["product"]) for each in products)
         share = flops / statistics.median(seconds) / peak
     return Row(side, spread(seconds), ratio, flops, share, values)
 
@@ -184,9 +185,15 @@ def summary(folder: Path) -> str:
         for case in record["cases"].values():
             lines += _summary_lines(case)
         parts.append(f"{machine(record)}:\n\n{markdown(lines)}")
-        left = [f"`{name}`" for name in cases.CASES if name not in record["cases"]]
+        wanted = [name for name, case in cases.CASES.items() if record["device"] in case.devices]
+        left = [f"`{name}`" for name in wanted if name not in record["cases"]]
         if left:
             parts.append(f"Not run yet there: {', '.join(left)}.")
+        commits: dict[str, list[str]] = {}
+        for name, case in record["cases"].items():
+            commits.setdefault(str(case["commit"])[:8], []).append(name)
+        by_commit = "; ".join(f"{commit}: {', '.join(names)}" for commit, names in commits.items())
+        parts.append(f"By commit: {by_commit}.")
         ratios = [ratio for case in record["cases"].values() if (ratio := product_ratio(case)) is not None]
         if ratios:
             shown = "{:.2f} ({:.2f} to {:.2f})".format(*spread(ratios))

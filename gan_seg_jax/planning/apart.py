@@ -1,15 +1,25 @@
 """Call a function in a process of its own, which a fault of a library's machine code may end."""
 
-import concurrent.futures
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import Any
 
 
 class CrashedError(Exception):
-    """The process has died."""
+    """The process has died.
+
+    Attributes:
+        signal: Name of the signal that ended it, such as "SIGSEGV", or "exit code N".
+    """
+
+    def __init__(self, code: int):
+        """Take the exit code of a `multiprocessing.Process`: below zero it is a signal's."""
+        names = {-each: each.name for each in signal.Signals}
+        self.signal = names.get(code, f"exit code {code}")
+        super().__init__(self.signal)
 
 
 def call(function: Callable, *arguments: Any) -> Any:
@@ -23,13 +33,30 @@ def call(function: Callable, *arguments: Any) -> Any:
         CrashedError: Its process has died, such as by a signal.
     """
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn, initializer=_silence) as pool:
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_answer, args=(sender, function, arguments), daemon=True)
+    process.start()
+    sender.close()  # ours: the pipe ends with the process
+    with receiver:
         try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            raise CrashedError from error
+            result, error = receiver.recv()
+        except EOFError:
+            process.join()
+            raise CrashedError(process.exitcode) from None
+    process.join()
+    if error is not None:
+        raise error
+    return result
 
 
-def _silence() -> None:
-    """Drop what libraries write of their own faults: pages of addresses. Errors of Python's reach the caller."""
+def _answer(sender: Connection, function: Callable, arguments: tuple) -> None:
+    """Send what a function returns or raises.
+
+    What libraries write of their own faults is dropped: pages of addresses.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        answer = function(*arguments), None
+    except Exception as error:
+        answer = None, error
+    sender.send(answer)

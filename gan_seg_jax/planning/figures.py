@@ -50,8 +50,8 @@ def on_slice_apart(config: ConfigDict, where: Slice, rate: float, *, measured: b
     """Return what `on_slice` does, made in a process of its own: libtpu may end it by a fault, as of its stack."""
     try:
         return apart.call(_on_slice, to_json(config), where, rate, measured)
-    except apart.CrashedError:
-        return _facts(config, where) | {"crashed": True}
+    except apart.CrashedError as error:
+        return _facts(config, where) | {"crashed": True, "signal": error.signal}
 
 
 def _on_slice(values: dict[str, Any], where: Slice, rate: float, measured: bool) -> dict[str, Any]:
@@ -122,6 +122,7 @@ def _time(config: ConfigDict, where: Slice, compiled: Any, rate: float, *, measu
     for each in sent:
         kinds[each.kind].update(count=1, bytes=each.bytes)
     images = config.batch_size * config.rounds
+    read = config.rounds * len(get_method(config).STREAMS)  # for each image of the batch
     values = {
         "flops": cost["flops"] * where.chips,
         "flops_per_chip": cost["flops"],
@@ -131,10 +132,10 @@ def _time(config: ConfigDict, where: Slice, compiled: Any, rate: float, *, measu
         "seconds": dataclasses.asdict(found) | {"step": found.step},
         "bound": found.bound,
         "images_per_second": images / found.step,
+        "images_read_per_second_of_a_host": config.batch_size * read / where.hosts / found.step,
         "share_of_peak": cost["flops"] / found.step / where.chip.flops,
     }
     if rate:
-        read = config.rounds * len(get_method(config).STREAMS)  # for each image of the batch
         one = read / (rate * where.hosts)
         bound = roofline.input_bound(found, config.batch_size, where.chips // config.spatial_shards, one)
         values["input"] = {

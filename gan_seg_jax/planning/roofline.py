@@ -77,7 +77,7 @@ def _collective(each: Collective, where: Slice) -> float:
 
 
 def largest_batch(batch: float, fixed: int, growing: int, hbm: int, *, least: float = 1) -> float:
-    """Return the largest power of two that probably fits a chip, 0 where not even the least does.
+    """Return the largest power of two that probably fits a chip, or the batch where that is more; 0 where none does.
 
     Args:
         batch: Images of a chip.
@@ -87,7 +87,10 @@ def largest_batch(batch: float, fixed: int, growing: int, hbm: int, *, least: fl
         least: Images of a chip: a part of one where chips share images.
     """
     room = (hbm - fixed) / growing * batch
-    return 2.0 ** math.floor(math.log2(room)) if room >= least else 0.0
+    if room < least:
+        return 0.0
+    largest = 2.0 ** math.floor(math.log2(room))
+    return max(largest, batch) if room >= batch else largest
 
 
 def input_bound(found: Seconds, batch: int, least: int, image_seconds: float) -> int | None:

@@ -11,10 +11,11 @@ def heading(plan: dict[str, Any]) -> str:
     height, width = plan["crop_size"]
     share, every = plan["share_of_steps"], plan["penalty_every"]
     phase = f"all {plan['steps']:,} steps" if share == 1 else f"the last phase, {share:.0%} of {plan['steps']:,} steps"
+    penalties = f", but for the penalties every {every} steps, which may need more memory" if every > 1 else ""
     networks = ", ".join(f"{role} {count:,}" for role, count in plan["parameters"].items())
     rows = [
         ("config", f"{plan['method']} at {height}x{width}, {plan['dtype']}, {plan['classes']} classes"),
-        ("step", f"{plan['phase']}: {phase}{f', but for the penalties every {every} steps' if every > 1 else ''}"),
+        ("step", f"{plan['phase']}: {phase}{penalties}"),
         ("parameters", networks),
     ]
     return _rows(rows)
@@ -32,11 +33,17 @@ def lines(found: dict[str, Any]) -> str:
         ("batch", f"{found['batch']}, {per_chip:g} per chip"),
     ]
     if "crashed" in found:
-        return _rows([*rows, ("compiler", "crashed on this step; another batch, crop_size or libtpu may do")])
+        return _rows([*rows, ("compiler", CRASHED[found.get("signal") == "SIGKILL"])])
     rows.append(("memory", f"{_memory(found['memory'])}{_fit(found)}"))
     if "seconds" in found:
         rows += _time(found)
     return _rows(rows)
+
+
+CRASHED = (
+    'crashed, by a fault of its own: try another batch, crop_size or libtpu (pip install -U "jax[tpu]<0.12")',
+    "was killed, as this machine does when its memory runs out; the compiler takes several GB",
+)
 
 
 def _count(number: int, what: str) -> str:
@@ -58,8 +65,8 @@ def _fit(found: dict[str, Any]) -> str:
         return ": does not fit; take a smaller batch or crop_size"
     if largest == 0:
         return ": does not fit, nor probably any batch; take a smaller crop_size or network, or more spatial_shards"
-    whole = f"--config.batch_size={largest * found['chips']:g}"
-    return f": does not fit; {largest:g} per chip ({whole}) is probably the largest power of two that does"
+    flag = f"--batch_per_chip={largest:g}" if largest >= 1 else f"--config.batch_size={largest * found['chips']:g}"
+    return f": does not fit; {largest:g} per chip ({flag}) is probably the largest power of two that does"
 
 
 def _time(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -83,7 +90,10 @@ def _time(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _input(found: dict[str, Any]) -> str:
     if "input" not in found:
-        return "not known; --input_rate=IMAGES_PER_SECOND of one host says whether it keeps up"
+        needed = found["images_read_per_second_of_a_host"]
+        return (
+            f"chips wait below {needed:,.0f} images/s a host; --input_rate=IMAGES_PER_SECOND says from which batch on"
+        )
     values, hosts = found["input"], _count(found["hosts"], "host")
     rate = (
         f"{values['images_read_a_step']} images a step, {values['images_per_second_of_a_host']:,.0f} a second and host"

@@ -75,7 +75,7 @@ def test_the_input_is_left_out_where_its_rate_is_not_known(config, monkeypatch):
 def test_what_does_not_fit_is_said_with_a_batch_that_probably_does(config, monkeypatch):
     found = _plan(config, monkeypatch, program.TooLargeError(40 * GIB, 16 * GIB))
     assert not found["fits"] and "seconds" not in found
-    assert "does not fit; 2 per chip (--config.batch_size=16)" in text.lines(found)
+    assert "does not fit; 2 per chip (--batch_per_chip=2)" in text.lines(found)
     assert "does not fit" in text.table([found]).splitlines()[1]
     assert "smaller batch" in text.lines(_plan(config, monkeypatch, program.TooLargeError(0, 0)))
 

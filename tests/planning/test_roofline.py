@@ -44,6 +44,7 @@ def test_largest_batch(fixed, growing, expected):
 
 def test_where_chips_share_images_a_chip_may_have_a_part_of_one():
     assert roofline.largest_batch(1, 0, 3000, 1000, least=0.25) == 0.25
+    assert roofline.largest_batch(12, 0, 800, 1000) == 12  # which fits itself, though no power of two from it on does
     assert roofline.largest_batch(1, 0, 3000, 1000, least=0.5) == 0
 
 
