@@ -245,6 +245,8 @@ def machine(record: Mapping[str, Any]) -> str:
 KINDS = {  # of `within`: kind -> what a ratio is of, whether it is that of the second work to the first, must, aim
     "fused": ("a step: two updates compiled apart / fused", False, "at least 1.2, aim 1.45"),
     "adversarial": ("a step: adversarial / supervised, the same segmenter", False, "at most 1.6, aim 1.25"),
+    "forms": ("a step: XLA's own convolutions / our forms", False, "-"),
+    "options": ("a step: convolutions by YNNPACK / by Eigen, as ours", False, "-"),
     "atrous": ("3x3 convolution with gradients: atrous / plain", False, "at most 1.5, aim 1.15"),
     "kernel": ("gradient of a 3x3 kernel: share of a matrix product's speed", True, "at least 40%, aim 70%"),
     "devices": ("a step of the same batch: several virtual devices / one", False, "at most 1.15, aim 1.05"),
@@ -256,9 +258,9 @@ def within(folder: Path) -> str:
     parts = []
     for record in read(folder):
         lines = [["", "", "ms", "against, ms", "ratio", "wanted"]]
-        for kind, found in record["kinds"].items():
+        for kind in (kind for kind in KINDS if kind in record["kinds"]):
             title, flipped, wanted = KINDS[kind]
-            for name, seconds in found["seconds"].items():
+            for name, seconds in record["kinds"][kind]["seconds"].items():
                 lines += _pairs(title, name, seconds, flipped=flipped, several=kind == "devices", wanted=wanted)
         hardware = record["hardware"]
         parts.append(f"{hardware['cpu']}, {hardware['cores']} cores:\n\n{markdown(lines)}")

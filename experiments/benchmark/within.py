@@ -1,8 +1,9 @@
 """Time our steps against each other: `python -m experiments.benchmark.within [--only=fused]`.
 
 What a design of ours costs or saves: a fused step against two updates that are compiled apart, an adversarial step
-against the supervised one of the same segmenter, atrous convolutions against plain ones, the gradient of a 3x3 kernel
-against a matrix product, and the same batch on several virtual devices. Two works of a pair run in turn, so that a
+against the supervised one of the same segmenter, our forms of convolutions and our options of the compiler against
+XLA's own, atrous convolutions against plain ones, the gradient of a 3x3 kernel against a matrix product, and the same
+batch on several virtual devices. Two works of a pair run in turn, so that a
 machine that slows down slows both; a ratio is that of a round. docs/performance.md shows the records after
 `python experiments/collect.py --readme`.
 """
@@ -15,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,14 @@ from experiments.benchmark import cases, compare, layers, ours, report
 from experiments.benchmark.sides import Side
 from gan_seg_jax import parallel
 from gan_seg_jax.methods import get_method
+from gan_seg_jax.models import convolution
 from gan_seg_jax.models.layers import Conv
 from gan_seg_jax.system import process
 from gan_seg_jax.train_step import train_step
 
 RESULTS = compare.RESULTS / "within"
 STEPS = ("cgan", "cgan-default", "adversarial-resnet18", "adversarial-mobilenetv2", "adversarial-lite0")
+LEVERS = ("cgan", "adversarial-resnet18", "adversarial-lite0", "fcdensenet56")
 RATES = (6, 12, 18)
 KERNELS = ((72, 96, 32), (36, 48, 64), (18, 24, 128), (36, 48, 256))  # height, width and channels of the maps
 DEVICES = (2, 4, 8)
@@ -58,6 +62,22 @@ def adversarial(case: str) -> dict[str, Work]:
         alone.losses.weights = game.losses.weights
         alone.networks.segmenter, alone.optimizers.segmenter = game.networks[role], game.optimizers[role]
     return {"adversarial": _step(game, game.phases[-1][1]), "supervised": _step(alone, alone.phases[-1][1])}
+
+
+def forms(case: str) -> dict[str, Work]:
+    """Return a step of XLA's own convolutions wherever we have a form of them for processors, and one of our forms."""
+    config = cases.load(case)
+    with convolution.native_alone():
+        native = _step(config, config.phases[-1][1])
+    return {"native": native, "our forms": _step(config, config.phases[-1][1])}
+
+
+def compiler_options(case: str) -> dict[str, Work]:
+    """Return a step as XLA compiles it by default, its convolutions by YNNPACK, and one by `parallel.step_options`."""
+    config = cases.load(case)
+    with unittest.mock.patch.object(parallel, "step_options", lambda platform: {}):
+        default = _step(config, config.phases[-1][1])
+    return {"YNNPACK": default, "Eigen": _step(config, config.phases[-1][1])}
 
 
 def _step(config: Any, *programs: Any) -> Work:
@@ -127,6 +147,8 @@ class _Scaled:
 KINDS: dict[str, dict[str, Callable[[], dict[str, Work]]]] = {  # kind -> name -> what makes the two works
     "fused": {case: functools.partial(fused, case) for case in STEPS},
     "adversarial": {case: functools.partial(adversarial, case) for case in STEPS},
+    "forms": {case: functools.partial(forms, case) for case in LEVERS},
+    "options": {case: functools.partial(compiler_options, case) for case in LEVERS},
     "atrous": {f"rate {rate}, 128 channels at 32x32": functools.partial(atrous, rate) for rate in RATES},
     "kernel": {f"{c} channels at {h}x{w}": functools.partial(kernel_gradient, (h, w, c)) for h, w, c in KERNELS},
 }

@@ -319,7 +319,14 @@ def test_works_of_ours_run_in_turn_and_their_ratios_are_of_each_round(monkeypatc
     assert report.within(tmp_path / "none") == "Not run yet: `python -m experiments.benchmark.within`."
 
 
-@pytest.mark.parametrize("make", [within.fused, within.adversarial])
+@pytest.mark.parametrize(
+    "make",
+    [
+        within.fused,
+        within.adversarial,
+        *(pytest.param(make, marks=pytest.mark.slow) for make in (within.forms, within.compiler_options)),
+    ],
+)
 def test_our_works_step(make):
     works = make("tiny")
     assert len(works) == 2
