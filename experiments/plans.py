@@ -6,8 +6,8 @@ from typing import Any
 
 import tables
 
-HEAD = ("config", "slice", "batch", "GiB of a chip", "TFLOP a chip", "GB moved", "messages", "step at best, ms")
-HEAD += ("bound by", "images/s at best", "images/s a host must read", "of peak")
+HEAD = ("config", "libtpu", "slice", "batch", "GiB of a chip", "TFLOP a chip", "GB moved", "messages")
+HEAD += ("step at best, ms", "bound by", "images/s at best", "images/s a host must read", "of peak")
 EMPTY = [""] * 7
 
 
@@ -29,7 +29,7 @@ def summary(folder: Path) -> str:
 
 
 def _row(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    row = [plan["config"], found["slice"], str(found["batch"])]
+    row = [plan["config"], plan["versions"]["libtpu"], found["slice"], str(found["batch"])]
     if "crashed" in found:
         return [*row, "compiler crashed", *EMPTY, ""]
     used, seconds = found["memory"], found.get("seconds")

@@ -41,7 +41,7 @@ def lines(found: dict[str, Any]) -> str:
 
 
 CRASHED = (
-    'crashed, by a fault of its own: try another batch, crop_size or libtpu (pip install -U "jax[tpu]<0.12")',
+    "crashed, by a fault of its own: try another libtpu (that of jax 0.11 needs Python 3.12), batch or crop_size",
     "was killed, as this machine does when its memory runs out; the compiler takes several GB",
 )
 

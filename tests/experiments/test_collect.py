@@ -518,6 +518,7 @@ def test_plans_of_slices_are_a_table_with_those_that_do_not_fit(tmp_path):
     memory = {"total": 3 * 2**30, "hbm": 4 * 2**30}
     fits = {"slice": "v5e-4", "batch": 8, "memory": memory, "seconds": {"step": 0.0125}, "bound": "traffic"}
     fits |= {"images_per_second": 1234.5, "share_of_peak": 0.25, "flops_per_chip": 5e11, "bytes_moved_per_chip": 3e9}
+    fits["images_read_per_second_of_a_host"] = 617.25
     fits["collectives"] = {"all-reduce": {"count": 7, "bytes": 2e6}}
     large = {"slice": "v5e-8", "batch": 64, "memory": memory | {"total": 9 * 2**30}}
     crashed = {"slice": "v6e-8", "batch": 64, "crashed": True}
@@ -525,9 +526,9 @@ def test_plans_of_slices_are_a_table_with_those_that_do_not_fit(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(record))
     text = plans.summary(tmp_path)
     assert text.startswith("By jax 1 and libtpu 2; 64x96, bfloat16, 5 classes:")
-    row = "| 3.0 of 4.0 | 0.500 | 3.0 | 7 all-reduce of 2.0 MB | 12.5 | traffic | 1,234 | 25% |"
-    assert f"| a.py:b | v5e-4 | 8 {row}" in text
-    assert "| a.py:b | v5e-8 | 64 | 9.0 of 4.0 | does not fit |" in text
+    row = "| 3.0 of 4.0 | 0.500 | 3.0 | 7 all-reduce of 2.0 MB | 12.5 | traffic | 1,234 | 617 | 25% |"
+    assert f"| a.py:b | 2 | v5e-4 | 8 {row}" in text
+    assert "| a.py:b | 2 | v5e-8 | 64 | 9.0 of 4.0 | does not fit |" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
