@@ -14,7 +14,6 @@ running statistics here, those of real batches alone, so its scores are not thos
 images than there are is None.
 """
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +41,7 @@ from gan_seg_jax.runs import workdirs
 from gan_seg_jax.runs.tables import values_table
 from gan_seg_jax.state import AdversarialState, inference_view
 from gan_seg_jax.tasks.feature_network import FeatureNetwork, open_feature_network
-from gan_seg_jax.tasks.task import Task
+from gan_seg_jax.tasks.task import OfSplit, Task
 
 # Images that a score needs.
 LEAST = {"frechet": 2, "discriminator": 2, "frechet_real": 4, "kernel": 4, "precision_recall": 20, "collapse": 20}
@@ -152,13 +151,13 @@ def told_apart(
     return jnp.mean(view.reshape(2, len(batch["image"]), -1), axis=2).T
 
 
-class Evaluator:
+class Evaluator(OfSplit):
     """Scores a state by what it makes; compiled once."""
 
     def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, network: FeatureNetwork):
         """Prepare to make as many images as `split` has, with the batch size of the config on all devices."""
-        self._config, self._split, self._mesh = config, split, mesh
-        self._real: tuple[np.ndarray, np.ndarray] | None = None  # features and confusion of the real ones
+        self._config, self._mesh = config, mesh
+        self._read(split)
         self._tells_apart = method.score_map is not None
         whole, rows = parallel.replicated(mesh), parallel.batch_sharding(mesh)
 
@@ -184,11 +183,9 @@ class Evaluator:
         self._look_real = jax.jit(real, in_shardings=(rows,), out_shardings=(rows, whole, rows))
         self._look_fake = jax.jit(fake, in_shardings=(whole, rows), out_shardings=(rows, whole, rows))
 
-    def on(self, split: Split) -> "Evaluator":
-        """Return the same for another split; what is compiled is shared."""
-        other = copy.copy(self)
-        other._split, other._real = split, None
-        return other
+    def _read(self, split: Split) -> None:
+        self._split = split
+        self._real: tuple[np.ndarray, np.ndarray] | None = None  # features and confusion of the real ones
 
     def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Return the scores (module docstring) of a state.
@@ -257,7 +254,7 @@ def _frechet(*samples: np.ndarray) -> float:
     return fidelity.frechet_distance(*statistics)
 
 
-class SampleSheet:
+class SampleSheet(OfSplit):
     """Draws what a state makes of the first images of a split: pairs where it makes pairs, else a grid of images."""
 
     def __init__(self, method: Any, config: ConfigDict, split: Split):
@@ -276,12 +273,6 @@ class SampleSheet:
         more = {"canvas_label": True, "canvas": tuple(self._config.canvas_size)}
         examples = [pipeline.eval_example(split, row, self._config, **more) for row in rows]
         self._stream = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
-
-    def on(self, split: Split) -> "SampleSheet":
-        """Return the same for another split; what is compiled is shared."""
-        other = copy.copy(self)
-        other._read(split)
-        return other
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]."""

@@ -3,7 +3,6 @@
 Every image counts once, at its label's own size: logits are resized to the label, never the label to the logits.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,25 +28,23 @@ from gan_seg_jax.pictures import panels
 from gan_seg_jax.postprocess import morphology
 from gan_seg_jax.runs.tables import per_class_table, scores_table
 from gan_seg_jax.state import AdversarialState, inference_view
-from gan_seg_jax.tasks.task import Pictures, Task
+from gan_seg_jax.tasks.task import OfSplit, Pictures, Task
 
 SAMPLES = 4
 FOLDERS = ("masks", "colors", "overlays", "confidence")  # of what `predict` writes
 
 
-class Evaluator:
+class Evaluator(OfSplit):
     """Scores a state on one split; compiled once for each size of canvas."""
 
     def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh, *, options: Options = PLAIN):
         """Prepare to score `split` on all devices of the mesh, as many images at once as `images_at_once` says."""
-        self._config, self._split, self._mesh, self._options = config, split, mesh, options
+        self._config, self._mesh, self._options = config, mesh, options
+        self._read(split)
         self._label = Labeller(method, config, options, mesh, maps=())
 
-    def on(self, split: Split) -> "Evaluator":
-        """Return the same for another split; what is compiled is shared."""
-        other = copy.copy(self)
-        other._split = split
-        return other
+    def _read(self, split: Split) -> None:
+        self._split = split
 
     def __call__(
         self,
@@ -97,7 +94,7 @@ class Evaluator:
             yield batch, local_rows(prediction)
 
 
-class SampleSheet:
+class SampleSheet(OfSplit):
     """Draws a few images of a split, spread over it, with truth, prediction and error; one image at a time.
 
     Where the method has a `score_map`, the discriminator's scores of the prediction are a column of it.
@@ -126,12 +123,6 @@ class SampleSheet:
         examples = [pipeline.eval_example(split, row, self._config) for row in rows]
         self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
         self._images = [split[row]["image"] for row in rows]
-
-    def on(self, split: Split) -> "SampleSheet":
-        """Return the same for another split; what is compiled is shared."""
-        other = copy.copy(self)
-        other._read(split)
-        return other
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]; images of different sizes are scaled to fit cells of one size."""

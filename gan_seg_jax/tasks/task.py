@@ -1,10 +1,12 @@
 """What a task says of its runs, to all that have to do with them: training, the summary, the commands."""
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ml_collections import ConfigDict
 
+from gan_seg_jax.data.catalog import Split
 from gan_seg_jax.errors import InputError
 from gan_seg_jax.inference.options import PLAIN, Options
 
@@ -34,6 +36,18 @@ class Pictures(NamedTuple):
     takes_masks: Callable[[ConfigDict], bool] = lambda config: False
     maps: tuple[str, ...] = ()
     masks: str = ""
+
+
+class OfSplit:
+    """What scores or draws a split by programs that serve every split: evaluators and sheets."""
+
+    _read: Callable[[Split], None]  # takes a split in place of the one before
+
+    def on(self, split: Split) -> Self:
+        """Return the same for another split; what is compiled is shared."""
+        other = copy.copy(self)
+        other._read(split)
+        return other
 
 
 class Task(NamedTuple):

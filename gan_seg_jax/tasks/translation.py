@@ -13,7 +13,6 @@ and of a split the mean over its images. `l1` chooses the best checkpoint. Dista
 real an image looks: several photographs fit the same labels.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from gan_seg_jax.inference.scoring import images_at_once
 from gan_seg_jax.pictures import panels
 from gan_seg_jax.runs.tables import values_table
 from gan_seg_jax.state import AdversarialState, inference_view
-from gan_seg_jax.tasks.task import Pictures, Task
+from gan_seg_jax.tasks.task import OfSplit, Pictures, Task
 
 SCORES = ("l1", "psnr", "ssim")
 SAMPLES = 8  # examples that the sample sheet shows
@@ -73,21 +72,19 @@ def _compare(method: Any, config: ConfigDict) -> Callable:
     return compare
 
 
-class Evaluator:
+class Evaluator(OfSplit):
     """Scores a state on one split; compiled once for each size of canvas."""
 
     def __init__(self, method: Any, config: ConfigDict, split: Split, mesh: Mesh):
         """Prepare to translate `split` on all devices of the mesh, as many images at once as `images_at_once` says."""
-        self._config, self._split, self._mesh = config, split, mesh
+        self._config, self._mesh = config, mesh
+        self._read(split)
         compare = _compare(method, config)
         whole, rows = parallel.replicated(mesh), parallel.batch_sharding(mesh)
         self._step = jax.jit(lambda *args: compare(*args)[1:], in_shardings=(whole, rows), out_shardings=rows)
 
-    def on(self, split: Split) -> "Evaluator":
-        """Return the same for another split; what is compiled is shared."""
-        other = copy.copy(self)
-        other._split = split
-        return other
+    def _read(self, split: Split) -> None:
+        self._split = split
 
     def __call__(self, state: AdversarialState, *, poll: Callable[[], None] = lambda: None) -> dict[str, float | None]:
         """Return the scores (module docstring) of a state; None where no image has pixels that count.
@@ -157,7 +154,7 @@ def image_scores(made: np.ndarray, target: np.ndarray, known: np.ndarray) -> dic
     }
 
 
-class SampleSheet:
+class SampleSheet(OfSplit):
     """Draws input, output and target of some images of a split, spread over it; compiled once."""
 
     def __init__(self, method: Any, config: ConfigDict, split: Split):
@@ -170,12 +167,6 @@ class SampleSheet:
         rows = np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(int).tolist()
         examples = [pipeline.eval_example(split, row, self._config, canvas_label=True) for row in rows]
         self._streams = [{name: value[None] for name, value in example.items()} for example in examples]
-
-    def on(self, split: Split) -> "SampleSheet":
-        """Return the same for another split; what is compiled is shared."""
-        other = copy.copy(self)
-        other._read(split)
-        return other
 
     def __call__(self, state: AdversarialState) -> np.ndarray:
         """Return the picture, uint8 [H, W, 3]."""
