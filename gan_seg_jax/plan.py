@@ -69,8 +69,7 @@ def main() -> None:
     if len(wanted) > 1:
         print(f"\n{text.table(found['slices'])}", flush=True)
     if all("crashed" in each for each in found["slices"]):
-        killed = all(each["signal"] == "SIGKILL" for each in found["slices"])
-        raise InputError(f"The TPU's compiler {text.CRASHED[killed]}.")
+        raise InputError(f"The TPU's compiler {text.crash(found['slices'])}.")
 
 
 def _input(config: ConfigDict) -> tuple[float, bool]:

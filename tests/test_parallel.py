@@ -73,10 +73,7 @@ def run(devices: int, steps: int, spatial: int = 1):
     text = step.as_text()
     assert ("collective-permute" in text) == (spatial > 1)  # rows at the borders are exchanged
     assert "f64[" not in text
-    if (devices, spatial) == (
-        4,
-        1,
-    ):  # gradients travel once, but the discriminator's, whose two losses each send theirs
+    if (devices, spatial) == (4, 1):  # gradients travel once, those of the discriminator for each of its two losses
         sent, size = hlo.collectives(text), lambda role: sum(leaf.nbytes for leaf in jax.tree.leaves(variables[role]))
         assert {(each.kind, each.participants) for each in sent} == {("all-reduce", 4)}
         assert len(sent) <= 18 and sum(each.bytes for each in sent) < 1.1 * (size(G) + 2 * size(D))

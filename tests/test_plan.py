@@ -62,7 +62,7 @@ def test_several_slices_as_a_table_and_the_input_as_measured(compiler, tmp_path,
     ]
 
 
-@pytest.mark.parametrize(("code", "said"), [(11, "another libtpu"), (9, "memory runs out")])
+@pytest.mark.parametrize(("code", "said"), [(11, "pip install -U"), (9, "memory runs out")])
 def test_a_crash_of_the_compiler_is_a_sentence(monkeypatch, tmp_path, code, said):
     def crash(*_):
         raise apart.CrashedError(-code)

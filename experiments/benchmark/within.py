@@ -3,9 +3,8 @@
 What a design of ours costs or saves: a fused step against two updates that are compiled apart, an adversarial step
 against the supervised one of the same segmenter, our forms of convolutions and our options of the compiler against
 XLA's own, atrous convolutions against plain ones, the gradient of a 3x3 kernel against a matrix product, and the same
-batch on several virtual devices. Two works of a pair run in turn, so that a
-machine that slows down slows both; a ratio is that of a round. docs/performance.md shows the records after
-`python experiments/collect.py --readme`.
+batch on several virtual devices. Two works of a pair run in turn, so that a machine that slows down slows both; a ratio
+is that of a round. docs/performance.md shows the records after `python experiments/collect.py --readme`.
 """
 
 import argparse

@@ -33,17 +33,21 @@ def lines(found: dict[str, Any]) -> str:
         ("batch", f"{found['batch']}, {per_chip:g} per chip"),
     ]
     if "crashed" in found:
-        return _rows([*rows, ("compiler", CRASHED[found.get("signal") == "SIGKILL"])])
+        return _rows([*rows, ("compiler", crash([found]))])
     rows.append(("memory", f"{_memory(found['memory'])}{_fit(found)}"))
     if "seconds" in found:
         rows += _time(found)
     return _rows(rows)
 
 
-CRASHED = (
-    "crashed, by a fault of its own: try another libtpu (that of jax 0.11 needs Python 3.12), batch or crop_size",
-    "was killed, as this machine does when its memory runs out; the compiler takes several GB",
-)
+def crash(slices: Sequence[dict[str, Any]]) -> str:
+    """Return what became of the compiler, and what to do, where it ended on all of these slices."""
+    if all(found["signal"] == "SIGKILL" for found in slices):
+        return "was killed, as this machine does when its memory runs out; the compiler takes several GB"
+    return (
+        "crashed, by a fault of its own; try another batch, crop_size or version of libtpu (that of jax 0.11 needs "
+        'Python 3.12): pip install -U "jax[tpu]<0.12"'
+    )
 
 
 def _count(number: int, what: str) -> str:
