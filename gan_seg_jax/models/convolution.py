@@ -59,7 +59,7 @@ def down(x: jax.Array, w: jax.Array) -> jax.Array:
     Returns:
         float [b, h, w, o], of x's dtype.
     """
-    return _by_platform(x, w, cpu=_down_cpu, native=_down_native)
+    return _form((_down_cpu, _down_native), x, w)
 
 
 @jax.custom_vjp
@@ -73,7 +73,7 @@ def up(y: jax.Array, w: jax.Array) -> jax.Array:
     Returns:
         float [b, 2h, 2w, i], of y's dtype.
     """
-    return _by_platform(y, w, cpu=_up_cpu, native=_up_native)
+    return _form((_up_cpu, _up_native), y, w)
 
 
 @jax.custom_vjp
@@ -103,7 +103,7 @@ def pointwise(x: jax.Array, w: jax.Array) -> jax.Array:
     Returns:
         float [b, h, w, o], of x's dtype.
     """
-    return _by_platform(x, w, cpu=_pointwise_cpu, native=_pointwise_native)
+    return _form((_pointwise_cpu, _pointwise_native), x, w)
 
 
 @jax.custom_vjp
@@ -114,7 +114,7 @@ def pointwise_weight_gradient(x: jax.Array, y: jax.Array) -> jax.Array:
         x: float [b, h, w, i].
         y: float [b, h, w, o], of x's dtype.
     """
-    return _by_platform(x, y, cpu=_pointwise_weight_gradient_cpu, native=_pointwise_weight_gradient_native)
+    return _form((_pointwise_weight_gradient_cpu, _pointwise_weight_gradient_native), x, y)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -271,9 +271,15 @@ narrow_transpose.defvjp(_save_static(narrow_transpose), _narrow_transpose_rule)
 narrow_weight_gradient.defvjp(_save_static(narrow_weight_gradient), _narrow_weight_gradient_rule)
 
 
-def _by_platform(a, b, *, cpu, native):
+def _form(forms, a, b, **static):
     if _native_alone.get():
-        return native(a, b)
+        return forms[1](a, b, **static)
+    return _by_platform(forms, a, b, tuple(static.items()))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3), inline=True)  # a network has few shapes: each is traced once
+def _by_platform(forms, a, b, static):
+    cpu, native = (functools.partial(form, **dict(static)) for form in forms)
     return jax.lax.platform_dependent(a, b, cpu=cpu, default=native)
 
 
@@ -329,11 +335,6 @@ def _pointwise_weight_gradient_native(x, y):
 def _pointwise_weight_gradient_cpu(x, y):
     # Positions are one axis: over three XLA copies x transposed first (8 x 36 x 48, 256 to 256 channels: 38 ms for 22).
     return jnp.einsum("pi,po->io", x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))[None, None]
-
-
-def _form(forms, a, b, **static):
-    cpu, native = (functools.partial(form, **static) for form in forms)
-    return _by_platform(a, b, cpu=cpu, native=native)
 
 
 def _depthwise_native(x, w, *, stride, rate):

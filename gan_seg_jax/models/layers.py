@@ -5,6 +5,7 @@ Parameters are float32; `dtype` is the type of the computation and of the result
 the kernel). The poolings of `models.pooling` are here under the same names.
 """
 
+import functools
 import math
 
 import flax.linen as nn
@@ -237,6 +238,7 @@ def pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0))) if bottom or right else x
 
 
+@functools.partial(jax.jit, static_argnames="size", inline=True)  # traced once for a shape
 def resize_logits(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Resize by bilinear interpolation (half-pixel centres, anti-aliased when shrinking).
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -276,6 +277,32 @@ def test_batch_norm_keeps_running_averages_and_uses_them_in_inference():
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * np.var(x, (0, 1, 2)), rtol=1e-4)
     y = quickly(functools.partial(norm.apply, train=False))(variables | updates, x)
     np.testing.assert_allclose(y, (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("train", [False, True])
+def test_batch_norm_has_the_bits_of_flax(dtype, train):
+    x = (3.0 + 2.0 * normal(0, 4, 8, 8, 6)).astype(dtype)
+    ours = norms.Norm("batch", dtype)
+    flax = nn.BatchNorm(momentum=0.9, use_fast_variance=False, epsilon=1e-5, dtype=dtype)
+    variables = trained_norm(np.float32(x))
+
+    def step(apply):
+        def loss(params, x):
+            y, moved = apply({"params": params, "batch_stats": variables["batch_stats"]["batch"]}, x)
+            return jnp.sum(jnp.sin(y.astype(jnp.float32))), (y, moved)
+
+        return quickly(jax.grad(loss, argnums=(0, 1), has_aux=True))(variables["params"]["batch"], x)
+
+    def by_us(v, x):
+        y, moved = ours.apply({k: {"batch": tree} for k, tree in v.items()}, x, train=train, mutable=["batch_stats"])
+        return y, moved["batch_stats"]["batch"]
+
+    def by_flax(v, x):
+        y, moved = flax.apply(v, x, use_running_average=not train, mutable=["batch_stats"])
+        return y, moved["batch_stats"]
+
+    jax.tree.map(np.testing.assert_array_equal, step(by_us), step(by_flax))
 
 
 def test_batch_norm_of_bfloat16_has_float32_statistics():

@@ -72,10 +72,11 @@ def trace(name, batch, norm, *, train=True):
 def counting():
     """Yield a list that gets the number of values each of Flax's own norm layers takes one mean of."""
     counts = []
+    train = lambda options: options.get("train", not options.get("use_running_average", True))
 
     def look(call, args, kwargs, context):
         module, x = context.module, args[0] if args else None
-        if isinstance(module, nn.BatchNorm) and not kwargs["use_running_average"]:
+        if isinstance(module, nn.BatchNorm | norms._BatchNorm) and train(kwargs):
             counts.append(x.size // x.shape[-1])
         if isinstance(module, nn.InstanceNorm):
             counts.append(x.shape[1] * x.shape[2])
