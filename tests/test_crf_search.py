@@ -115,7 +115,7 @@ def workdir(tiny, tmp_path):
     return shutil.copytree(tiny.cgan, tmp_path / "run")
 
 
-def test_the_command_writes_what_evaluate_uses(workdir):
+def test_the_command_writes_what_evaluate_uses(workdir, exact):
     outcome = tiny_runs.command("crf_search", f"--workdir={workdir}", "--images=3")
     assert outcome.code == 0, outcome.err
     found = json.loads((workdir / CRF_FILE).read_text())
