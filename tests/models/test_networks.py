@@ -98,7 +98,14 @@ def segmenter(name, *words, **changes):
     return build_network(options, dtype="float32", num_classes=4)
 
 
-@pytest.mark.parametrize("words", [(), ("smoke",), ("paper",)], ids=["small", "smoke", "paper"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param((), id="small"),
+        pytest.param(("smoke",), id="smoke", marks=pytest.mark.slow),  # traced in methods/test_refinement.py
+        pytest.param(("paper",), id="paper"),
+    ],
+)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in ("fcdensenet67", "fcdensenet103"))) for name in NAMES],
