@@ -183,7 +183,10 @@ def test_pictures_of_an_earlier_call_are_no_input(tiny, source):
 
 @pytest.mark.parametrize(
     ("options", "heights", "programs"),
-    [((), (10, 33, 64, 65, 90), 12), (("--scales=0.5,1", "--flip", "--window=12,16"), (10, 33, 50, 64), 8)],
+    [
+        ((), (10, 33, 64, 65, 90), 12),
+        pytest.param(("--scales=0.5,1", "--flip", "--window=12,16"), (10, 33, 50, 64), 8, marks=pytest.mark.slow),
+    ],
 )
 def test_few_programs_serve_many_sizes(tiny, source, monkeypatch, options, heights, programs):
     sizes = [(height, width) for height in heights for width in (12, 50, 91, 120, 128)]

@@ -323,8 +323,10 @@ def test_works_of_ours_run_in_turn_and_their_ratios_are_of_each_round(monkeypatc
     "make",
     [
         within.fused,
-        within.adversarial,
-        *(pytest.param(make, marks=pytest.mark.slow) for make in (within.forms, within.compiler_options)),
+        *(
+            pytest.param(make, marks=pytest.mark.slow)
+            for make in (within.adversarial, within.forms, within.compiler_options)
+        ),
     ],
 )
 def test_our_works_step(make):

@@ -506,7 +506,14 @@ def test_names_must_be_unique_file_names(table, names, capfd):
     assert "needs a name of its own" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("do", "number"), [("wait", signal.SIGTERM), ("wait", signal.SIGINT), ("die", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("do", "number"),
+    [
+        pytest.param("wait", signal.SIGTERM, marks=pytest.mark.slow),
+        ("wait", signal.SIGINT),
+        ("die", signal.SIGTERM),
+    ],
+)
 def test_signals_reach_the_cell_once_and_are_waited_for(tmp_path, do, number):
     (tmp_path / "stub.py").write_text(STUB)
     script = tmp_path / "tiny.py"
