@@ -133,7 +133,7 @@ def _groups(channels):
 
 
 class _BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) with the variables and the bits of `nn.BatchNorm`.
+    """Batch normalisation (Ioffe & Szegedy 2015) with the variables and results of `nn.BatchNorm`.
 
     A network has a hundred of few shapes: what is computed for a shape is traced once, which takes a quarter off the
     trace of a first step, a half off that of others.

@@ -281,7 +281,7 @@ def test_batch_norm_keeps_running_averages_and_uses_them_in_inference():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("train", [False, True])
-def test_batch_norm_has_the_bits_of_flax(dtype, train):
+def test_batch_norm_is_that_of_flax(dtype, train):
     x = (3.0 + 2.0 * normal(0, 4, 8, 8, 6)).astype(dtype)
     ours = norms.Norm("batch", dtype)
     flax = nn.BatchNorm(momentum=0.9, use_fast_variance=False, epsilon=1e-5, dtype=dtype)
@@ -302,7 +302,9 @@ def test_batch_norm_has_the_bits_of_flax(dtype, train):
         y, moved = flax.apply(v, x, use_running_average=not train, mutable=["batch_stats"])
         return y, moved["batch_stats"]
 
-    jax.tree.map(np.testing.assert_array_equal, step(by_us), step(by_flax))
+    (gradients, found), (expected_gradients, expected) = step(by_us), step(by_flax)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)  # with jax 0.10 gradients have the same bits, too
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), gradients, expected_gradients)
 
 
 def test_batch_norm_of_bfloat16_has_float32_statistics():
