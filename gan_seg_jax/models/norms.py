@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from gan_seg_jax.errors import InputError, unknown
 
 EPSILON = 1e-5  # added to the variance, where a network says no other
+MOMENTUM = 0.9  # of running averages; PyTorch's 0.1
 NORMS = ("batch", "frozen_batch", "instance", "layer", "group", "none")
 
 
@@ -144,17 +145,22 @@ class _BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train):
-        shape = x.shape[-1:]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
-        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        mean, var, scale, bias = _variables(self, x.shape[-1:])
         moments = mean.value, var.value
         if train:
             moments = _moments(x)
             if not self.is_initializing():
                 mean.value, var.value = _moved((mean.value, var.value), moments)
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         return _normalize(x, *moments, scale, bias, epsilon=self.epsilon).astype(self.dtype)
+
+
+def _variables(module, shape):
+    """Return the variables of `nn.BatchNorm` in a module: running mean and variance, scale and bias."""
+    mean = module.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+    var = module.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+    scale = module.param("scale", nn.initializers.ones, shape, jnp.float32)
+    bias = module.param("bias", nn.initializers.zeros, shape, jnp.float32)
+    return mean, var, scale, bias
 
 
 @functools.partial(jax.jit, inline=True)
@@ -170,7 +176,7 @@ def _moments(x):
 
 @functools.partial(jax.jit, inline=True)
 def _moved(averages, moments):
-    return jax.tree.map(lambda average, moment: 0.9 * average + (1 - 0.9) * moment, averages, moments)
+    return jax.tree.map(lambda average, moment: MOMENTUM * average + (1 - MOMENTUM) * moment, averages, moments)
 
 
 @functools.partial(jax.jit, inline=True, static_argnames="epsilon")
@@ -186,11 +192,7 @@ class _FrozenBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        shape = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32).value
-        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32).value
-        factor = scale / jnp.sqrt(var + self.epsilon)
-        factor, offset = jax.lax.stop_gradient((factor, bias - mean * factor))
+        mean, var, scale, bias = _variables(self, x.shape[-1:])
+        factor = scale / jnp.sqrt(var.value + self.epsilon)
+        factor, offset = jax.lax.stop_gradient((factor, bias - mean.value * factor))
         return (x * factor + offset).astype(self.dtype)

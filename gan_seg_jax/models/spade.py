@@ -178,5 +178,5 @@ class _Block(nn.Module):
             norms.check_values(self, self.norm, x.shape)
         options = {"use_bias": False, "use_scale": False, "epsilon": 1e-5, "dtype": self.dtype, "name": name}
         if self.norm == "batch":
-            return nn.BatchNorm(momentum=0.9, **options)(x, use_running_average=not train)
+            return nn.BatchNorm(momentum=norms.MOMENTUM, **options)(x, use_running_average=not train)
         return nn.InstanceNorm(**options)(x)

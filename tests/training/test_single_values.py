@@ -70,7 +70,7 @@ def trace(name, batch, norm, *, train=True):
 
 @contextlib.contextmanager
 def counting():
-    """Yield a list that gets the number of values each of Flax's own norm layers takes one mean of."""
+    """Yield a list that gets the number of values each norm layer, Flax's or ours, takes one mean of."""
     counts = []
     train = lambda options: options.get("train", not options.get("use_running_average", True))
 
