@@ -1,6 +1,7 @@
 """Four virtual CPU devices for every test, and what grain needs of absl."""
 
 import contextlib
+import functools
 import gc
 import os
 import re
@@ -54,6 +55,14 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture
+def exact_crf(monkeypatch):
+    """Let the brute-force CRF, which compiles faster, stand in for the lattice wherever predictions are made."""
+    from gan_seg_jax.inference import scoring  # after the devices are set: it imports JAX
+
+    monkeypatch.setattr(scoring.crf, "mean_field", functools.partial(scoring.crf.mean_field, method="exact"))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Labelling a folder of images: names, sizes, kinds of files, and what happens to damaged ones."""
 
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -243,9 +242,7 @@ def masks(folder):
     return {path.name: np.array(Image.open(path)) for path in sorted((folder / "masks").iterdir())}
 
 
-def test_options_change_the_labels_and_clean_up_comes_last(tiny, source, tmp_path, monkeypatch):
-    exact = functools.partial(scoring.crf.mean_field, method="exact")
-    monkeypatch.setattr(scoring.crf, "mean_field", exact)  # compiles faster
+def test_options_change_the_labels_and_clean_up_comes_last(tiny, source, tmp_path, exact_crf):
     for number, size in enumerate([(12, 20), (40, 33), (60, 50)]):
         save(source / f"{number}.png", size)
     clean = ("--min_region=20", "--closing=1")

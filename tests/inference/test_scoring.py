@@ -1,6 +1,5 @@
 """Sliding windows, scales, mirror images and the CRF: each against what it must be, computed another way."""
 
-import functools
 import itertools
 import types
 
@@ -191,9 +190,7 @@ def test_a_network_is_traced_once_for_each_scale():
 
 
 @pytest.mark.parametrize("devices", [None, 2])
-def test_the_crf_sees_each_image_at_its_own_size_without_padding(devices, monkeypatch):
-    exact = functools.partial(crf.mean_field, method="exact")
-    monkeypatch.setattr(scoring.crf, "mean_field", exact)  # compiles faster
+def test_the_crf_sees_each_image_at_its_own_size_without_padding(devices, exact_crf):
     parameters = crf.CRFParameters(bilateral_xy=6.0, bilateral_rgb=20.0)
     mesh = None if devices is None else parallel.make_mesh(jax.devices()[:devices])
     fields = {"resize": "fit", "canvas_size": (10, 14), "crop_size": (10, 14)}
@@ -202,7 +199,7 @@ def test_the_crf_sees_each_image_at_its_own_size_without_padding(devices, monkey
     split = coded_split(4, errors=0.3)
     for row, window in itertools.islice(insides(batch), 2):
         logits, image = plain[row][window][None], split.images[row][None].astype(np.float32)
-        right = exact(jnp.array(logits), jnp.array(image), None, parameters)[0]
+        right = crf.mean_field(jnp.array(logits), jnp.array(image), None, parameters, method="exact")[0]
         np.testing.assert_allclose(np.exp(found[row][window]), np.exp(right), atol=1e-4)
         assert np.abs(np.exp(found[row][window]) - jax.nn.softmax(logits[0])).max() > 0.1
 

@@ -1,6 +1,5 @@
 """Scores of a split: every image once at its own size, on any number of devices, equal to scikit-learn's numbers."""
 
-import functools
 import itertools
 import json
 import shutil
@@ -181,9 +180,7 @@ def test_predictions_are_made_at_the_labels_own_size():
 ALL = Options(scales=(0.5, 1.0, 1.5), flip=True, window=(8, 16), crf=CRFParameters(bilateral_xy=4.0), min_region=3)
 
 
-def test_options_do_not_depend_on_batches_and_devices(monkeypatch):
-    exact = functools.partial(scoring.crf.mean_field, method="exact")
-    monkeypatch.setattr(scoring.crf, "mean_field", exact)  # compiles faster
+def test_options_do_not_depend_on_batches_and_devices(exact_crf):
     split = coded_split(6, errors=0.2)
     found = [score(split, options=ALL, devices=devices, batch_size=size) for devices, size in ((1, 3), (4, 4), (2, 8))]
     assert all(scores == found[0] for scores in found)
